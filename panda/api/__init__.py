@@ -1,0 +1,1 @@
+"""The native HTTP face, /v1: Falcon resources over the services below."""

@@ -1,0 +1,37 @@
+"""What may be called what: one rule for every name that ends up in a path, a page or a command."""
+
+import re
+
+from panda.errors import Invalid
+
+#: Letters, digits and `._-`; starts with a letter or digit; so never `..`, `/`, NUL or a blank.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+ADLER32 = re.compile(r"[0-9a-f]{8}\Z")
+MAX_NAME = 250
+
+
+def checked(name: str, where: str) -> str:
+    """`name`, if it may be a name. Raises Invalid (`bad_name`) that says where it stood."""
+    if len(name) > MAX_NAME or not NAME.match(name):
+        raise Invalid(
+            f"{name[:60]!r} is no name: letters, digits, '.', '_' and '-', at most {MAX_NAME}, no '/'",
+            where=where,
+            code="bad_name",
+        )
+    return name
+
+
+def split_did(did: str, where: str) -> tuple[str, str]:
+    """`scope:name` in its two halves. Raises Invalid."""
+    scope, colon, name = did.partition(":")
+    if not colon:
+        raise Invalid(f"{did[:60]!r} is no dataset: write scope:name", where=where, code="bad_name")
+    return checked(scope, where), checked(name, where)
+
+
+def split_file(reference: str, where: str) -> tuple[str, str, str | None]:
+    """`scope:name/lfn`, or `scope:name` for every file of a dataset: (scope, name, lfn or None)."""
+    did, slash, lfn = reference.partition("/")
+    scope, name = split_did(did, where)
+    return scope, name, checked(lfn, where) if slash else None

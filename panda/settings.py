@@ -1,0 +1,276 @@
+"""Settings: defaults < `config/*.toml` < `PANDA_*`. Frozen; read once per process.
+
+A section is a class, a setting an attribute with its unit in its name and a docstring below it
+(`docs/reference/settings.md` is made from them). `[engine] resend_s = 200` in a file is
+`PANDA_ENGINE_RESEND_S=200` outside. The stores have the short names `PANDA_DATABASE_URL`,
+`PANDA_REDIS_URL`, `PANDA_DATA_DIR`. A name that does not exist is an error, never ignored.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from panda.errors import ConfigError, UnknownName
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where the truth lives."""
+
+    database_url: str = ""
+    """PostgreSQL 15 or newer, as `postgresql://user:password@host:port/name`; empty: embedded."""
+    redis_url: str = ""
+    """Redis 6.2 or newer, as `redis://host:port/0` or `redis+socket:///path`; empty: embedded."""
+    data_dir: str = "data"
+    """Folder of everything that this installation keeps: embedded stores, spool, logs, pids, tokens."""
+    pool_size: int = 8
+    """Connections that one process may hold open to PostgreSQL at once."""
+
+
+@dataclass(frozen=True)
+class Api:
+    """The HTTP face."""
+
+    host: str = "127.0.0.1"
+    """Address that the API listens on."""
+    port: int = 25080
+    """TCP port of the API; the monitor takes the next one."""
+    workers: int = 1
+    """Processes that serve the API."""
+    threads: int = 8
+    """Requests that one such process serves at a time."""
+    max_body_mb: int = 16
+    """Largest JSON body, in MB (10^6 bytes)."""
+    max_upload_mb: int = 2_000
+    """Largest sandbox or file upload, in MB."""
+    max_explicit_jobs: int = 10_000
+    """Jobs that one submission may spell out."""
+    max_template_jobs: int = 1_000_000
+    """Jobs that one template may expand to."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Relay, stages and sweeper; see docs/explanation/engine.md."""
+
+    chunk_jobs: int = 5_000
+    """Jobs of a set that one transaction expands."""
+    group_jobs: int = 500
+    """PandaIDs that one chain carries at its first delivery; halves with every further one."""
+    max_deliveries: int = 12
+    """Deliveries after which a job that never gets anywhere fails as poison."""
+    window_groups: int = 16
+    """Groups that the relay keeps outstanding in each lane."""
+    visibility_s: int = 120
+    """Redis gives a message to another worker after this silence; equal on all workers."""
+    hard_limit_s: int = 30
+    """A stage that runs longer is killed."""
+    resend_s: int = 155
+    """A group that made no progress is sent again after this; >= visibility_s + hard_limit_s."""
+    poll_s: float = 0.05
+    """The relay's look at the database when nothing woke it."""
+    sweep_s: float = 1.0
+    """Between two sweeps for waits whose deadline passed."""
+    max_tries: int = 5
+    """Times that one job's stage may raise before the job fails with that reason."""
+    retry_window_s: int = 72 * 3600
+    """A failed job rests this long, ready for a retry, before it is archived."""
+    pilot_wait_s: int = 6 * 3600
+    """An activated job that no pilot took in this time is brokered anew."""
+    queue_wait_s: int = 30
+    """A job that fits no queue is looked at again after this (and at once when a queue changes)."""
+    parent_wait_s: int = 30 * 24 * 3600
+    """A job set waits this long for those it depends on."""
+
+
+@dataclass(frozen=True)
+class Dispatcher:
+    """Leases of running attempts."""
+
+    heartbeat_s: int = 30
+    """A pilot reports at least this often."""
+    lease_s: int = 120
+    """Silence after which an attempt counts as lost."""
+    max_jobs_per_claim: int = 100
+    """Jobs that one request of a pilot may take."""
+    max_wait_s: int = 20
+    """Longest long poll of a pilot that finds nothing."""
+    kill_unconfirmed_s: int = 600
+    """A kill that no pilot confirmed in this time is flagged."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Placement of files."""
+
+    transfer_lease_s: int = 300
+    """A mover that is silent for this long lost its transfer."""
+    transfer_tries: int = 4
+    """Tries of one transfer before the jobs that wait for it are told."""
+    stage_in_deadline_s: int = 24 * 3600
+    """Inputs that are not in place by then fail the job."""
+    batch_transfers: int = 20
+    """Transfers that one message to the data lane carries."""
+    gone_after_s: int = 0
+    """Grace for an input that no catalogue knows before its job fails."""
+
+
+@dataclass(frozen=True)
+class Harvester:
+    """Pilots for queues."""
+
+    poll_s: float = 1.0
+    """Between two looks at what queues want."""
+    idle_s: int = 20
+    """A pilot that gets no job for this long leaves."""
+    local_queues: bool = True
+    """Start pilots on this machine for queues whose submitter is `local`."""
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """The pages."""
+
+    host: str = "127.0.0.1"
+    """Address that the monitor listens on."""
+    port: int = 0
+    """TCP port; 0: the API's port + 1."""
+    flower_max_tasks: int = 5_000
+    """Celery tasks that Flower remembers."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything, one attribute per section."""
+
+    store: Store = field(default_factory=Store)
+    api: Api = field(default_factory=Api)
+    engine: Engine = field(default_factory=Engine)
+    dispatcher: Dispatcher = field(default_factory=Dispatcher)
+    data: Data = field(default_factory=Data)
+    harvester: Harvester = field(default_factory=Harvester)
+    monitor: Monitor = field(default_factory=Monitor)
+
+    @property
+    def data_dir(self) -> Path:
+        """The data folder, absolute."""
+        return Path(self.store.data_dir).absolute()
+
+    @property
+    def monitor_port(self) -> int:
+        """TCP port of the monitor."""
+        return self.monitor.port or self.api.port + 1
+
+
+SHORT = {
+    "PANDA_DATABASE_URL": ("store", "database_url"),
+    "PANDA_REDIS_URL": ("store", "redis_url"),
+    "PANDA_DATA_DIR": ("store", "data_dir"),
+}
+#: PANDA_ names that belong to the client or to `make`, not to a server.
+NOT_OURS = frozenset(
+    {"PANDA_URL", "PANDA_TOKEN", "PANDA_TOKEN_FILE", "PANDA_PROFILE", "PANDA_OUTPUT", "PANDA_TIMEOUT",
+     "PANDA_CA", "PANDA_PAGER", "PANDA_CONFIG", "PANDA_LOG_LEVEL"}
+)  # fmt: skip
+
+
+def load(files: list[Path] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from `files` (the later one wins), then from `environ`.
+
+    Raises:
+        ConfigError: a file that is no TOML, a wrong type, a value out of range.
+        UnknownName: a section or a setting that does not exist, with the nearest name.
+    """
+    if files is None:
+        named = environ.get("PANDA_CONFIG", "")
+        files = [Path(name) for name in named.split(os.pathsep) if name]
+    values: dict[str, dict[str, Any]] = {}
+    for file in files:
+        _merge_file(values, file)
+    _merge_environ(values, environ)
+    settings = Settings(**{name: SECTIONS[name](**given) for name, given in values.items()})
+    _check(settings)
+    return settings
+
+
+@cache
+def current() -> Settings:
+    """This process's settings. Tests call `current.cache_clear()` after they change the environment."""
+    return load()
+
+
+SECTIONS: dict[str, Any] = {each.name: each.default_factory for each in fields(Settings)}
+
+
+def _merge_file(values: dict[str, dict[str, Any]], file: Path) -> None:
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
+        raise ConfigError(f"{file}: {problem}") from problem
+    for section, given in document.items():
+        if not isinstance(given, dict):
+            raise ConfigError(f"{file}: {section!r} stands outside a [section]")
+        for name, value in given.items():
+            values.setdefault(section, {})[name] = _converted(section, name, value, str(file))
+
+
+def _merge_environ(values: dict[str, dict[str, Any]], environ: Mapping[str, str]) -> None:
+    for variable, text in environ.items():
+        if not variable.startswith("PANDA_") or variable in NOT_OURS:
+            continue
+        section, name = SHORT.get(variable) or _section_of(variable)
+        values.setdefault(section, {})[name] = _converted(section, name, text, variable)
+
+
+def _section_of(variable: str) -> tuple[str, str]:
+    section, _, name = variable.removeprefix("PANDA_").lower().partition("_")
+    return section, name
+
+
+def _converted(section: str, name: str, value: Any, where: str) -> Any:
+    if section not in SECTIONS:
+        raise UnknownName("section", section, list(SECTIONS), where=where)
+    types = {each.name: each.type for each in fields(SECTIONS[section])}
+    if name not in types:
+        raise UnknownName("setting", name, list(types), where=f"{where} [{section}]")
+    wanted = types[name]
+    try:
+        if wanted is bool:
+            return _as_bool(value)
+        if isinstance(value, bool) or (wanted is str and not isinstance(value, str)):
+            raise ValueError
+        if wanted is int and isinstance(value, float):
+            raise ValueError
+        return wanted(value)  # type: ignore[operator]
+    except ValueError:
+        kind = getattr(wanted, "__name__", wanted)
+        raise ConfigError(f"{where}: [{section}] {name} wants {kind}, got {value!r}") from None
+
+
+def _as_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in ("1", "true", "yes", "on"):
+        return True
+    if str(value).lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError
+
+
+def _check(settings: Settings) -> None:
+    for section in fields(settings):
+        for each in fields(getattr(settings, section.name)):
+            value = getattr(getattr(settings, section.name), each.name)
+            if isinstance(value, int | float) and value < 0:
+                raise ConfigError(f"[{section.name}] {each.name} is {value}; it cannot be negative")
+    engine, dispatcher = settings.engine, settings.dispatcher
+    if engine.resend_s < engine.visibility_s + engine.hard_limit_s:
+        raise ConfigError("[engine] resend_s must be at least visibility_s + hard_limit_s")
+    if dispatcher.lease_s < 2 * dispatcher.heartbeat_s:
+        raise ConfigError("[dispatcher] lease_s must be at least twice heartbeat_s")
+    if not 0 < settings.api.port < 65535:
+        raise ConfigError(f"[api] port is {settings.api.port}; it must lie between 1 and 65534")
