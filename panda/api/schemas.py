@@ -34,7 +34,7 @@ class Reply(msgspec.Struct, kw_only=True):
 # ---- submission -----------------------------------------------------------------------------
 
 
-class Resources(Request):
+class Resources(Request, kw_only=True):
     """What a job needs; unset values come from the set's `defaults`, then from ours."""
 
     cores: Annotated[int, Meta(ge=1, le=4_096)] | None = None
@@ -44,7 +44,7 @@ class Resources(Request):
     tags: Annotated[list[Name], Meta(max_length=20)] | None = None
 
 
-class Defaults(Resources):
+class Defaults(Resources, kw_only=True):
     """Values for every job of the set that says nothing else."""
 
     priority: Annotated[int, Meta(ge=-10_000, le=10_000)] = 0
@@ -53,7 +53,7 @@ class Defaults(Resources):
     sandbox: Sha256 | None = None
 
 
-class JobSpec(Resources):
+class JobSpec(Resources, kw_only=True):
     """One job, spelt out."""
 
     command: Command
@@ -68,13 +68,13 @@ class JobSpec(Resources):
     max_attempts: Annotated[int, Meta(ge=1, le=50)] | None = None
 
 
-class Range(Request):
+class Range(Request, kw_only=True):
     """Whole numbers from `first` to `last`, both included."""
 
     range: Annotated[list[Annotated[int, Meta(ge=-(2**53), le=2**53)]], Meta(min_length=2, max_length=2)]
 
 
-class InputTemplate(Request):
+class InputTemplate(Request, kw_only=True):
     """Files of a dataset, dealt out to jobs in order of name."""
 
     dataset: Name
@@ -86,7 +86,7 @@ class InputTemplate(Request):
 Scalar = str | int | float | bool
 
 
-class Template(Resources):
+class Template(Resources, kw_only=True):
     """One job for each combination of `matrix` values × group of input files.
 
     `${name}` in `command`, `env`, `name` and `outputs` stands for a matrix value, `${seq}` for the
@@ -104,14 +104,14 @@ class Template(Resources):
     """Copies of each combination."""
 
 
-class Brokerage(Request):
+class Brokerage(Request, kw_only=True):
     """Where jobs of the set may go; a name may hold `*`."""
 
     sites: list[Name] = []
     exclude: list[Name] = []
 
 
-class JobSetRequest(Request):
+class JobSetRequest(Request, kw_only=True):
     """POST /v1/jobsets. Either `jobs` or `template`."""
 
     name: Name
@@ -128,7 +128,7 @@ class JobSetRequest(Request):
     brokerage: Brokerage = msgspec.field(default_factory=Brokerage)
 
 
-class JobSetAccepted(Reply):
+class JobSetAccepted(Reply, kw_only=True):
     """201 (200 for a repeated idempotency key)."""
 
     jobset_id: int
@@ -139,7 +139,7 @@ class JobSetAccepted(Reply):
     replayed: bool
 
 
-class Ledger(Reply):
+class Ledger(Reply, kw_only=True):
     """accepted = unexpanded + waiting + running + finished + failed + cancelled."""
 
     accepted: int
@@ -151,7 +151,7 @@ class Ledger(Reply):
     cancelled: int
 
 
-class JobSet(Reply):
+class JobSet(Reply, kw_only=True):
     jobset_id: int
     name: str
     owner: str
@@ -169,7 +169,7 @@ class JobSet(Reply):
     by_status: dict[str, int]
 
 
-class Job(Reply):
+class Job(Reply, kw_only=True):
     panda_id: int
     jobset_id: int
     name: str
@@ -208,7 +208,7 @@ class Job(Reply):
     command: list[str]
 
 
-class JobEvent(Reply):
+class JobEvent(Reply, kw_only=True):
     at: datetime
     was: str | None
     now: str
@@ -219,7 +219,7 @@ class JobEvent(Reply):
     chain_id: str | None
 
 
-class JobFile(Reply):
+class JobFile(Reply, kw_only=True):
     kind: str
     lfn: str
     dataset: str
@@ -229,7 +229,7 @@ class JobFile(Reply):
     attempt_nr: int | None
 
 
-class Attempt(Reply):
+class Attempt(Reply, kw_only=True):
     attempt_nr: int
     from_stage: str
     queue: str | None
@@ -248,7 +248,7 @@ class Attempt(Reply):
     max_rss_mb: int | None
 
 
-class Verdict(Reply):
+class Verdict(Reply, kw_only=True):
     """One criterion of brokerage: how many queues were left after it, and whom it refused."""
 
     criterion: str
@@ -257,7 +257,7 @@ class Verdict(Reply):
     """queue -> why"""
 
 
-class Why(Reply):
+class Why(Reply, kw_only=True):
     """GET /v1/jobs/{panda_id}/why"""
 
     panda_id: int
@@ -274,7 +274,7 @@ class Why(Reply):
     """Whatever else helps: pilots seen, missing files, parents, position."""
 
 
-class RetryRequest(Request):
+class RetryRequest(Request, kw_only=True):
     """POST /v1/jobs/{id}/retry, POST /v1/jobsets/{id}/retry (every failed job of the set)."""
 
     stage: Literal["define", "broker", "stage_in", "stage_out"] | None = None
@@ -282,11 +282,11 @@ class RetryRequest(Request):
     reason: Text = ""
 
 
-class CancelRequest(Request):
+class CancelRequest(Request, kw_only=True):
     reason: Text = ""
 
 
-class Affected(Reply):
+class Affected(Reply, kw_only=True):
     """How many jobs an action reached; what it could not do, by PandaID."""
 
     n: int
@@ -296,14 +296,14 @@ class Affected(Reply):
 # ---- data -----------------------------------------------------------------------------------
 
 
-class DatasetRequest(Request):
+class DatasetRequest(Request, kw_only=True):
     """POST /v1/datasets"""
 
     dataset: Name
     """`scope:name`"""
 
 
-class Dataset(Reply):
+class Dataset(Reply, kw_only=True):
     dataset: str
     status: str
     owner: str
@@ -312,7 +312,7 @@ class Dataset(Reply):
     created_at: datetime
 
 
-class DatasetFile(Reply):
+class DatasetFile(Reply, kw_only=True):
     lfn: str
     size_bytes: int
     adler32: str
@@ -323,7 +323,7 @@ class DatasetFile(Reply):
 # ---- pilots ---------------------------------------------------------------------------------
 
 
-class AcquireRequest(Request):
+class AcquireRequest(Request, kw_only=True):
     """POST /v1/pilots/acquire. The resources are what the pilot has free right now."""
 
     pilot_id: Name
@@ -342,7 +342,7 @@ class AcquireRequest(Request):
     """Long poll: wait this long for work before an empty answer."""
 
 
-class PilotInput(Reply):
+class PilotInput(Reply, kw_only=True):
     lfn: str
     size_bytes: int
     adler32: str
@@ -350,13 +350,13 @@ class PilotInput(Reply):
     """`file:///…` on a storage that the node sees."""
 
 
-class PilotOutput(Reply):
+class PilotOutput(Reply, kw_only=True):
     lfn: str
     url: str
     """Where the pilot must put it; unique to the attempt."""
 
 
-class PilotJob(Reply):
+class PilotJob(Reply, kw_only=True):
     """Everything a pilot needs for one attempt."""
 
     panda_id: int
@@ -374,25 +374,25 @@ class PilotJob(Reply):
     outputs: list[PilotOutput]
 
 
-class AcquireReply(Reply):
+class AcquireReply(Reply, kw_only=True):
     jobs: list[PilotJob]
     heartbeat_s: int
     lease_s: int
 
 
-class OutputReport(Request):
+class OutputReport(Request, kw_only=True):
     lfn: Name
     size_bytes: Bytes
     adler32: Adler32
     guid: Annotated[str, Meta(max_length=36)] = ""
 
 
-class LogReport(Request):
+class LogReport(Request, kw_only=True):
     name: Name
     size_bytes: Bytes
 
 
-class Report(Request):
+class Report(Request, kw_only=True):
     """One job's news. The final word is `finished`, `failed` or `cancelled` (killed on command)."""
 
     panda_id: PandaId
@@ -410,14 +410,14 @@ class Report(Request):
     logs: list[LogReport] = []
 
 
-class UpdateRequest(Request):
+class UpdateRequest(Request, kw_only=True):
     """POST /v1/pilots/update"""
 
     pilot_id: Name
     reports: Annotated[list[Report], Meta(min_length=1, max_length=10_000)]
 
 
-class ReportResult(Reply):
+class ReportResult(Reply, kw_only=True):
     panda_id: int
     attempt_nr: int
     outcome: str
@@ -426,11 +426,11 @@ class ReportResult(Reply):
     """`kill`: end the payload and report `cancelled`."""
 
 
-class UpdateReply(Reply):
+class UpdateReply(Reply, kw_only=True):
     results: list[ReportResult]
 
 
-class Beat(Request):
+class Beat(Request, kw_only=True):
     panda_id: PandaId
     attempt_nr: Annotated[int, Meta(ge=1, le=10_000)]
     token: Annotated[str, Meta(max_length=100)]
@@ -438,18 +438,18 @@ class Beat(Request):
     rss_mb: Count | None = None
 
 
-class HeartbeatRequest(Request):
+class HeartbeatRequest(Request, kw_only=True):
     """POST /v1/pilots/heartbeat"""
 
     pilot_id: Name
     beats: Annotated[list[Beat], Meta(max_length=10_000)]
 
 
-class HeartbeatReply(Reply):
+class HeartbeatReply(Reply, kw_only=True):
     results: list[ReportResult]
 
 
-class LogAccepted(Reply):
+class LogAccepted(Reply, kw_only=True):
     """PUT /v1/pilots/logs/{panda_id}/{attempt_nr}/{name}?offset=N; the token is in `X-Lease-Token`.
 
     409 `log_gap` tells the size that the server has, so that the pilot goes on from there."""
