@@ -1,0 +1,1 @@
+"""Alembic revisions; `pre_` runs before the code rolls, `post_` after."""

@@ -1,0 +1,279 @@
+"""pre: the tables of the engine, its components and its faces.
+
+What each table is for stands in docs/explanation/engine.md. Slim tables that every job passes
+through (`job_due`, `ready`, `leases`) leave room on their pages for updates in place and are
+vacuumed early: a claim stays flat only while their indexes hold no dead heads.
+"""
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+#: PandaIDs of one partition of the archive, of events, attempts and files.
+PARTITION = 5_000_000
+
+CLOCK = """
+CREATE FUNCTION panda_now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE
+    AS 'SELECT clock_timestamp()';
+
+CREATE SEQUENCE panda_id_seq;
+-- The first of n consecutive PandaIDs. A sequence, not a row: two submissions never wait for each
+-- other's commit. Ids of a submission that rolls back are never used.
+CREATE FUNCTION panda_take_ids(n bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE first bigint;
+BEGIN
+    PERFORM pg_advisory_lock(7000001);
+    first := nextval('panda_id_seq');
+    PERFORM setval('panda_id_seq', first + n - 1);
+    PERFORM pg_advisory_unlock(7000001);
+    RETURN first;
+END $$;
+"""
+
+JOBS = """
+CREATE TABLE shapes (
+    shape_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    cores int NOT NULL, memory_mb int NOT NULL, disk_mb int NOT NULL, walltime_s int NOT NULL,
+    tags text[] NOT NULL DEFAULT '{}',
+    UNIQUE (cores, memory_mb, disk_mb, walltime_s, tags)
+);
+
+CREATE TABLE jobsets (
+    jobset_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL, owner text NOT NULL, share text NOT NULL,
+    idempotency_key text NOT NULL, document_hash bytea NOT NULL, document jsonb NOT NULL,
+    first_panda_id bigint NOT NULL, n_jobs int NOT NULL CHECK (n_jobs > 0),
+    n_expanded int NOT NULL DEFAULT 0 CHECK (n_expanded <= n_jobs),
+    n_open int NOT NULL CHECK (n_open >= 0),
+    n_finished int NOT NULL DEFAULT 0, n_failed int NOT NULL DEFAULT 0, n_cancelled int NOT NULL DEFAULT 0,
+    open_parents int NOT NULL DEFAULT 0 CHECK (open_parents >= 0),
+    released_at timestamptz, on_parent_failure text NOT NULL DEFAULT 'cancel',
+    output_dataset_id bigint, output_storage text,
+    created_at timestamptz NOT NULL, ended_at timestamptz,
+    cancel_requested_at timestamptz, cancel_by text, cancel_reason text,
+    UNIQUE (owner, idempotency_key),
+    CHECK (n_open + n_finished + n_failed + n_cancelled = n_jobs)
+);
+CREATE INDEX jobsets_unexpanded ON jobsets (jobset_id) WHERE n_expanded < n_jobs;
+CREATE INDEX jobsets_unreleased ON jobsets (jobset_id) WHERE released_at IS NULL;
+CREATE INDEX jobsets_cancelling ON jobsets (jobset_id) WHERE cancel_requested_at IS NOT NULL AND ended_at IS NULL;
+CREATE INDEX jobsets_owner ON jobsets (owner, jobset_id);
+
+CREATE TABLE jobset_parents (
+    jobset_id bigint NOT NULL REFERENCES jobsets, parent_id bigint NOT NULL REFERENCES jobsets,
+    PRIMARY KEY (parent_id, jobset_id)
+);
+CREATE INDEX jobset_parents_child ON jobset_parents (jobset_id);
+
+CREATE TABLE jobs (
+    panda_id bigint PRIMARY KEY,
+    jobset_id bigint NOT NULL, parent_id bigint, seq int NOT NULL,
+    name text NOT NULL, owner text NOT NULL, share text NOT NULL, priority int NOT NULL,
+    status text NOT NULL CHECK (status IN ('pending', 'defined', 'assigned', 'activated', 'sent', 'starting',
+        'running', 'holding', 'transferring', 'finished', 'failed', 'cancelled', 'closed')),
+    attempt_nr smallint NOT NULL DEFAULT 1, max_attempts smallint NOT NULL, from_stage text NOT NULL DEFAULT 'define',
+    shape_id int NOT NULL, n_inputs int NOT NULL DEFAULT 0, n_outputs int NOT NULL DEFAULT 0,
+    computing_site text, decision_id bigint, pilot_id text, node text,
+    failed_stage text, error_code text, error_message text, exit_code int,
+    wall_s real, cpu_s real, max_rss_mb int,
+    kill_requested_at timestamptz, kill_delivered_at timestamptz, kill_by text, kill_reason text,
+    created_at timestamptz NOT NULL, changed_at timestamptz NOT NULL, started_at timestamptz, ended_at timestamptz,
+    spec jsonb NOT NULL,
+    CHECK (attempt_nr <= max_attempts)
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+CREATE INDEX jobs_jobset ON jobs (jobset_id, panda_id);
+CREATE INDEX jobs_owner ON jobs (owner, panda_id);
+
+CREATE TABLE job_due (
+    panda_id bigint PRIMARY KEY,
+    stage text NOT NULL CHECK (stage IN ('define', 'broker', 'stage_in', 'activate', 'dispatch', 'stage_out', 'archive')),
+    waits_for text CHECK (waits_for IN ('parent', 'queue', 'data', 'pilot', 'lease', 'quota', 'operator')),
+    due_at timestamptz NOT NULL,
+    deliveries smallint NOT NULL DEFAULT 0, tries smallint NOT NULL DEFAULT 0,
+    missing int NOT NULL DEFAULT 0 CHECK (missing >= 0), error text
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000,
+        autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX job_due_runnable ON job_due (due_at) WHERE waits_for IS NULL;
+CREATE INDEX job_due_waiting ON job_due (due_at) WHERE waits_for IS NOT NULL;
+
+CREATE TABLE ready (
+    panda_id bigint PRIMARY KEY,
+    queue text NOT NULL, share text NOT NULL, shape_id int NOT NULL, rank bigint NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX ready_claim ON ready (queue, share, shape_id, rank);
+
+CREATE TABLE leases (
+    panda_id bigint PRIMARY KEY, attempt_nr smallint NOT NULL,
+    token_hash bytea NOT NULL, pilot_id text NOT NULL,
+    lease_until timestamptz NOT NULL, reported_at timestamptz NOT NULL,
+    cpu_s real, rss_mb int
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000,
+        autovacuum_vacuum_cost_delay = 0);
+"""
+
+HISTORY = """
+CREATE TABLE attempts (
+    panda_id bigint NOT NULL, attempt_nr smallint NOT NULL, from_stage text NOT NULL,
+    queue text, pilot_id text, node text,
+    created_at timestamptz NOT NULL, started_at timestamptz, ended_at timestamptz,
+    outcome text, failed_stage text, error_code text, error_message text, exit_code int,
+    wall_s real, cpu_s real, max_rss_mb int,
+    PRIMARY KEY (panda_id, attempt_nr)
+) PARTITION BY RANGE (panda_id);
+
+CREATE SEQUENCE job_event_seq;
+CREATE TABLE job_events (
+    panda_id bigint NOT NULL, event_id bigint NOT NULL DEFAULT nextval('job_event_seq'),
+    at timestamptz NOT NULL, was text, now text NOT NULL, attempt_nr smallint NOT NULL,
+    stage text, by text NOT NULL, reason text, chain_id text
+) PARTITION BY RANGE (panda_id);
+CREATE INDEX job_events_job ON job_events (panda_id);
+
+CREATE TABLE job_files (
+    panda_id bigint NOT NULL, kind text NOT NULL CHECK (kind IN ('input', 'output', 'dataset')), lfn text NOT NULL,
+    did text NOT NULL, dataset_id bigint, file_id bigint, status text NOT NULL,
+    size_bytes bigint, adler32 text, guid text, attempt_nr smallint, storage text, path text,
+    PRIMARY KEY (panda_id, kind, lfn)
+) PARTITION BY RANGE (panda_id);
+
+-- Everything of a job that ended; its events, attempts and files are already where they stay.
+CREATE TABLE jobs_archive (LIKE jobs, archived_at timestamptz NOT NULL, PRIMARY KEY (panda_id))
+    PARTITION BY RANGE (panda_id);
+CREATE INDEX jobs_archive_jobset ON jobs_archive (jobset_id, panda_id);
+CREATE INDEX jobs_archive_owner ON jobs_archive (owner, panda_id);
+CREATE INDEX jobs_archive_site ON jobs_archive (computing_site, ended_at);
+CREATE INDEX jobs_archive_failed ON jobs_archive (error_code, ended_at) WHERE status = 'failed';
+
+-- Partitions up to the one that holds `last`. Attached, not created in place: that needs no lock
+-- that readers and writers of the other partitions would wait for.
+CREATE FUNCTION panda_ensure_partitions(last bigint) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE parent text; part text; k bigint;
+BEGIN
+    IF to_regclass(format('jobs_archive_%s', last / PARTITION_SIZE)) IS NOT NULL THEN RETURN; END IF;
+    PERFORM pg_advisory_xact_lock(7000003);
+    FOR k IN 0 .. last / PARTITION_SIZE LOOP
+        FOREACH parent IN ARRAY ARRAY['attempts', 'job_events', 'job_files', 'jobs_archive'] LOOP
+            part := format('%s_%s', parent, k);
+            CONTINUE WHEN to_regclass(part) IS NOT NULL;
+            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', part, parent);
+            EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)',
+                           parent, part, k * PARTITION_SIZE, (k + 1) * PARTITION_SIZE);
+        END LOOP;
+    END LOOP;
+END $$;
+SELECT panda_ensure_partitions(0);
+
+-- Counters are appended here in the transaction of the move and folded by one process: no hot row.
+CREATE TABLE job_count_deltas (status text NOT NULL, queue text NOT NULL, n int NOT NULL)
+    WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000);
+CREATE TABLE job_counts (status text NOT NULL, queue text NOT NULL, n bigint NOT NULL, PRIMARY KEY (status, queue));
+CREATE TABLE stage_run_deltas (at timestamptz NOT NULL, stage text NOT NULL, n int NOT NULL, n_failed int NOT NULL,
+    busy_ms int NOT NULL);
+CREATE TABLE stage_runs (minute timestamptz NOT NULL, stage text NOT NULL, n bigint NOT NULL, n_failed bigint NOT NULL,
+    busy_ms bigint NOT NULL, max_ms int NOT NULL, PRIMARY KEY (minute, stage));
+CREATE TABLE count_history (at timestamptz NOT NULL, status text NOT NULL, n bigint NOT NULL, PRIMARY KEY (at, status));
+CREATE TABLE usage_deltas (day date NOT NULL, owner text NOT NULL, share text NOT NULL, queue text NOT NULL,
+    n_finished int NOT NULL, n_failed int NOT NULL, n_cancelled int NOT NULL, wall_s real NOT NULL, cpu_s real NOT NULL,
+    core_s real NOT NULL);
+CREATE TABLE usage (day date NOT NULL, owner text NOT NULL, share text NOT NULL, queue text NOT NULL,
+    n_finished bigint NOT NULL, n_failed bigint NOT NULL, n_cancelled bigint NOT NULL, wall_s double precision NOT NULL,
+    cpu_s double precision NOT NULL, core_s double precision NOT NULL, PRIMARY KEY (day, owner, share, queue));
+"""
+
+DATA = """
+CREATE TABLE sites (name text PRIMARY KEY, cloud text NOT NULL, description text NOT NULL DEFAULT '');
+CREATE TABLE storages (
+    name text PRIMARY KEY, site text NOT NULL REFERENCES sites, kind text NOT NULL, root text NOT NULL,
+    status text NOT NULL DEFAULT 'online' CHECK (status IN ('online', 'offline'))
+);
+CREATE TABLE queues (
+    name text PRIMARY KEY, site text NOT NULL REFERENCES sites, storage text NOT NULL REFERENCES storages,
+    status text NOT NULL DEFAULT 'online' CHECK (status IN ('online', 'offline', 'test', 'brokeroff')),
+    status_reason text NOT NULL DEFAULT '',
+    cores int NOT NULL, memory_mb int NOT NULL, disk_mb int NOT NULL, walltime_s int NOT NULL,
+    tags text[] NOT NULL DEFAULT '{}', submitter text NOT NULL DEFAULT 'none', max_pilots int NOT NULL DEFAULT 0,
+    pilot_cores int NOT NULL DEFAULT 1, pilot_options text[] NOT NULL DEFAULT '{}', max_ready int NOT NULL DEFAULT 0
+);
+CREATE TABLE datasets (
+    dataset_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    scope text NOT NULL, name text NOT NULL, status text NOT NULL DEFAULT 'open', owner text NOT NULL,
+    jobset_id bigint, n_files bigint NOT NULL DEFAULT 0, size_bytes bigint NOT NULL DEFAULT 0,
+    created_at timestamptz NOT NULL, closed_at timestamptz, UNIQUE (scope, name)
+);
+CREATE INDEX datasets_jobset ON datasets (jobset_id);
+CREATE TABLE files (
+    file_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, dataset_id bigint NOT NULL REFERENCES datasets,
+    lfn text NOT NULL, guid text NOT NULL, size_bytes bigint NOT NULL CHECK (size_bytes >= 0), adler32 text NOT NULL,
+    panda_id bigint, attempt_nr smallint, created_at timestamptz NOT NULL, UNIQUE (dataset_id, lfn)
+);
+CREATE TABLE replicas (
+    file_id bigint NOT NULL REFERENCES files, storage text NOT NULL REFERENCES storages, path text NOT NULL,
+    created_at timestamptz NOT NULL, PRIMARY KEY (file_id, storage)
+);
+CREATE TABLE transfers (
+    transfer_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, file_id bigint NOT NULL REFERENCES files,
+    source text, destination text NOT NULL REFERENCES storages,
+    status text NOT NULL DEFAULT 'queued' CHECK (status IN ('queued', 'moving', 'done', 'failed')),
+    due_at timestamptz NOT NULL, tries smallint NOT NULL DEFAULT 0, lease_until timestamptz, error text,
+    created_at timestamptz NOT NULL, ended_at timestamptz
+);
+CREATE UNIQUE INDEX transfers_one_active ON transfers (file_id, destination) WHERE status IN ('queued', 'moving');
+CREATE INDEX transfers_due ON transfers (due_at) WHERE status = 'queued';
+CREATE INDEX transfers_moving ON transfers (lease_until) WHERE status = 'moving';
+CREATE TABLE transfer_waiters (transfer_id bigint NOT NULL, panda_id bigint NOT NULL,
+    PRIMARY KEY (transfer_id, panda_id));
+CREATE INDEX transfer_waiters_job ON transfer_waiters (panda_id);
+CREATE TABLE quarantine (
+    panda_id bigint NOT NULL, attempt_nr smallint NOT NULL, lfn text NOT NULL, path text NOT NULL,
+    size_bytes bigint, adler32 text, reason text NOT NULL, at timestamptz NOT NULL,
+    PRIMARY KEY (panda_id, attempt_nr, lfn)
+);
+CREATE TABLE brokerage_decisions (
+    decision_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, jobset_id bigint, at timestamptz NOT NULL,
+    n_jobs int NOT NULL, funnel jsonb NOT NULL, weights jsonb NOT NULL, chosen jsonb NOT NULL
+);
+CREATE INDEX brokerage_decisions_at ON brokerage_decisions (at);
+"""
+
+PEOPLE = """
+CREATE TABLE pilots (
+    pilot_id text PRIMARY KEY, queue text NOT NULL, node text NOT NULL, version text NOT NULL,
+    cores int NOT NULL, memory_mb int NOT NULL,
+    started_at timestamptz NOT NULL, last_seen_at timestamptz NOT NULL,
+    last_request_id text, last_panda_ids bigint[], n_jobs bigint NOT NULL DEFAULT 0, nothing_because text
+) WITH (fillfactor = 50);
+CREATE INDEX pilots_queue ON pilots (queue);
+CREATE TABLE users (name text PRIMARY KEY, roles text[] NOT NULL, created_at timestamptz NOT NULL, banned_at timestamptz,
+    ban_reason text);
+CREATE TABLE tokens (token_hash bytea PRIMARY KEY, owner text NOT NULL REFERENCES users, label text NOT NULL,
+    roles text[] NOT NULL, created_at timestamptz NOT NULL, expires_at timestamptz, revoked_at timestamptz);
+CREATE TABLE audit_log (audit_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL, who text NOT NULL,
+    action text NOT NULL, target text NOT NULL, reason text NOT NULL DEFAULT '', facts jsonb NOT NULL DEFAULT '{}',
+    request_id text);
+CREATE TABLE incidents (incident_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, component text NOT NULL,
+    level text NOT NULL, key text NOT NULL, message text NOT NULL, context jsonb NOT NULL DEFAULT '{}',
+    n bigint NOT NULL DEFAULT 1, first_at timestamptz NOT NULL, last_at timestamptz NOT NULL);
+CREATE INDEX incidents_key ON incidents (key, last_at);
+CREATE INDEX incidents_last ON incidents (last_at);
+
+CREATE TABLE spool_objects (sha256 text PRIMARY KEY, size_bytes bigint NOT NULL, owner text NOT NULL,
+    created_at timestamptz NOT NULL);
+CREATE TABLE job_logs (panda_id bigint NOT NULL, attempt_nr smallint NOT NULL, name text NOT NULL,
+    size_bytes bigint NOT NULL, changed_at timestamptz NOT NULL, PRIMARY KEY (panda_id, attempt_nr, name));
+
+CREATE TABLE engine_state (key text PRIMARY KEY, value text NOT NULL);
+CREATE TABLE tick_leases (name text PRIMARY KEY, lease_until timestamptz NOT NULL, holder text NOT NULL,
+    last_run_at timestamptz);
+"""
+
+
+def upgrade() -> None:
+    for part in (CLOCK, JOBS, HISTORY.replace("PARTITION_SIZE", str(PARTITION)), DATA, PEOPLE):
+        op.get_bind().execution_options(no_parameters=True).exec_driver_sql(part)
+
+
+def downgrade() -> None:
+    raise RuntimeError("the first revision has nothing below it; drop the database instead")
