@@ -1,0 +1,1 @@
+"""Which queue a job goes to, and why not the others."""

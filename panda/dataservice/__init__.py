@@ -1,0 +1,1 @@
+"""Datasets, files, replicas, and the transfers that place them."""

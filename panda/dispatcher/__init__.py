@@ -1,0 +1,1 @@
+"""Pilots ask, jobs answer: claims, reports, heartbeats."""

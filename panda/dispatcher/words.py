@@ -1,0 +1,142 @@
+"""What pilots and the dispatcher say to each other. The pilot keeps its own copy of these words:
+it ships alone. Requests are decoded strictly; replies only gain fields."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from panda.words import Adler32, Bytes, Count, Name, PandaId, Positive, Reply, Request
+
+
+class AcquireRequest(Request, kw_only=True):
+    """POST /v1/pilots/acquire. The resources are what the pilot has free right now."""
+
+    pilot_id: Name
+    queue: Name
+    request_id: Name
+    """Repeated with the same id, the answer holds the same jobs (with new tokens)."""
+    n: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    cores: Positive
+    memory_mb: Positive
+    disk_mb: Positive
+    walltime_s: Positive
+    tags: list[Name] = []
+    node: Name = "unknown"
+    version: Annotated[str, Meta(max_length=50)] = ""
+    wait_s: Annotated[float, Meta(ge=0, le=60)] = 0
+    """Long poll: wait this long for work before an empty answer."""
+
+
+class PilotInput(Reply, kw_only=True):
+    lfn: str
+    size_bytes: int
+    adler32: str
+    url: str
+    """`file:///…` on a storage that the node sees."""
+
+
+class PilotOutput(Reply, kw_only=True):
+    lfn: str
+    url: str
+    """Where the pilot must put it; unique to the attempt."""
+
+
+class PilotJob(Reply, kw_only=True):
+    """Everything a pilot needs for one attempt."""
+
+    panda_id: int
+    attempt_nr: int
+    token: str
+    command: list[str]
+    env: dict[str, str]
+    sandbox: str | None
+    """sha256 of a tar.gz at GET /v1/sandboxes/{sha256}, unpacked into the work folder first."""
+    cores: int
+    memory_mb: int
+    disk_mb: int
+    walltime_s: int
+    inputs: list[PilotInput]
+    outputs: list[PilotOutput]
+
+
+class AcquireReply(Reply, kw_only=True):
+    jobs: list[PilotJob]
+    heartbeat_s: int
+    lease_s: int
+
+
+class OutputReport(Request, kw_only=True):
+    lfn: Name
+    size_bytes: Bytes
+    adler32: Adler32
+    guid: Annotated[str, Meta(max_length=36)] = ""
+
+
+class LogReport(Request, kw_only=True):
+    name: Name
+    size_bytes: Bytes
+
+
+class Report(Request, kw_only=True):
+    """One job's news. The final word is `finished`, `failed` or `cancelled` (killed on command)."""
+
+    panda_id: PandaId
+    attempt_nr: Annotated[int, Meta(ge=1, le=10_000)]
+    token: Annotated[str, Meta(max_length=100)]
+    status: Literal["starting", "running", "finished", "failed", "cancelled"]
+    error_code: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    """PanDA's pilot error number, e.g. 1305; 0: none."""
+    error_message: Annotated[str, Meta(max_length=2_000)] = ""
+    exit_code: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
+    wall_s: Annotated[float, Meta(ge=0, le=1e9)] | None = None
+    cpu_s: Annotated[float, Meta(ge=0, le=1e12)] | None = None
+    max_rss_mb: Count | None = None
+    outputs: list[OutputReport] = []
+    logs: list[LogReport] = []
+
+
+class UpdateRequest(Request, kw_only=True):
+    """POST /v1/pilots/update"""
+
+    pilot_id: Name
+    reports: Annotated[list[Report], Meta(min_length=1, max_length=10_000)]
+
+
+class ReportResult(Reply, kw_only=True):
+    panda_id: int
+    attempt_nr: int
+    outcome: str
+    """`ok`, `already_done`, `stale_lease` (stop the payload, the job is not yours), `not_found`."""
+    command: str | None = None
+    """`kill`: end the payload and report `cancelled`."""
+
+
+class UpdateReply(Reply, kw_only=True):
+    results: list[ReportResult]
+
+
+class Beat(Request, kw_only=True):
+    panda_id: PandaId
+    attempt_nr: Annotated[int, Meta(ge=1, le=10_000)]
+    token: Annotated[str, Meta(max_length=100)]
+    cpu_s: Annotated[float, Meta(ge=0, le=1e12)] | None = None
+    rss_mb: Count | None = None
+
+
+class HeartbeatRequest(Request, kw_only=True):
+    """POST /v1/pilots/heartbeat"""
+
+    pilot_id: Name
+    beats: Annotated[list[Beat], Meta(max_length=10_000)]
+
+
+class HeartbeatReply(Reply, kw_only=True):
+    results: list[ReportResult]
+
+
+class LogAccepted(Reply, kw_only=True):
+    """PUT /v1/pilots/logs/{panda_id}/{attempt_nr}/{name}?offset=N; the token is in `X-Lease-Token`.
+
+    409 `log_gap` tells the size that the server has, so that the pilot goes on from there."""
+
+    size_bytes: int

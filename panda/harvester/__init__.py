@@ -1,0 +1,1 @@
+"""Pilots for queues: how many are wanted, and who starts them."""
