@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 Name = Annotated[str, Meta(min_length=1, max_length=250)]
+FileRef = Annotated[str, Meta(min_length=3, max_length=760)]
 Text = Annotated[str, Meta(max_length=10_000)]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]

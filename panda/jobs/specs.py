@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from panda.words import Command, Env, Name, PandaId, Positive, Request, Sha256
+from panda.words import Command, Env, FileRef, Name, PandaId, Positive, Request, Sha256
 
 
 class Resources(Request, kw_only=True):
@@ -37,7 +37,7 @@ class JobSpec(Resources, kw_only=True):
     name: Annotated[str, Meta(max_length=250)] = ""
     env: Env = {}
     sandbox: Sha256 | None = None
-    inputs: Annotated[list[Name], Meta(max_length=10_000)] = []
+    inputs: Annotated[list[FileRef], Meta(max_length=10_000)] = []
     """`scope:dataset/lfn`, or `scope:dataset` for all files that it has when the job is defined."""
     outputs: Annotated[list[Name], Meta(max_length=1_000)] = []
     """Names of files that the payload writes into its work folder; they join `output_dataset`."""
@@ -64,7 +64,7 @@ Scalar = str | int | float | bool
 
 
 class Template(Resources, kw_only=True):
-    """One job for each combination of `matrix` values × group of input files.
+    """One job for each combination of `matrix` values x group of input files.
 
     `${name}` in `command`, `env`, `name` and `outputs` stands for a matrix value, `${seq}` for the
     job's number in the set (from 0; `${seq:06d}` pads), `${INPUT.files}` for the names of its input
