@@ -1,0 +1,81 @@
+"""What each job needs next, and when: the slim table `job_due`, which is also the job's mutex.
+
+A row is *runnable* (`waits_for` is null: the relay sends it to its `stage`) or *waiting* (for
+something that has a deadline, `due_at`, and a handler for when it passes). Only the relay, parking,
+backing off and waking write `due_at` (law 3); whoever changes a job locks its row here first,
+PandaIDs ascending (law 5).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.engine import Connection, Row
+
+from panda.db.session import rows, run
+from panda.states import Stage, Wait
+
+#: The guard of a stage (law 2). A duplicate, late or reordered message finds nothing here.
+MINE = """
+SELECT panda_id FROM job_due
+WHERE panda_id = ANY(%(panda_ids)s) AND stage = %(stage)s AND waits_for IS NULL
+ORDER BY panda_id FOR UPDATE SKIP LOCKED
+"""
+LOCK = """
+SELECT panda_id, stage, waits_for, due_at, deliveries, tries FROM job_due
+WHERE panda_id = ANY(%(panda_ids)s) ORDER BY panda_id FOR UPDATE
+"""
+ADVANCE = "UPDATE job_due SET stage = %(stage)s WHERE panda_id = ANY(%(panda_ids)s)"
+PARK = """
+UPDATE job_due SET stage = %(stage)s, waits_for = %(waits_for)s, deliveries = 0, tries = 0, error = NULL,
+    due_at = panda_now() + make_interval(secs => %(for_s)s)
+WHERE panda_id = ANY(%(panda_ids)s)
+"""
+WAKE = """
+UPDATE job_due SET stage = coalesce(%(stage)s, stage), waits_for = NULL, due_at = panda_now(), deliveries = 0
+WHERE panda_id = ANY(%(panda_ids)s)
+"""
+BACK_OFF = """
+UPDATE job_due SET tries = tries + 1, error = %(error)s, due_at = panda_now() + make_interval(secs => %(for_s)s)
+WHERE panda_id = ANY(%(panda_ids)s) RETURNING panda_id, tries
+"""
+
+
+def mine(connection: Connection, panda_ids: Sequence[int], stage: Stage) -> list[int]:
+    """Lock and return those of `panda_ids` that are runnable for `stage`, ascending."""
+    return [row.panda_id for row in rows(connection, MINE, {"panda_ids": list(panda_ids), "stage": stage})]
+
+
+def lock(connection: Connection, panda_ids: Sequence[int]) -> dict[int, Row[Any]]:
+    """Lock the rows of `panda_ids`, waiting for whoever holds them; by PandaID, those that exist."""
+    found = rows(connection, LOCK, {"panda_ids": list(panda_ids)})
+    return {row.panda_id: row for row in found}
+
+
+def advance(connection: Connection, panda_ids: Sequence[int], stage: Stage) -> None:
+    """The fast road: these are due for `stage` now. Writes `stage` alone."""
+    if panda_ids:
+        run(connection, ADVANCE, {"panda_ids": list(panda_ids), "stage": stage})
+
+
+def park(connection: Connection, panda_ids: Sequence[int], *, stage: Stage, waits_for: Wait, for_s: float) -> None:
+    """These wait for something, at most `for_s` seconds; then the wait's handler runs.
+
+    `stage` is where they go on once it came."""
+    if panda_ids:
+        run(
+            connection,
+            PARK,
+            {"panda_ids": list(panda_ids), "stage": stage, "waits_for": waits_for, "for_s": float(for_s)},
+        )
+
+
+def wake(connection: Connection, panda_ids: Sequence[int], stage: Stage | None = None) -> None:
+    """These are runnable now, for `stage` if one is given."""
+    if panda_ids:
+        run(connection, WAKE, {"panda_ids": list(panda_ids), "stage": stage})
+
+
+def back_off(connection: Connection, panda_ids: Sequence[int], *, for_s: float, error: str) -> dict[int, int]:
+    """A stage raised on these: they are sent again in `for_s` seconds. Returns their tries so far."""
+    done = rows(connection, BACK_OFF, {"panda_ids": list(panda_ids), "for_s": float(for_s), "error": error[:2000]})
+    return {row.panda_id: row.tries for row in done}
