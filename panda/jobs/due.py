@@ -26,12 +26,14 @@ WHERE panda_id = ANY(%(panda_ids)s) ORDER BY panda_id FOR UPDATE
 """
 ADVANCE = "UPDATE job_due SET stage = %(stage)s WHERE panda_id = ANY(%(panda_ids)s)"
 PARK = """
-UPDATE job_due SET stage = %(stage)s, waits_for = %(waits_for)s, deliveries = 0, tries = 0, error = NULL,
+UPDATE job_due SET stage = %(stage)s, final = %(stage)s IN ('stage_out', 'archive'), waits_for = %(waits_for)s,
+    deliveries = 0, tries = 0, error = NULL,
     due_at = panda_now() + make_interval(secs => %(for_s)s)
 WHERE panda_id = ANY(%(panda_ids)s)
 """
 WAKE = """
-UPDATE job_due SET stage = coalesce(%(stage)s, stage), waits_for = NULL, due_at = panda_now(), deliveries = 0
+UPDATE job_due SET stage = coalesce(%(stage)s, stage), final = coalesce(%(stage)s, stage) IN ('stage_out', 'archive'),
+    waits_for = NULL, due_at = panda_now(), deliveries = 0
 WHERE panda_id = ANY(%(panda_ids)s)
 """
 BACK_OFF = """

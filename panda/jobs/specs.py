@@ -55,7 +55,8 @@ class InputTemplate(Request, kw_only=True):
     """Files of a dataset, dealt out to jobs in order of name."""
 
     dataset: Name
-    files_per_job: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    files_per_job: Annotated[int, Meta(ge=0, le=10_000)] = 1
+    """0: every file in each job, as the dataset stands when the job is defined (after its parents)."""
     match: Annotated[str, Meta(max_length=250)] = "*"
     """Shell pattern over the names."""
 

@@ -44,27 +44,30 @@ CREATE TABLE shapes (
 CREATE TABLE jobsets (
     jobset_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text NOT NULL, owner text NOT NULL, share text NOT NULL,
-    idempotency_key text NOT NULL, document_hash bytea NOT NULL, document jsonb NOT NULL,
+    idempotency_key text NOT NULL, document_hash bytea NOT NULL, document jsonb NOT NULL, bindings jsonb NOT NULL,
     first_panda_id bigint NOT NULL, n_jobs int NOT NULL CHECK (n_jobs > 0),
     n_expanded int NOT NULL DEFAULT 0 CHECK (n_expanded <= n_jobs),
     n_open int NOT NULL CHECK (n_open >= 0),
     n_finished int NOT NULL DEFAULT 0, n_failed int NOT NULL DEFAULT 0, n_cancelled int NOT NULL DEFAULT 0,
     open_parents int NOT NULL DEFAULT 0 CHECK (open_parents >= 0),
-    released_at timestamptz, on_parent_failure text NOT NULL DEFAULT 'cancel',
+    n_released int NOT NULL DEFAULT 0, released_at timestamptz, on_parent_failure text NOT NULL DEFAULT 'cancel',
     output_dataset_id bigint, output_storage text,
     created_at timestamptz NOT NULL, ended_at timestamptz,
     cancel_requested_at timestamptz, cancel_by text, cancel_reason text,
     UNIQUE (owner, idempotency_key),
     CHECK (n_open + n_finished + n_failed + n_cancelled = n_jobs)
 );
-CREATE INDEX jobsets_unexpanded ON jobsets (jobset_id) WHERE n_expanded < n_jobs;
-CREATE INDEX jobsets_unreleased ON jobsets (jobset_id) WHERE released_at IS NULL;
+CREATE INDEX jobsets_unexpanded ON jobsets (n_expanded, jobset_id) WHERE n_expanded < n_jobs;
+CREATE INDEX jobsets_unreleased ON jobsets (jobset_id) WHERE released_at IS NULL AND open_parents = 0;
 CREATE INDEX jobsets_cancelling ON jobsets (jobset_id) WHERE cancel_requested_at IS NOT NULL AND ended_at IS NULL;
 CREATE INDEX jobsets_owner ON jobsets (owner, jobset_id);
 
+-- Where each user's burst of jobs stands in virtual time (law 10).
+CREATE TABLE fair_clock (owner text NOT NULL, share text NOT NULL, at timestamptz NOT NULL, PRIMARY KEY (owner, share));
+
 CREATE TABLE jobset_parents (
     jobset_id bigint NOT NULL REFERENCES jobsets, parent_id bigint NOT NULL REFERENCES jobsets,
-    PRIMARY KEY (parent_id, jobset_id)
+    done_at timestamptz, PRIMARY KEY (parent_id, jobset_id)
 );
 CREATE INDEX jobset_parents_child ON jobset_parents (jobset_id);
 
@@ -91,12 +94,16 @@ CREATE TABLE job_due (
     panda_id bigint PRIMARY KEY,
     stage text NOT NULL CHECK (stage IN ('define', 'broker', 'stage_in', 'activate', 'dispatch', 'stage_out', 'archive')),
     waits_for text CHECK (waits_for IN ('parent', 'queue', 'data', 'pilot', 'lease', 'quota', 'operator')),
+    final boolean NOT NULL DEFAULT false,
     due_at timestamptz NOT NULL,
     deliveries smallint NOT NULL DEFAULT 0, tries smallint NOT NULL DEFAULT 0,
     missing int NOT NULL DEFAULT 0 CHECK (missing >= 0), error text
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000,
         autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX job_due_runnable ON job_due (due_at) WHERE waits_for IS NULL;
+-- `final` tells the lane (stage_out and archive go first). It is a column of its own because `stage`
+-- moves with every commit of the fast road and must stand in no index.
+CREATE INDEX job_due_road ON job_due (due_at) WHERE waits_for IS NULL AND NOT final;
+CREATE INDEX job_due_final ON job_due (due_at) WHERE waits_for IS NULL AND final;
 CREATE INDEX job_due_waiting ON job_due (due_at) WHERE waits_for IS NOT NULL;
 
 CREATE TABLE ready (

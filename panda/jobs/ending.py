@@ -1,0 +1,207 @@
+"""An attempt ends: with success, with a failure, or by a kill.
+
+The caller holds the jobs' rows of `job_due`. What follows is one order of locks for every end: `ready`
+and `leases` first, so that no pilot can reach the job any more, then `jobs`, then the ledger of the sets.
+An attempt's end is written once and never changes.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+
+from panda.db.session import rows, run
+from panda.jobs import due, jobsets
+from panda.jobs.transitions import move_many
+from panda.settings import Engine
+from panda.states import RETRY_STATUS, JobStatus, Stage, Wait
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt failed."""
+
+    panda_id: int
+    stage: Stage
+    """The stage that it failed in; `dispatch` covers everything that a pilot does."""
+    code: str
+    """`component:word_or_number`, e.g. `payload:3`, `pilot:1137`, `stage_in:deadline`."""
+    message: str
+    """A sentence for the job's owner."""
+    again: bool = False
+    """The fault lies with the system or a site: try again by ourselves while attempts are left."""
+
+
+UNREADY = "DELETE FROM ready WHERE panda_id = ANY(%(panda_ids)s)"
+UNLEASE = "DELETE FROM leases WHERE panda_id = ANY(%(panda_ids)s)"
+STATUS = "SELECT panda_id, status, attempt_nr, max_attempts FROM jobs WHERE panda_id = ANY(%(panda_ids)s)"
+BLAME = """
+UPDATE jobs j SET failed_stage = f.stage, error_code = f.code, error_message = f.message
+FROM unnest(%(panda_ids)s::bigint[], %(stages)s::text[], %(codes)s::text[], %(messages)s::text[])
+    AS f(panda_id, stage, code, message)
+WHERE j.panda_id = f.panda_id
+"""
+END_ATTEMPTS = """
+INSERT INTO attempts AS a (panda_id, attempt_nr, from_stage, queue, pilot_id, node, created_at, started_at, ended_at,
+    outcome, failed_stage, error_code, error_message, exit_code, wall_s, cpu_s, max_rss_mb)
+SELECT panda_id, attempt_nr, from_stage, computing_site, pilot_id, node, changed_at, started_at, panda_now(),
+    %(outcome)s, failed_stage, error_code, error_message, exit_code, wall_s, cpu_s, max_rss_mb
+FROM jobs WHERE panda_id = ANY(%(panda_ids)s)
+ON CONFLICT (panda_id, attempt_nr) DO UPDATE SET ended_at = excluded.ended_at, outcome = excluded.outcome,
+    started_at = excluded.started_at, failed_stage = excluded.failed_stage, error_code = excluded.error_code,
+    error_message = excluded.error_message, exit_code = excluded.exit_code, wall_s = excluded.wall_s,
+    cpu_s = excluded.cpu_s, max_rss_mb = excluded.max_rss_mb
+WHERE a.ended_at IS NULL
+"""
+ENDED = "UPDATE jobs SET ended_at = panda_now() WHERE panda_id = ANY(%(panda_ids)s)"
+QUARANTINE = """
+INSERT INTO quarantine (panda_id, attempt_nr, lfn, path, size_bytes, adler32, reason, at)
+SELECT f.panda_id, f.attempt_nr, f.lfn, f.path, f.size_bytes, f.adler32, %(reason)s, panda_now()
+FROM job_files f WHERE f.panda_id = ANY(%(panda_ids)s) AND f.kind = 'output' AND f.path IS NOT NULL
+    AND f.status <> 'registered'
+ON CONFLICT DO NOTHING
+"""
+NEW_ATTEMPT = """
+UPDATE jobs SET attempt_nr = attempt_nr + 1, max_attempts = greatest(max_attempts, attempt_nr + 1),
+    from_stage = %(stage)s, failed_stage = NULL, error_code = NULL, error_message = NULL, exit_code = NULL,
+    wall_s = NULL, cpu_s = NULL, max_rss_mb = NULL, pilot_id = NULL, node = NULL,
+    started_at = NULL, ended_at = NULL,
+    kill_requested_at = NULL, kill_delivered_at = NULL, kill_by = NULL, kill_reason = NULL
+WHERE panda_id = ANY(%(panda_ids)s)
+"""
+FORGET_OUTPUTS = """
+UPDATE job_files SET status = 'defined', size_bytes = NULL, adler32 = NULL, path = NULL, storage = NULL, attempt_nr = NULL
+WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'output' AND status <> 'registered'
+"""
+START_OVER = """
+UPDATE job_due SET stage = %(stage)s, final = %(stage)s IN ('stage_out', 'archive'), waits_for = NULL,
+    due_at = panda_now() + make_interval(secs => %(for_s)s), deliveries = 0, tries = 0, missing = 0, error = NULL
+WHERE panda_id = ANY(%(panda_ids)s)
+"""
+
+#: Pause before the system tries a failed attempt again by itself.
+AGAIN_AFTER_S = 1.0
+
+
+def fail_many(connection: Connection, failures: Sequence[Failure], *, by: str, engine: Engine) -> list[int]:
+    """End the newest attempts of these jobs as failed.
+
+    Those whose fault is not their own and that have attempts left start a new one at once; the others
+    rest as `failed` for the retry window. Jobs that are final already are left alone.
+
+    Returns: the PandaIDs that failed or started over, ascending.
+    """
+    now = _live(connection, [failure.panda_id for failure in failures])
+    failures = [failure for failure in failures if failure.panda_id in now]
+    if not failures:
+        return []
+    panda_ids = [failure.panda_id for failure in failures]
+    _cut_off(connection, panda_ids)
+    run(
+        connection,
+        BLAME,
+        {"panda_ids": panda_ids, "stages": [f.stage for f in failures], "codes": [f.code for f in failures],
+         "messages": [f.message[:4000] for f in failures]},
+    )  # fmt: skip
+    _move_by_status(connection, now, panda_ids, JobStatus.FAILED, by, {f.panda_id: f.code for f in failures})
+    run(connection, END_ATTEMPTS, {"panda_ids": panda_ids, "outcome": "failed"})
+    run(connection, QUARANTINE, {"panda_ids": panda_ids, "reason": "its attempt failed"})
+    again = [f.panda_id for f in failures if f.again and now[f.panda_id].attempt_nr < now[f.panda_id].max_attempts]
+    _rest(connection, sorted(set(panda_ids) - set(again)), engine)
+    start_over(connection, again, Stage.BROKER, by=by, reason="automatic retry", for_s=AGAIN_AFTER_S)
+    return sorted(panda_ids)
+
+
+def _rest(connection: Connection, panda_ids: Sequence[int], engine: Engine) -> None:
+    if not panda_ids:
+        return
+    run(connection, ENDED, {"panda_ids": list(panda_ids)})
+    due.park(connection, panda_ids, stage=Stage.ARCHIVE, waits_for=Wait.OPERATOR, for_s=engine.retry_window_s)
+    jobsets.settle(connection, panda_ids, JobStatus.FAILED)
+
+
+def start_over(
+    connection: Connection, panda_ids: Sequence[int], stage: Stage, *, by: str, reason: str, for_s: float = 0
+) -> None:
+    """Open a new attempt of failed jobs; it starts at `stage`, in `for_s` seconds.
+
+    From `stage_out` on it inherits the outputs that lie on the site's storage."""
+    if not panda_ids:
+        return
+    move_many(connection, panda_ids, JobStatus.FAILED, RETRY_STATUS[stage], by=by, stage=stage, reason=reason)
+    run(connection, NEW_ATTEMPT, {"panda_ids": list(panda_ids), "stage": stage})
+    if stage is not Stage.STAGE_OUT:
+        run(connection, FORGET_OUTPUTS, {"panda_ids": list(panda_ids)})
+    run(connection, START_OVER, {"panda_ids": list(panda_ids), "stage": stage, "for_s": float(for_s)})
+
+
+def cancel_many(
+    connection: Connection, panda_ids: Sequence[int], *, by: str, reason: str, to: JobStatus = JobStatus.CANCELLED
+) -> list[int]:
+    """End jobs as `cancelled` (or `closed`), whatever they were doing. Returns those that ended now."""
+    now = _live(connection, panda_ids)
+    if not now:
+        return []
+    panda_ids = sorted(now)
+    _cut_off(connection, panda_ids)
+    _move_by_status(connection, now, panda_ids, to, by, dict.fromkeys(panda_ids, reason))
+    run(connection, ENDED, {"panda_ids": panda_ids})
+    run(connection, END_ATTEMPTS, {"panda_ids": panda_ids, "outcome": to})
+    run(connection, QUARANTINE, {"panda_ids": panda_ids, "reason": "its job was cancelled"})
+    due.wake(connection, panda_ids, Stage.ARCHIVE)
+    jobsets.settle(connection, panda_ids, to)
+    return panda_ids
+
+
+def finish_many(connection: Connection, panda_ids: Sequence[int], *, by: str, chain_id: str | None) -> list[int]:
+    """End jobs whose outputs are registered as `finished`. Returns those that ended now."""
+    now = _live(connection, panda_ids)
+    done = [i for i in sorted(now) if JobStatus(now[i].status) in (JobStatus.HOLDING, JobStatus.TRANSFERRING)]
+    if not done:
+        return []
+    _move_by_status(connection, now, done, JobStatus.FINISHED, by, {}, chain_id=chain_id, stage=Stage.ARCHIVE)
+    run(connection, ENDED, {"panda_ids": done})
+    run(connection, END_ATTEMPTS, {"panda_ids": done, "outcome": "finished"})
+    jobsets.settle(connection, done, JobStatus.FINISHED)
+    return done
+
+
+class Live(dict[int, "LiveJob"]):
+    """Jobs that are not final, by PandaID."""
+
+
+@dataclass(frozen=True)
+class LiveJob:
+    status: str
+    attempt_nr: int
+    max_attempts: int
+
+
+def _live(connection: Connection, panda_ids: Sequence[int]) -> Live:
+    found = rows(connection, STATUS, {"panda_ids": list(panda_ids)})
+    final = {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.CLOSED}
+    return Live({r.panda_id: LiveJob(r.status, r.attempt_nr, r.max_attempts) for r in found if r.status not in final})
+
+
+def _cut_off(connection: Connection, panda_ids: Sequence[int]) -> None:
+    run(connection, UNREADY, {"panda_ids": list(panda_ids)})
+    run(connection, UNLEASE, {"panda_ids": list(panda_ids)})
+
+
+def _move_by_status(
+    connection: Connection,
+    now: Live,
+    panda_ids: Sequence[int],
+    to: JobStatus,
+    by: str,
+    reasons: dict[int, str],
+    *,
+    chain_id: str | None = None,
+    stage: Stage | None = None,
+) -> None:
+    groups: dict[tuple[JobStatus, str | None], list[int]] = defaultdict(list)
+    for panda_id in panda_ids:
+        groups[JobStatus(now[panda_id].status), reasons.get(panda_id)].append(panda_id)
+    for (was, reason), members in groups.items():
+        move_many(connection, members, was, to, by=by, reason=reason, chain_id=chain_id, stage=stage)

@@ -1,0 +1,250 @@
+"""A job set becomes rows, chunk by chunk: jobs, what each needs next, its files, its first event.
+
+One chunk is one transaction; the set's row is the cursor. Sets take turns, the one with the fewest rows
+first, so that a job set of one does not wait for a million. A set that waits for its parents is expanded
+at once and released in chunks when the last parent ends.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+from sqlalchemy.engine import Connection, Row
+
+from panda.db.session import asynchronous, rows, run
+from panda.jobs import templates
+from panda.jobs.specs import Defaults, JobSetRequest, JobSpec
+from panda.names import split_did
+from panda.settings import Engine
+
+#: What a job needs when neither it nor its set says so.
+CORES, MEMORY_MB, DISK_MB, WALLTIME_S = 1, 2_000, 1_000, 6 * 3600
+
+#: Virtual time between two jobs of one user's burst (law 10). Only the order matters: the relay takes
+#: new rows before their time when nothing else is due.
+BURST_STEP_S = 0.001
+
+NEXT = """
+SELECT jobset_id, name, owner, share, document, bindings, first_panda_id, n_jobs, n_expanded, released_at,
+    (SELECT d.scope || ':' || d.name FROM datasets d WHERE d.dataset_id = s.output_dataset_id) AS output_did,
+    output_dataset_id
+FROM jobsets s WHERE n_expanded < n_jobs ORDER BY n_expanded, jobset_id LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
+FAIR_CLOCK = """
+INSERT INTO fair_clock AS f (owner, share, at)
+VALUES (%(owner)s, %(share)s, panda_now() + make_interval(secs => %(for_s)s))
+ON CONFLICT (owner, share) DO UPDATE SET at = greatest(f.at, panda_now()) + make_interval(secs => %(for_s)s)
+RETURNING at - make_interval(secs => %(for_s)s) AS start
+"""
+SHAPES = """
+WITH wanted AS (SELECT DISTINCT cores, memory_mb, disk_mb, walltime_s, tags
+    FROM jsonb_to_recordset(%(shapes)s) AS s(cores int, memory_mb int, disk_mb int, walltime_s int, tags text[])),
+made AS (INSERT INTO shapes (cores, memory_mb, disk_mb, walltime_s, tags) SELECT * FROM wanted
+    ON CONFLICT DO NOTHING RETURNING *)
+SELECT * FROM made UNION
+SELECT s.* FROM shapes s JOIN wanted USING (cores, memory_mb, disk_mb, walltime_s, tags)
+"""
+JOBS = """
+WITH new AS (
+    SELECT * FROM jsonb_to_recordset(%(jobs)s) AS j(panda_id bigint, seq int, name text, priority int,
+        max_attempts int, shape_id int, n_inputs int, n_outputs int, spec jsonb)),
+jobs AS (
+    INSERT INTO jobs (panda_id, jobset_id, seq, name, owner, share, priority, status, max_attempts, shape_id,
+        n_inputs, n_outputs, created_at, changed_at, spec)
+    SELECT panda_id, %(jobset_id)s, seq, name, %(owner)s, %(share)s, priority, 'pending', max_attempts, shape_id,
+        n_inputs, n_outputs, panda_now(), panda_now(), spec FROM new),
+due AS (
+    INSERT INTO job_due (panda_id, stage, waits_for, due_at)
+    SELECT panda_id, 'define', %(waits_for)s, CASE WHEN %(waits_for)s IS NULL
+            THEN %(start)s::timestamptz + make_interval(secs => %(step_s)s * (seq - %(first_seq)s))
+            ELSE panda_now() + make_interval(secs => %(parent_wait_s)s) END
+    FROM new),
+counted AS (INSERT INTO job_count_deltas (status, queue, n) SELECT 'pending', '', count(*) FROM new)
+INSERT INTO job_events (panda_id, at, was, now, attempt_nr, stage, by)
+SELECT panda_id, panda_now(), NULL, 'pending', 1, NULL, %(owner)s FROM new
+"""
+FILES = """
+INSERT INTO job_files (panda_id, kind, lfn, did, dataset_id, status)
+SELECT panda_id, kind, lfn, coalesce(did, %(output_did)s), CASE WHEN kind = 'output' THEN %(output_dataset_id)s END,
+    CASE WHEN kind = 'output' THEN 'defined' ELSE 'unknown' END
+FROM jsonb_to_recordset(%(files)s) AS f(panda_id bigint, kind text, lfn text, did text)
+"""
+EXPANDED = "UPDATE jobsets SET n_expanded = n_expanded + %(n)s WHERE jobset_id = %(jobset_id)s"
+GROUP_FILES = """
+SELECT f.lfn FROM files f JOIN datasets d USING (dataset_id)
+WHERE d.scope = %(scope)s AND d.name = %(name)s AND f.file_id <= %(max_file_id)s ORDER BY f.lfn
+"""
+NEXT_RELEASE = """
+SELECT jobset_id FROM jobsets WHERE released_at IS NULL AND open_parents = 0 AND n_expanded > n_released
+ORDER BY n_released, jobset_id LIMIT 1
+"""
+#: One releaser per set. Not the set's row: it is locked after those of its jobs (law 5).
+ONE_RELEASER = "SELECT pg_try_advisory_xact_lock(7000004, %(jobset_id)s::int) AS mine"
+CURSOR = """
+SELECT jobset_id, owner, share, first_panda_id, n_jobs, n_expanded, n_released FROM jobsets
+WHERE jobset_id = %(jobset_id)s AND released_at IS NULL AND open_parents = 0
+"""
+LOCK_RELEASED = """
+SELECT panda_id FROM job_due
+WHERE panda_id >= %(first)s AND panda_id < %(end)s AND waits_for = 'parent' ORDER BY panda_id FOR UPDATE
+"""
+RELEASE = """
+UPDATE job_due SET waits_for = NULL, deliveries = 0,
+    due_at = %(start)s::timestamptz + make_interval(secs => %(step_s)s * (panda_id - %(first)s))
+WHERE panda_id = ANY(%(panda_ids)s)
+"""
+RELEASED = """
+UPDATE jobsets SET n_released = %(n)s, released_at = CASE WHEN %(n)s = n_jobs THEN panda_now() END
+WHERE jobset_id = %(jobset_id)s
+"""
+
+
+def expand_chunk(connection: Connection, engine: Engine) -> int:
+    """Expand the next chunk of the set whose turn it is. Returns the jobs made; 0: nothing to do."""
+    found = rows(connection, NEXT)
+    if not found:
+        return 0
+    jobset = found[0]
+    asynchronous(connection)  # the document is safe; a lost chunk is expanded again
+    first, last = jobset.n_expanded, min(jobset.n_expanded + engine.chunk_jobs, jobset.n_jobs) - 1
+    request = msgspec.convert(jobset.document, JobSetRequest)
+    specs = list(_specs(connection, request, jobset, first, last))
+    _insert(connection, jobset, request.defaults, specs, engine)
+    run(connection, EXPANDED, {"n": len(specs), "jobset_id": jobset.jobset_id})
+    return len(specs)
+
+
+def _specs(
+    connection: Connection, request: JobSetRequest, jobset: Row[Any], first: int, last: int
+) -> Iterator[tuple[int, JobSpec]]:
+    if request.jobs is not None:
+        yield from enumerate(request.jobs[first : last + 1], start=first)
+        return
+    assert request.template is not None
+    bindings = {name: templates.Binding(*values) for name, values in jobset.bindings.items()}
+    expansion = templates.Expansion(request.template, bindings)
+    files = _files_of(connection, bindings)
+    for seq in range(first, last + 1):
+        yield seq, expansion.job(seq, files)
+
+
+def _files_of(connection: Connection, bindings: dict[str, templates.Binding]) -> Callable[[str, int], list[str]]:
+    names: dict[str, list[str]] = {}
+    for name, binding in bindings.items():
+        if binding.files_per_job:
+            scope, dataset = split_did(binding.did, name)
+            found = rows(connection, GROUP_FILES, {"scope": scope, "name": dataset, "max_file_id": binding.max_file_id})
+            names[name] = templates.matching([row.lfn for row in found], binding.match)
+
+    def files(name: str, group: int) -> list[str]:
+        size = bindings[name].files_per_job
+        return names[name][group * size : (group + 1) * size]
+
+    return files
+
+
+def _insert(
+    connection: Connection, jobset: Row[Any], defaults: Defaults, specs: list[tuple[int, JobSpec]], engine: Engine
+) -> None:
+    shapes = [_shape(spec, defaults) for _, spec in specs]
+    shape_ids = _shape_ids(connection, set(shapes))
+    jobs: list[dict[str, Any]] = []
+    files: list[dict[str, Any]] = []
+    for (seq, spec), shape in zip(specs, shapes, strict=True):
+        panda_id = jobset.first_panda_id + seq
+        jobs.append(_job(panda_id, seq, spec, defaults, shape_ids[shape], jobset.name))
+        files.extend(_files(panda_id, spec))
+    start = _turn(connection, jobset, len(specs))
+    run(
+        connection,
+        JOBS,
+        {"jobs": _text(jobs), "jobset_id": jobset.jobset_id, "owner": jobset.owner, "share": jobset.share,
+         "waits_for": None if jobset.released_at else "parent", "start": start, "step_s": BURST_STEP_S,
+         "first_seq": specs[0][0], "parent_wait_s": float(engine.parent_wait_s)},
+    )  # fmt: skip
+    if files:
+        run(
+            connection,
+            FILES,
+            {"files": _text(files), "output_did": jobset.output_did, "output_dataset_id": jobset.output_dataset_id},
+        )
+
+
+Shape = tuple[int, int, int, int, tuple[str, ...]]
+
+
+def _shape(spec: JobSpec, defaults: Defaults) -> Shape:
+    tags = spec.tags if spec.tags is not None else defaults.tags
+    return (
+        spec.cores or defaults.cores or CORES,
+        spec.memory_mb or defaults.memory_mb or MEMORY_MB,
+        spec.disk_mb or defaults.disk_mb or DISK_MB,
+        spec.walltime_s or defaults.walltime_s or WALLTIME_S,
+        tuple(sorted(set(tags or ()))),
+    )
+
+
+def _shape_ids(connection: Connection, shapes: set[Shape]) -> dict[Shape, int]:
+    names = ("cores", "memory_mb", "disk_mb", "walltime_s", "tags")
+    found: dict[Shape, int] = {}
+    while len(found) < len(shapes):  # a second look sees the shapes that another process made meanwhile
+        wanted = _text([dict(zip(names, shape, strict=True)) for shape in shapes])
+        for row in rows(connection, SHAPES, {"shapes": wanted}):
+            found[(row.cores, row.memory_mb, row.disk_mb, row.walltime_s, tuple(row.tags))] = row.shape_id
+    return found
+
+
+def _job(panda_id: int, seq: int, spec: JobSpec, defaults: Defaults, shape_id: int, jobset_name: str) -> dict[str, Any]:
+    return {
+        "panda_id": panda_id,
+        "seq": seq,
+        "name": spec.name or f"{jobset_name}.{seq}",
+        "priority": defaults.priority if spec.priority is None else spec.priority,
+        "max_attempts": spec.max_attempts or defaults.max_attempts,
+        "shape_id": shape_id,
+        "n_inputs": len(spec.inputs),
+        "n_outputs": len(spec.outputs),
+        "spec": {
+            "command": spec.command,
+            "env": {**defaults.env, **spec.env},
+            "sandbox": spec.sandbox or defaults.sandbox,
+        },
+    }
+
+
+def _files(panda_id: int, spec: JobSpec) -> Iterator[dict[str, Any]]:
+    for reference in spec.inputs:
+        did, slash, lfn = reference.partition("/")
+        kind = "input" if slash else "dataset"
+        yield {"panda_id": panda_id, "kind": kind, "lfn": lfn or did, "did": did}
+    for lfn in spec.outputs:
+        yield {"panda_id": panda_id, "kind": "output", "lfn": lfn, "did": None}
+
+
+def _text(document: Any) -> str:
+    return msgspec.json.encode(document).decode()
+
+
+def release_chunk(connection: Connection, engine: Engine) -> int:
+    """Release the next chunk of a set whose last parent ended. Returns the ids passed; 0: nothing to do."""
+    waiting = rows(connection, NEXT_RELEASE)
+    if not waiting or not rows(connection, ONE_RELEASER, {"jobset_id": waiting[0].jobset_id})[0].mine:
+        return 0
+    found = rows(connection, CURSOR, {"jobset_id": waiting[0].jobset_id})
+    if not found:
+        return 0
+    jobset = found[0]
+    n = min(jobset.n_released + engine.chunk_jobs, jobset.n_expanded)
+    first = jobset.first_panda_id + jobset.n_released
+    end = jobset.first_panda_id + n
+    panda_ids = [row.panda_id for row in rows(connection, LOCK_RELEASED, {"first": first, "end": end})]
+    run(connection, RELEASED, {"n": n, "jobset_id": jobset.jobset_id})
+    start = _turn(connection, jobset, len(panda_ids))
+    run(connection, RELEASE, {"panda_ids": panda_ids, "first": first, "start": start, "step_s": BURST_STEP_S})
+    return end - first
+
+
+def _turn(connection: Connection, jobset: Row[Any], n_jobs: int) -> Any:
+    """Where `n_jobs` of this user and share start in virtual time."""
+    clock = {"owner": jobset.owner, "share": jobset.share, "for_s": BURST_STEP_S * n_jobs}
+    return rows(connection, FAIR_CLOCK, clock)[0].start

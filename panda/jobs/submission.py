@@ -1,0 +1,179 @@
+"""A job set is accepted: its document, its block of PandaIDs and its row, in one transaction.
+
+What was answered with 201 is kept whatever dies next. The jobs themselves follow in chunks
+(`expansion`); until then the set's ledger counts them as unexpanded.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy.engine import Connection, Row
+
+from panda.db.session import rows, run
+from panda.errors import Conflict, Invalid, NotFound, TooLarge
+from panda.jobs import jobsets, templates
+from panda.jobs.specs import JobSetRequest, Template
+from panda.names import checked, split_did
+from panda.settings import Api
+
+#: Channel on which the relay hears of new work (law 15: one notice per submission).
+CHANNEL = "panda_relay"
+
+REPLAY = """
+SELECT s.jobset_id, s.first_panda_id, s.n_jobs, s.document_hash, d.scope || ':' || d.name AS output_dataset
+FROM jobsets s JOIN datasets d ON d.dataset_id = s.output_dataset_id
+WHERE s.owner = %(owner)s AND s.idempotency_key = %(key)s
+"""
+#: Two requests with one key at once: the second waits here for the first one's commit.
+KEY_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%(key)s, 0))"
+TAKE_IDS = "SELECT panda_take_ids(%(n)s) AS first"
+ENSURE_PARTITIONS = "SELECT panda_ensure_partitions(%(last)s)"
+INSERT = """
+INSERT INTO jobsets (name, owner, share, idempotency_key, document_hash, document, bindings, first_panda_id, n_jobs,
+    n_open, open_parents, released_at, on_parent_failure, output_storage, created_at)
+VALUES (%(name)s, %(owner)s, %(share)s, %(key)s, %(hash)s, %(document)s, %(bindings)s, %(first)s, %(n)s,
+    %(n)s, %(open_parents)s, CASE WHEN %(open_parents)s = 0 THEN panda_now() END, %(on_parent_failure)s,
+    %(output_storage)s, panda_now())
+RETURNING jobset_id
+"""
+OUTPUT_DATASET = """
+INSERT INTO datasets (scope, name, owner, jobset_id, created_at)
+VALUES (%(scope)s, %(name)s, %(owner)s, %(jobset_id)s, panda_now())
+ON CONFLICT (scope, name) DO UPDATE SET scope = excluded.scope
+RETURNING dataset_id, owner, status
+"""
+SET_OUTPUT = "UPDATE jobsets SET output_dataset_id = %(dataset_id)s WHERE jobset_id = %(jobset_id)s"
+LINK_PARENTS = """
+INSERT INTO jobset_parents (jobset_id, parent_id) SELECT %(jobset_id)s, unnest(%(parents)s::bigint[])
+"""
+STORAGE = "SELECT 1 FROM storages WHERE name = %(name)s"
+DATASET_FILES = """
+SELECT f.lfn, f.file_id FROM files f JOIN datasets d USING (dataset_id)
+WHERE d.scope = %(scope)s AND d.name = %(name)s
+"""
+DATASET_COUNT = """
+SELECT count(*) AS n_files, coalesce(max(f.file_id), 0) AS max_file_id
+FROM datasets d LEFT JOIN files f USING (dataset_id)
+WHERE d.scope = %(scope)s AND d.name = %(name)s GROUP BY d.dataset_id
+"""
+
+
+class Accepted(NamedTuple):
+    """What the client is told. `replayed`: the same key came before, nothing was stored again."""
+
+    jobset_id: int
+    first_panda_id: int
+    last_panda_id: int
+    n_jobs: int
+    output_dataset: str
+    replayed: bool
+
+
+def submit(
+    connection: Connection, request: JobSetRequest, raw: bytes, *, owner: str, key: str, limits: Api
+) -> Accepted:
+    """Accept a job set. `raw` is the body that `request` was decoded from; it is kept as it came.
+
+    Raises:
+        Invalid, TooLarge: the document cannot be meant; nothing is stored.
+        Conflict: `idempotency_key_reused` with another document; `dataset_taken` by another owner.
+        NotFound: a job set that it depends on, an input dataset or a storage does not exist.
+    """
+    document_hash = hashlib.sha256(raw).digest()
+    run(connection, KEY_LOCK, {"key": f"{owner}\0{key}".replace("\0", "/")})
+    before = rows(connection, REPLAY, {"owner": owner, "key": key})
+    if before:
+        return _replayed(before[0], document_hash, key)
+    templates.check(request, limits)
+    bindings = _bind(connection, request.template) if request.template else {}
+    n_jobs = _count(request, bindings, limits)
+    if request.output_storage and not rows(connection, STORAGE, {"name": request.output_storage}):
+        raise NotFound("storage", request.output_storage)
+    first = rows(connection, TAKE_IDS, {"n": n_jobs})[0].first
+    run(connection, ENSURE_PARTITIONS, {"last": first + n_jobs - 1})
+    jobset_id = rows(
+        connection,
+        INSERT,
+        {"name": request.name, "owner": owner, "share": request.share, "key": key, "hash": document_hash,
+         "document": raw.decode(), "bindings": msgspec.json.encode(bindings).decode(), "first": first, "n": n_jobs,
+         "open_parents": len(request.depends_on), "on_parent_failure": request.on_parent_failure,
+         "output_storage": request.output_storage},
+    )[0].jobset_id  # fmt: skip
+    did = request.output_dataset or f"user.{checked(owner, 'owner')}:{jobset_id}.{request.name}"
+    run(
+        connection,
+        SET_OUTPUT,
+        {"dataset_id": _output_dataset(connection, did, owner, jobset_id), "jobset_id": jobset_id},
+    )
+    if request.depends_on:
+        jobsets.lock_parents(connection, request.depends_on)
+        run(connection, LINK_PARENTS, {"jobset_id": jobset_id, "parents": request.depends_on})
+        jobsets.apply_ended_parents(connection, jobset_id, request.depends_on)
+    run(connection, f"NOTIFY {CHANNEL}")
+    return Accepted(jobset_id, first, first + n_jobs - 1, n_jobs, did, replayed=False)
+
+
+def _replayed(before: Row[Any], document_hash: bytes, key: str) -> Accepted:
+    if before.document_hash != document_hash:
+        raise Conflict(f"key {key!r} came with another document before", code="idempotency_key_reused")
+    last = before.first_panda_id + before.n_jobs - 1
+    return Accepted(before.jobset_id, before.first_panda_id, last, before.n_jobs, before.output_dataset, replayed=True)
+
+
+def _bind(connection: Connection, template: Template) -> dict[str, templates.Binding]:
+    bindings = {}
+    for name, each in template.inputs.items():
+        where = f"template.inputs.{name}"
+        scope, dataset = split_did(each.dataset, where)
+        if each.files_per_job == 0:
+            if each.match != "*":
+                raise Invalid("match goes with files_per_job of 1 or more", where=where)
+            bindings[name] = templates.bound(each, 0, 0)
+            continue
+        if each.match == "*":
+            found = rows(connection, DATASET_COUNT, {"scope": scope, "name": dataset})
+            n_files, max_file_id = (found[0].n_files, found[0].max_file_id) if found else (0, 0)
+        else:
+            files = rows(connection, DATASET_FILES, {"scope": scope, "name": dataset})
+            n_files = len(templates.matching([row.lfn for row in files], each.match))
+            max_file_id = max((row.file_id for row in files), default=0)
+        if not n_files:
+            raise Invalid(f"{each.dataset} has no file that matches {each.match!r}", where=where, code="no_input")
+        bindings[name] = templates.bound(each, n_files, max_file_id)
+    return bindings
+
+
+def _count(request: JobSetRequest, bindings: dict[str, templates.Binding], limits: Api) -> int:
+    if request.jobs is not None:
+        return len(request.jobs)
+    assert request.template is not None
+    _check_size(request.template, bindings, limits)
+    return templates.Expansion(request.template, bindings).n_jobs
+
+
+def _check_size(template: Template, bindings: dict[str, templates.Binding], limits: Api) -> None:
+    n_jobs = templates.size_of(template, bindings)
+    if n_jobs > limits.max_template_jobs:
+        raise TooLarge(f"the template makes {n_jobs} jobs; the limit is {limits.max_template_jobs}")
+
+
+def _output_dataset(connection: Connection, did: str, owner: str, jobset_id: int) -> int:
+    scope, name = split_did(did, "output_dataset")
+    row = rows(connection, OUTPUT_DATASET, {"scope": scope, "name": name, "owner": owner, "jobset_id": jobset_id})[0]
+    if row.owner != owner:
+        raise Conflict(f"dataset {did} belongs to {row.owner}", code="dataset_taken")
+    if row.status != "open":
+        raise Conflict(f"dataset {did} is {row.status}", code="dataset_closed")
+    dataset_id: int = row.dataset_id
+    return dataset_id
+
+
+def parents_of(connection: Connection, jobset_ids: Sequence[int]) -> dict[int, list[int]]:
+    """The job sets that each of `jobset_ids` still waits for."""
+    found: dict[int, list[int]] = {jobset_id: [] for jobset_id in jobset_ids}
+    sql = "SELECT jobset_id, parent_id FROM jobset_parents WHERE jobset_id = ANY(%(ids)s) ORDER BY 1, 2"
+    for row in rows(connection, sql, {"ids": list(jobset_ids)}):
+        found[row.jobset_id].append(row.parent_id)
+    return found
