@@ -36,6 +36,9 @@ UPDATE job_due SET stage = coalesce(%(stage)s, stage), final = coalesce(%(stage)
     waits_for = NULL, due_at = panda_now(), deliveries = 0
 WHERE panda_id = ANY(%(panda_ids)s)
 """
+EXTEND = """
+UPDATE job_due SET due_at = panda_now() + make_interval(secs => %(for_s)s) WHERE panda_id = ANY(%(panda_ids)s)
+"""
 BACK_OFF = """
 UPDATE job_due SET tries = tries + 1, error = %(error)s, due_at = panda_now() + make_interval(secs => %(for_s)s)
 WHERE panda_id = ANY(%(panda_ids)s) RETURNING panda_id, tries
@@ -81,3 +84,9 @@ def back_off(connection: Connection, panda_ids: Sequence[int], *, for_s: float, 
     """A stage raised on these: they are sent again in `for_s` seconds. Returns their tries so far."""
     done = rows(connection, BACK_OFF, {"panda_ids": list(panda_ids), "for_s": float(for_s), "error": error[:2000]})
     return {row.panda_id: row.tries for row in done}
+
+
+def extend(connection: Connection, panda_ids: Sequence[int], *, for_s: float) -> None:
+    """Their wait goes on for another `for_s` seconds."""
+    if panda_ids:
+        run(connection, EXTEND, {"panda_ids": list(panda_ids), "for_s": float(for_s)})

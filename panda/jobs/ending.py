@@ -71,17 +71,15 @@ UPDATE jobs SET attempt_nr = attempt_nr + 1, max_attempts = greatest(max_attempt
 WHERE panda_id = ANY(%(panda_ids)s)
 """
 FORGET_OUTPUTS = """
-UPDATE job_files SET status = 'defined', size_bytes = NULL, adler32 = NULL, path = NULL, storage = NULL, attempt_nr = NULL
+UPDATE job_files SET status = 'defined', size_bytes = NULL, adler32 = NULL, path = NULL, storage = NULL,
+    attempt_nr = NULL
 WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'output' AND status <> 'registered'
 """
 START_OVER = """
 UPDATE job_due SET stage = %(stage)s, final = %(stage)s IN ('stage_out', 'archive'), waits_for = NULL,
-    due_at = panda_now() + make_interval(secs => %(for_s)s), deliveries = 0, tries = 0, missing = 0, error = NULL
+    due_at = panda_now(), deliveries = 0, tries = 0, missing = 0, error = NULL
 WHERE panda_id = ANY(%(panda_ids)s)
 """
-
-#: Pause before the system tries a failed attempt again by itself.
-AGAIN_AFTER_S = 1.0
 
 
 def fail_many(connection: Connection, failures: Sequence[Failure], *, by: str, engine: Engine) -> list[int]:
@@ -109,7 +107,7 @@ def fail_many(connection: Connection, failures: Sequence[Failure], *, by: str, e
     run(connection, QUARANTINE, {"panda_ids": panda_ids, "reason": "its attempt failed"})
     again = [f.panda_id for f in failures if f.again and now[f.panda_id].attempt_nr < now[f.panda_id].max_attempts]
     _rest(connection, sorted(set(panda_ids) - set(again)), engine)
-    start_over(connection, again, Stage.BROKER, by=by, reason="automatic retry", for_s=AGAIN_AFTER_S)
+    start_over(connection, again, Stage.BROKER, by=by, reason="automatic retry")
     return sorted(panda_ids)
 
 
@@ -121,10 +119,8 @@ def _rest(connection: Connection, panda_ids: Sequence[int], engine: Engine) -> N
     jobsets.settle(connection, panda_ids, JobStatus.FAILED)
 
 
-def start_over(
-    connection: Connection, panda_ids: Sequence[int], stage: Stage, *, by: str, reason: str, for_s: float = 0
-) -> None:
-    """Open a new attempt of failed jobs; it starts at `stage`, in `for_s` seconds.
+def start_over(connection: Connection, panda_ids: Sequence[int], stage: Stage, *, by: str, reason: str) -> None:
+    """Open a new attempt of failed jobs; it starts at `stage`.
 
     From `stage_out` on it inherits the outputs that lie on the site's storage."""
     if not panda_ids:
@@ -133,7 +129,7 @@ def start_over(
     run(connection, NEW_ATTEMPT, {"panda_ids": list(panda_ids), "stage": stage})
     if stage is not Stage.STAGE_OUT:
         run(connection, FORGET_OUTPUTS, {"panda_ids": list(panda_ids)})
-    run(connection, START_OVER, {"panda_ids": list(panda_ids), "stage": stage, "for_s": float(for_s)})
+    run(connection, START_OVER, {"panda_ids": list(panda_ids), "stage": stage})
 
 
 def cancel_many(

@@ -241,7 +241,7 @@ def release_chunk(connection: Connection, engine: Engine) -> int:
     run(connection, RELEASED, {"n": n, "jobset_id": jobset.jobset_id})
     start = _turn(connection, jobset, len(panda_ids))
     run(connection, RELEASE, {"panda_ids": panda_ids, "first": first, "start": start, "step_s": BURST_STEP_S})
-    return end - first
+    return int(end - first)
 
 
 def _turn(connection: Connection, jobset: Row[Any], n_jobs: int) -> Any:

@@ -1,0 +1,166 @@
+"""A pilot asks for work: one transaction for 1..n jobs, each with a lease of its own.
+
+A pilot that did not get our answer asks again with the same request id and gets the same jobs, with new
+tokens; the old ones open nothing any more.
+"""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Sequence
+from threading import BoundedSemaphore
+from typing import Any
+
+from sqlalchemy.engine import Connection, Row
+
+from panda.db.session import Begin, rows, run
+from panda.dispatcher import matching
+from panda.dispatcher.words import AcquireReply, AcquireRequest, PilotInput, PilotJob, PilotOutput
+from panda.errors import Conflict
+from panda.settings import Settings
+
+PILOT = "SELECT queue, last_request_id, last_panda_ids FROM pilots WHERE pilot_id = %(pilot_id)s FOR UPDATE"
+SEEN = """
+INSERT INTO pilots AS p (pilot_id, queue, node, version, cores, memory_mb, started_at, last_seen_at, last_request_id,
+    last_panda_ids, n_jobs, nothing_because)
+VALUES (%(pilot_id)s, %(queue)s, %(node)s, %(version)s, %(cores)s, %(memory_mb)s, panda_now(), panda_now(),
+    %(request_id)s, %(panda_ids)s, %(n)s, %(because)s)
+ON CONFLICT (pilot_id) DO UPDATE SET last_seen_at = panda_now(), node = excluded.node,
+    last_request_id = excluded.last_request_id, last_panda_ids = excluded.last_panda_ids,
+    n_jobs = p.n_jobs + excluded.n_jobs, nothing_because = excluded.nothing_because
+"""
+#: Jobs of an answer that was lost: still with this pilot, which has not said a word about them yet.
+AGAIN = """
+WITH renewed AS (
+    UPDATE leases l SET token_hash = t.token_hash, lease_until = panda_now() + make_interval(secs => %(lease_s)s)
+    FROM unnest(%(panda_ids)s::bigint[], %(hashes)s::bytea[]) WITH ORDINALITY AS t(panda_id, token_hash, nr)
+    WHERE l.panda_id = t.panda_id AND l.pilot_id = %(pilot_id)s
+        AND EXISTS (SELECT 1 FROM jobs j WHERE j.panda_id = l.panda_id AND j.status = 'sent')
+    RETURNING l.panda_id, t.nr)
+SELECT j.panda_id, j.attempt_nr, j.n_inputs, j.n_outputs, j.spec, r.nr, s.cores, s.memory_mb, s.disk_mb, s.walltime_s
+FROM renewed r JOIN jobs j USING (panda_id) JOIN shapes s USING (shape_id) ORDER BY r.nr
+"""
+FILES = """
+SELECT f.panda_id, f.kind, f.lfn, f.size_bytes, f.adler32,
+    'file://' || st.root || '/' || CASE f.kind WHEN 'input' THEN r.path ELSE f.path END AS url
+FROM job_files f
+JOIN queues q ON q.name = %(queue)s
+LEFT JOIN replicas r ON f.kind = 'input' AND r.file_id = f.file_id AND r.storage = q.storage
+JOIN storages st ON st.name = CASE f.kind WHEN 'input' THEN q.storage ELSE f.storage END
+WHERE f.panda_id = ANY(%(panda_ids)s) AND f.kind IN ('input', 'output') ORDER BY f.panda_id, f.kind, f.lfn
+"""
+
+#: Between two looks of a long poll.
+POLL_S = 0.1
+#: Long polls that one process keeps waiting; a pilot beyond them is answered at once.
+_long_polls = BoundedSemaphore(4)
+
+
+def acquire(begin: Begin, request: AcquireRequest, settings: Settings) -> AcquireReply:
+    """Jobs for a pilot; an empty list when nothing fits before `wait_s` has passed.
+
+    Raises:
+        NotFound: there is no such queue.
+        Conflict: `pilot_moved`: the pilot's id was seen at another queue.
+    """
+    jobs = _once(begin, request, settings)
+    wait_s = min(request.wait_s, settings.dispatcher.max_wait_s)
+    if not jobs and wait_s > 0 and _long_polls.acquire(blocking=False):
+        try:
+            until = time.monotonic() + wait_s
+            while not jobs and time.monotonic() < until:
+                time.sleep(POLL_S)
+                jobs = _once(begin, request, settings, is_poll=True)
+        finally:
+            _long_polls.release()
+    return AcquireReply(jobs=jobs, heartbeat_s=settings.dispatcher.heartbeat_s, lease_s=settings.dispatcher.lease_s)
+
+
+def _once(begin: Begin, request: AcquireRequest, settings: Settings, *, is_poll: bool = False) -> list[PilotJob]:
+    n = min(request.n, settings.dispatcher.max_jobs_per_claim)
+    lease_s = settings.dispatcher.lease_s
+    with begin() as connection:
+        known = rows(connection, PILOT, {"pilot_id": request.pilot_id})
+        if known and known[0].queue != request.queue:
+            raise Conflict(f"pilot {request.pilot_id} belongs to queue {known[0].queue}", code="pilot_moved")
+        if known and known[0].last_request_id == request.request_id and known[0].last_panda_ids:
+            return _again(connection, request, known[0].last_panda_ids, lease_s)
+        tokens = [secrets.token_urlsafe(24) for _ in range(n)]
+        claimed, because = _claim(connection, request, tokens, lease_s)
+        if claimed or not is_poll:
+            _remember(connection, request, [row.panda_id for row, _ in claimed], because)
+        return _payloads(connection, request.queue, claimed)
+
+
+def _claim(
+    connection: Connection, request: AcquireRequest, tokens: Sequence[str], lease_s: int
+) -> tuple[list[tuple[Row[Any], str]], str | None]:
+    """Rows with their tokens; and, if there are none, why."""
+    claimed: list[tuple[Row[Any], str]] = []
+    because: str | None = None
+    for anew in (False, True):
+        offer = matching.offer_of(connection, request.queue, anew=anew)
+        shapes, because = matching.fitting(offer, request)
+        for share in matching.turns(list(shapes)):
+            left = tokens[len(claimed) :]
+            if left:
+                got = matching.claim(connection, request, share, shapes[share], [_hash(t) for t in left], lease_s)
+                claimed += [(row, left[row.nr - 1]) for row in got]
+        if claimed:
+            return claimed, None
+    return claimed, because or "other pilots were quicker"
+
+
+def _again(connection: Connection, request: AcquireRequest, panda_ids: Sequence[int], lease_s: int) -> list[PilotJob]:
+    tokens = [secrets.token_urlsafe(24) for _ in panda_ids]
+    renewed = rows(
+        connection,
+        AGAIN,
+        {"panda_ids": list(panda_ids), "hashes": [_hash(t) for t in tokens], "pilot_id": request.pilot_id,
+         "lease_s": float(lease_s)},
+    )  # fmt: skip
+    return _payloads(connection, request.queue, [(row, tokens[row.nr - 1]) for row in renewed])
+
+
+def _remember(connection: Connection, request: AcquireRequest, panda_ids: list[int], because: str | None) -> None:
+    run(
+        connection,
+        SEEN,
+        {"pilot_id": request.pilot_id, "queue": request.queue, "node": request.node, "version": request.version,
+         "cores": request.cores, "memory_mb": request.memory_mb, "request_id": request.request_id,
+         "panda_ids": panda_ids, "n": len(panda_ids), "because": because},
+    )  # fmt: skip
+
+
+def _payloads(connection: Connection, queue: str, claimed: Sequence[tuple[Row[Any], str]]) -> list[PilotJob]:
+    with_files = [row.panda_id for row, _ in claimed if row.n_inputs or row.n_outputs]
+    inputs: dict[int, list[PilotInput]] = {}
+    outputs: dict[int, list[PilotOutput]] = {}
+    if with_files:
+        for file in rows(connection, FILES, {"queue": queue, "panda_ids": with_files}):
+            if file.kind == "input":
+                found = PilotInput(lfn=file.lfn, size_bytes=file.size_bytes, adler32=file.adler32, url=file.url or "")
+                inputs.setdefault(file.panda_id, []).append(found)
+            else:
+                outputs.setdefault(file.panda_id, []).append(PilotOutput(lfn=file.lfn, url=file.url))
+    return [
+        PilotJob(
+            panda_id=row.panda_id,
+            attempt_nr=row.attempt_nr,
+            token=token,
+            command=row.spec["command"],
+            env=row.spec["env"],
+            sandbox=row.spec["sandbox"],
+            cores=row.cores,
+            memory_mb=row.memory_mb,
+            disk_mb=row.disk_mb,
+            walltime_s=row.walltime_s,
+            inputs=inputs.get(row.panda_id, []),
+            outputs=outputs.get(row.panda_id, []),
+        )
+        for row, token in claimed
+    ]
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,182 @@
+"""Which ready jobs a pilot may take, and the claim itself.
+
+A pilot tells what it has free. The distinct (share, shape) pairs of its queue that have ready jobs are
+few whatever the number of jobs; those that fit are asked for their best rank with one index probe each,
+so a claim costs the same with ten jobs queued and with ten million, and jobs that do not fit are never
+looked at. Source of the design: performance.md's measurements of a slim claim table.
+
+Anti-starvation: among the shapes that fit, the best rank wins, whatever its size; a pilot with many cores
+therefore takes a waiting many-core job before younger small ones.
+"""
+
+import random
+import time
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any, NamedTuple
+
+from sqlalchemy.engine import Connection, Row
+
+from panda.db.session import rows
+from panda.dispatcher.words import AcquireRequest
+from panda.errors import NotFound
+
+QUEUE = "SELECT status FROM queues WHERE name = %(queue)s"
+#: A skip scan over the claim index: one probe per distinct pair, however many jobs stand behind it.
+PAIRS = """
+WITH RECURSIVE pairs AS (
+    (SELECT share, shape_id FROM ready WHERE queue = %(queue)s ORDER BY share, shape_id LIMIT 1)
+    UNION ALL
+    SELECT n.share, n.shape_id FROM pairs p, LATERAL (
+        SELECT share, shape_id FROM ready WHERE queue = %(queue)s AND (share, shape_id) > (p.share, p.shape_id)
+        ORDER BY share, shape_id LIMIT 1) n)
+SELECT p.share, s.shape_id, s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.tags
+FROM pairs p JOIN shapes s USING (shape_id)
+"""
+CLAIM = """
+WITH best AS (
+    SELECT r.panda_id, r.rank FROM unnest(%(shapes)s::int[]) AS s(shape_id), LATERAL (
+        SELECT panda_id, rank FROM ready
+        WHERE queue = %(queue)s AND share = %(share)s AND shape_id = s.shape_id
+        ORDER BY rank LIMIT %(n)s FOR UPDATE SKIP LOCKED) r
+    ORDER BY r.rank LIMIT %(n)s),
+mine AS (
+    SELECT d.panda_id FROM job_due d WHERE d.panda_id IN (SELECT panda_id FROM best)
+        AND d.stage = 'dispatch' AND (d.waits_for IS NULL OR d.waits_for = 'pilot')
+    ORDER BY d.panda_id FOR UPDATE SKIP LOCKED),
+numbered AS (SELECT panda_id, row_number() OVER (ORDER BY panda_id) AS nr FROM mine),
+unready AS (DELETE FROM ready r USING mine WHERE r.panda_id = mine.panda_id),
+leased AS (
+    INSERT INTO leases (panda_id, attempt_nr, token_hash, pilot_id, lease_until, reported_at)
+    SELECT n.panda_id, j.attempt_nr, (%(hashes)s::bytea[])[n.nr], %(pilot_id)s,
+        panda_now() + make_interval(secs => %(lease_s)s), panda_now()
+    FROM numbered n JOIN jobs j USING (panda_id)),
+due AS (
+    UPDATE job_due d SET stage = 'stage_out', final = true, waits_for = 'lease', deliveries = 0, tries = 0,
+        due_at = panda_now() + make_interval(secs => %(lease_s)s)
+    FROM mine WHERE d.panda_id = mine.panda_id),
+moved AS (
+    UPDATE jobs j SET status = 'sent', changed_at = panda_now(), pilot_id = %(pilot_id)s, node = %(node)s
+    FROM numbered n WHERE j.panda_id = n.panda_id AND j.status = 'activated'
+    RETURNING j.panda_id, j.attempt_nr, j.from_stage, j.shape_id, j.n_inputs, j.n_outputs, j.spec, n.nr),
+attempted AS (
+    INSERT INTO attempts (panda_id, attempt_nr, from_stage, queue, pilot_id, node, created_at)
+    SELECT panda_id, attempt_nr, from_stage, %(queue)s, %(pilot_id)s, %(node)s, panda_now() FROM moved),
+events AS (
+    INSERT INTO job_events (panda_id, at, was, now, attempt_nr, stage, by, reason)
+    SELECT panda_id, panda_now(), 'activated', 'sent', attempt_nr, 'dispatch', 'dispatcher', %(pilot_id)s FROM moved),
+counted AS (
+    INSERT INTO job_count_deltas (status, queue, n)
+    SELECT 'activated', %(queue)s, -count(*) FROM moved HAVING count(*) > 0
+    UNION ALL SELECT 'sent', %(queue)s, count(*) FROM moved HAVING count(*) > 0)
+SELECT m.panda_id, m.attempt_nr, m.n_inputs, m.n_outputs, m.spec, m.nr, s.cores, s.memory_mb, s.disk_mb, s.walltime_s
+FROM moved m JOIN shapes s USING (shape_id) ORDER BY m.nr
+"""
+
+#: Seconds that a process trusts its picture of a queue's pairs; a claim that comes back short looks anew.
+TRUST_S = 0.5
+
+
+class Pair(NamedTuple):
+    """A share that has ready jobs of a shape."""
+
+    share: str
+    shape_id: int
+    cores: int
+    memory_mb: int
+    disk_mb: int
+    walltime_s: int
+    tags: frozenset[str]
+
+
+class Offer(NamedTuple):
+    """What a queue has, as of `seen_at` (monotonic seconds)."""
+
+    status: str
+    pairs: list[Pair]
+    seen_at: float
+
+
+_offers: dict[str, Offer] = {}
+_lock = Lock()
+
+
+def offer_of(connection: Connection, queue: str, *, anew: bool = False) -> Offer:
+    """The pairs of a queue that have ready jobs, at most `TRUST_S` old.
+
+    Raises:
+        NotFound: there is no such queue.
+    """
+    known = _offers.get(queue)
+    if known and not anew and time.monotonic() - known.seen_at < TRUST_S:
+        return known
+    found = rows(connection, QUEUE, {"queue": queue})
+    if not found:
+        raise NotFound("queue", queue)
+    pairs = [
+        Pair(r.share, r.shape_id, r.cores, r.memory_mb, r.disk_mb, r.walltime_s, frozenset(r.tags))
+        for r in rows(connection, PAIRS, {"queue": queue})
+    ]
+    fresh = Offer(found[0].status, pairs, time.monotonic())
+    with _lock:
+        _offers[queue] = fresh
+    return fresh
+
+
+def misfit(pair: Pair, request: AcquireRequest, tags: frozenset[str]) -> str | None:
+    """Why a pilot cannot run jobs of this shape; None: it can."""
+    if pair.cores > request.cores:
+        return f"needs {pair.cores} cores, the pilot has {request.cores}"
+    if pair.memory_mb > request.memory_mb:
+        return f"needs {pair.memory_mb} MB of memory, the pilot has {request.memory_mb}"
+    if pair.disk_mb > request.disk_mb:
+        return f"needs {pair.disk_mb} MB of disk, the pilot has {request.disk_mb}"
+    if pair.walltime_s > request.walltime_s:
+        return f"needs {pair.walltime_s} s, the pilot has {request.walltime_s} left"
+    if not pair.tags <= tags:
+        return f"needs {', '.join(sorted(pair.tags - tags))}"
+    return None
+
+
+def fitting(offer: Offer, request: AcquireRequest) -> tuple[dict[str, list[int]], str | None]:
+    """The shapes that fit, by share; and why not, if none does."""
+    if offer.status == "offline":
+        return {}, "the queue is offline"
+    if not offer.pairs:
+        return {}, "the queue has no ready job"
+    tags = frozenset(request.tags)
+    shapes: dict[str, list[int]] = {}
+    reason = None
+    for pair in offer.pairs:
+        why_not = misfit(pair, request, tags)
+        if why_not is None:
+            shapes.setdefault(pair.share, []).append(pair.shape_id)
+        else:
+            reason = why_not
+    return shapes, None if shapes else reason
+
+
+def turns(shares: Sequence[str]) -> list[str]:
+    """The order in which shares are asked: drawn by lot, so that each gets its turn."""
+    return random.sample(list(shares), len(shares)) if len(shares) > 1 else list(shares)
+
+
+def claim(
+    connection: Connection,
+    request: AcquireRequest,
+    share: str,
+    shapes: Sequence[int],
+    hashes: Sequence[bytes],
+    lease_s: int,
+) -> list[Row[Any]]:
+    """Give the pilot up to `len(hashes)` jobs of one share: one statement, whatever their number.
+
+    A second dispatcher skips the rows that this one holds; a job whose `job_due` row is held by someone
+    else (a kill, the sweeper) is left. `nr` of a row tells which of `hashes` (from 1) its lease got.
+    """
+    return rows(
+        connection,
+        CLAIM,
+        {"queue": request.queue, "share": share, "shapes": list(shapes), "n": len(hashes), "hashes": list(hashes),
+         "pilot_id": request.pilot_id, "node": request.node, "lease_s": float(lease_s)},
+    )  # fmt: skip

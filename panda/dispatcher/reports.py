@@ -1,0 +1,270 @@
+"""What pilots report: that jobs run, that they are alive, how they ended.
+
+The lease is the fence. A report counts only while its attempt's lease stands with the token that the
+pilot was given; everything that ends an attempt deletes the lease first. So a superseded attempt can
+change nothing, and two reports of one end settle it once.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy.engine import Connection, Row
+
+from panda.db.session import Begin, asynchronous, rows, run
+from panda.dispatcher.words import (
+    Beat,
+    HeartbeatReply,
+    HeartbeatRequest,
+    Report,
+    ReportResult,
+    UpdateReply,
+    UpdateRequest,
+)
+from panda.jobs import due, ending
+from panda.jobs.ending import Failure
+from panda.jobs.submission import CHANNEL
+from panda.settings import Settings
+from panda.states import Stage
+
+_SAID = "unnest(%(panda_ids)s::bigint[], %(attempts)s::int[], %(hashes)s::bytea[]"
+BEAT = f"""
+WITH said AS (SELECT * FROM {_SAID}, %(cpu_s)s::real[], %(rss_mb)s::int[])
+        AS s(panda_id, attempt_nr, token_hash, cpu_s, rss_mb)),
+beating AS (
+    UPDATE leases l SET lease_until = panda_now() + make_interval(secs => %(lease_s)s), reported_at = panda_now(),
+        cpu_s = coalesce(s.cpu_s, l.cpu_s), rss_mb = coalesce(s.rss_mb, l.rss_mb)
+    FROM said s WHERE l.panda_id = s.panda_id AND l.attempt_nr = s.attempt_nr AND l.token_hash = s.token_hash
+    RETURNING l.panda_id)
+SELECT b.panda_id, j.kill_requested_at IS NOT NULL AS kill, j.kill_delivered_at IS NOT NULL AS told
+FROM beating b JOIN jobs j USING (panda_id)
+"""
+#: Locks leases, then jobs (the order of every end), so it needs no row of `job_due`.
+PROGRESS = f"""
+WITH said AS (SELECT * FROM {_SAID}, %(statuses)s::text[]) AS s(panda_id, attempt_nr, token_hash, status)),
+held AS (
+    SELECT l.panda_id, s.status FROM leases l JOIN said s ON l.panda_id = s.panda_id
+        AND l.attempt_nr = s.attempt_nr AND l.token_hash = s.token_hash
+    ORDER BY l.panda_id FOR UPDATE OF l),
+beating AS (
+    UPDATE leases l SET lease_until = panda_now() + make_interval(secs => %(lease_s)s), reported_at = panda_now()
+    FROM held WHERE l.panda_id = held.panda_id),
+was AS (
+    SELECT j.panda_id, j.status, j.attempt_nr, j.computing_site, h.status AS said
+    FROM jobs j JOIN held h USING (panda_id) ORDER BY j.panda_id FOR UPDATE OF j),
+moved AS (
+    UPDATE jobs j SET status = w.said, changed_at = panda_now(),
+        started_at = CASE WHEN w.said = 'running' THEN coalesce(j.started_at, panda_now()) ELSE j.started_at END
+    FROM was w WHERE j.panda_id = w.panda_id
+        AND (w.status = 'sent' OR (w.status = 'starting' AND w.said = 'running'))
+    RETURNING j.panda_id),
+events AS (
+    INSERT INTO job_events (panda_id, at, was, now, attempt_nr, stage, by)
+    SELECT w.panda_id, panda_now(), w.status, w.said, w.attempt_nr, 'dispatch', 'pilot'
+    FROM was w JOIN moved USING (panda_id)),
+counted AS (
+    INSERT INTO job_count_deltas (status, queue, n)
+    SELECT w.status, coalesce(w.computing_site, ''), -count(*) FROM was w JOIN moved USING (panda_id) GROUP BY 1, 2
+    UNION ALL
+    SELECT w.said, coalesce(w.computing_site, ''), count(*) FROM was w JOIN moved USING (panda_id) GROUP BY 1, 2)
+SELECT h.panda_id, j.kill_requested_at IS NOT NULL AS kill, j.kill_delivered_at IS NOT NULL AS told
+FROM held h JOIN jobs j USING (panda_id)
+"""
+TOLD = (
+    "UPDATE jobs SET kill_delivered_at = panda_now() WHERE panda_id = ANY(%(panda_ids)s) AND kill_delivered_at IS NULL"
+)
+HELD = f"""
+SELECT l.panda_id FROM leases l JOIN {_SAID}) AS s(panda_id, attempt_nr, token_hash)
+    ON l.panda_id = s.panda_id AND l.attempt_nr = s.attempt_nr AND l.token_hash = s.token_hash
+ORDER BY l.panda_id FOR UPDATE OF l
+"""
+UNLEASE = "DELETE FROM leases WHERE panda_id = ANY(%(panda_ids)s)"
+USED = """
+UPDATE jobs j SET exit_code = u.exit_code, wall_s = u.wall_s, cpu_s = u.cpu_s, max_rss_mb = u.max_rss_mb
+FROM unnest(%(panda_ids)s::bigint[], %(exit_codes)s::int[], %(wall_s)s::real[], %(cpu_s)s::real[], %(max_rss_mb)s::int[])
+    AS u(panda_id, exit_code, wall_s, cpu_s, max_rss_mb)
+WHERE j.panda_id = u.panda_id
+"""
+#: A job that ended so quickly that its pilot never said `running` still ran.
+HOLD = """
+WITH was AS (
+    SELECT panda_id, status, attempt_nr, computing_site FROM jobs WHERE panda_id = ANY(%(panda_ids)s)
+        AND status IN ('sent', 'starting', 'running') ORDER BY panda_id FOR UPDATE),
+moved AS (
+    UPDATE jobs j SET status = 'holding', changed_at = panda_now(),
+        started_at = coalesce(j.started_at, panda_now() - make_interval(secs => coalesce(j.wall_s, 0)))
+    FROM was w WHERE j.panda_id = w.panda_id RETURNING j.panda_id),
+events AS (
+    INSERT INTO job_events (panda_id, at, was, now, attempt_nr, stage, by)
+    SELECT panda_id, panda_now(), status, 'holding', attempt_nr, 'dispatch', 'pilot' FROM was),
+counted AS (
+    INSERT INTO job_count_deltas (status, queue, n)
+    SELECT status, coalesce(computing_site, ''), -count(*) FROM was GROUP BY 1, 2
+    UNION ALL SELECT 'holding', coalesce(computing_site, ''), count(*) FROM was GROUP BY 1, 2)
+SELECT panda_id FROM moved
+"""
+WRITTEN = """
+UPDATE job_files f SET status = 'written', size_bytes = o.size_bytes, adler32 = o.adler32,
+    guid = o.guid, attempt_nr = o.attempt_nr
+FROM jsonb_to_recordset(%(outputs)s) AS o(panda_id bigint, attempt_nr int, lfn text, size_bytes bigint, adler32 text,
+    guid text)
+WHERE f.panda_id = o.panda_id AND f.kind = 'output' AND f.lfn = o.lfn
+"""
+FATE = """
+SELECT s.panda_id, CASE WHEN a.panda_id IS NOT NULL OR (j.panda_id IS NOT NULL AND j.attempt_nr = s.attempt_nr)
+    THEN 'already_done' WHEN j.panda_id IS NOT NULL THEN 'stale_lease' ELSE 'not_found' END AS outcome
+FROM unnest(%(panda_ids)s::bigint[], %(attempts)s::int[]) AS s(panda_id, attempt_nr)
+LEFT JOIN jobs j ON j.panda_id = s.panda_id
+LEFT JOIN jobs_archive a ON a.panda_id = s.panda_id AND a.attempt_nr = s.attempt_nr
+"""
+#: What a superseded attempt reports to have written; it is kept apart and never published.
+QUARANTINE = """
+INSERT INTO quarantine (panda_id, attempt_nr, lfn, path, size_bytes, adler32, reason, at)
+SELECT o.panda_id, o.attempt_nr, o.lfn, '', o.size_bytes, o.adler32, 'reported by a superseded attempt', panda_now()
+FROM jsonb_to_recordset(%(outputs)s) AS o(panda_id bigint, attempt_nr int, lfn text, size_bytes bigint, adler32 text)
+ON CONFLICT (panda_id, attempt_nr, lfn) DO UPDATE SET size_bytes = excluded.size_bytes, adler32 = excluded.adler32
+"""
+
+#: Pilot errors that are the payload's own, by PanDA's numbers: the same job would fail again.
+PAYLOAD_ERRORS = frozenset({1165, 1212, 1213, 1235, 1305, 1144, 1150, 1187, 1198, 1124, 1106, 1132})
+
+
+def update(begin: Begin, request: UpdateRequest, settings: Settings) -> UpdateReply:
+    """Take a pilot's reports; one transaction for all of them, an answer for each, in their order.
+
+    Of several reports on one job the last one counts.
+    """
+    newest = {report.panda_id: report for report in request.reports}
+    progress = [r for r in newest.values() if r.status in ("starting", "running")]
+    final = [r for r in newest.values() if r.status not in ("starting", "running")]
+    answers: dict[int, ReportResult] = {}
+    with begin() as connection:
+        if final:
+            answers |= _final(connection, final, settings)
+        else:
+            asynchronous(connection)
+        if progress:
+            answers |= _alive(connection, progress, rows(connection, PROGRESS, _progress(progress, settings)))
+    return UpdateReply(results=[answers[r.panda_id] for r in request.reports])
+
+
+def heartbeat(begin: Begin, request: HeartbeatRequest, settings: Settings) -> HeartbeatReply:
+    """Prolong the leases of everything that a pilot has, in one statement; tell it what to kill or drop."""
+    if not request.beats:
+        return HeartbeatReply(results=[])
+    newest = list({beat.panda_id: beat for beat in request.beats}.values())
+    with begin() as connection:
+        asynchronous(connection)
+        values = _said(newest) | {
+            "cpu_s": [beat.cpu_s for beat in newest],
+            "rss_mb": [beat.rss_mb for beat in newest],
+            "lease_s": float(settings.dispatcher.lease_s),
+        }
+        answers = _alive(connection, newest, rows(connection, BEAT, values))
+    return HeartbeatReply(results=list(answers.values()))
+
+
+def _said(said: Sequence[Report | Beat]) -> dict[str, Any]:
+    return {
+        "panda_ids": [each.panda_id for each in said],
+        "attempts": [each.attempt_nr for each in said],
+        "hashes": [hashlib.sha256(each.token.encode()).digest() for each in said],
+    }
+
+
+def _progress(reports: Sequence[Report], settings: Settings) -> dict[str, Any]:
+    return _said(reports) | {
+        "statuses": [report.status for report in reports],
+        "lease_s": float(settings.dispatcher.lease_s),
+    }
+
+
+def _alive(connection: Connection, said: Sequence[Report | Beat], held: Sequence[Row[Any]]) -> dict[int, ReportResult]:
+    """`ok` for those whose lease stands, with the command to kill where a kill was asked for."""
+    kills = [row.panda_id for row in held if row.kill and not row.told]
+    if kills:
+        run(connection, TOLD, {"panda_ids": sorted(kills)})
+    standing = {row.panda_id: row.kill for row in held}
+    answers = _fates(connection, [each for each in said if each.panda_id not in standing])
+    for each in said:
+        if each.panda_id in standing:
+            command = "kill" if standing[each.panda_id] else None
+            answers[each.panda_id] = ReportResult(
+                panda_id=each.panda_id, attempt_nr=each.attempt_nr, outcome="ok", command=command
+            )
+    return answers
+
+
+def _fates(connection: Connection, said: Sequence[Report | Beat]) -> dict[int, ReportResult]:
+    if not said:
+        return {}
+    attempt_of = {each.panda_id: each.attempt_nr for each in said}
+    found = rows(connection, FATE, {"panda_ids": list(attempt_of), "attempts": list(attempt_of.values())})
+    return {
+        row.panda_id: ReportResult(panda_id=row.panda_id, attempt_nr=attempt_of[row.panda_id], outcome=row.outcome)
+        for row in found
+    }
+
+
+def _final(connection: Connection, reports: Sequence[Report], settings: Settings) -> dict[int, ReportResult]:
+    """Settle the ends of attempts. `job_due` first, then leases, then jobs (law 5)."""
+    by_id = {report.panda_id: report for report in reports}
+    due.lock(connection, sorted(by_id))
+    held = [row.panda_id for row in rows(connection, HELD, _said(list(by_id.values())))]
+    gone = [report for report in reports if report.panda_id not in set(held)]
+    answers = _fates(connection, gone)
+    _quarantine(connection, gone)
+    if held:
+        _settle(connection, [by_id[panda_id] for panda_id in held], settings)
+    for panda_id in held:
+        attempt_nr = by_id[panda_id].attempt_nr
+        answers[panda_id] = ReportResult(panda_id=panda_id, attempt_nr=attempt_nr, outcome="ok")
+    return answers
+
+
+def _settle(connection: Connection, reports: Sequence[Report], settings: Settings) -> None:
+    run(connection, UNLEASE, {"panda_ids": [report.panda_id for report in reports]})
+    run(
+        connection,
+        USED,
+        {"panda_ids": [r.panda_id for r in reports], "exit_codes": [r.exit_code for r in reports],
+         "wall_s": [r.wall_s for r in reports], "cpu_s": [r.cpu_s for r in reports],
+         "max_rss_mb": [r.max_rss_mb for r in reports]},
+    )  # fmt: skip
+    outputs = _outputs(reports)
+    if outputs:
+        run(connection, WRITTEN, {"outputs": outputs})
+    finished = sorted(report.panda_id for report in reports if report.status == "finished")
+    if finished:
+        rows(connection, HOLD, {"panda_ids": finished})
+        due.wake(connection, finished, Stage.STAGE_OUT)
+        run(connection, f"NOTIFY {CHANNEL}")
+    cancelled = [report.panda_id for report in reports if report.status == "cancelled"]
+    ending.cancel_many(connection, cancelled, by="pilot", reason="killed on request")
+    failures = [_failure(report) for report in reports if report.status == "failed"]
+    ending.fail_many(connection, failures, by="pilot", engine=settings.engine)
+
+
+def _failure(report: Report) -> Failure:
+    code = f"pilot:{report.error_code}"
+    if report.error_code in (0, 1305) and report.exit_code:
+        code = f"payload:{report.exit_code}"
+    message = report.error_message or f"the payload ended with exit code {report.exit_code}"
+    again = report.error_code not in PAYLOAD_ERRORS and report.error_code != 0
+    return Failure(report.panda_id, Stage.DISPATCH, code, message, again=again)
+
+
+def _outputs(reports: Sequence[Report]) -> str | None:
+    found = [
+        {"panda_id": r.panda_id, "attempt_nr": r.attempt_nr, "lfn": o.lfn, "size_bytes": o.size_bytes,
+         "adler32": o.adler32, "guid": o.guid}
+        for r in reports for o in r.outputs
+    ]  # fmt: skip
+    return msgspec.json.encode(found).decode() if found else None
+
+
+def _quarantine(connection: Connection, reports: Sequence[Report]) -> None:
+    outputs = _outputs(reports)
+    if outputs:
+        run(connection, QUARANTINE, {"outputs": outputs})
