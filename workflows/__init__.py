@@ -1,1 +1,1 @@
-
+"""Celery: everything that waits its turn."""

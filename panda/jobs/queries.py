@@ -260,7 +260,7 @@ def jobsets(
 
 def _with_ledger(row: Row[Any]) -> JobSetFacts:
     live: dict[str, int] = row.live or {}
-    by_status = {status: live[status] for status in (*_WAITING, *_RUNNING) if live.get(status)}
+    by_status: dict[str, int] = {status: live[status] for status in (*_WAITING, *_RUNNING) if live.get(status)}
     ended = {"finished": row.n_finished, "failed": row.n_failed, "cancelled": row.n_cancelled}
     by_status |= {status: n for status, n in ended.items() if n}
     ledger = {

@@ -1,0 +1,54 @@
+"""How many pilots each queue wants."""
+
+from typing import NamedTuple
+
+from sqlalchemy.engine import Connection
+
+from panda.db.session import rows
+
+#: Ready jobs beyond this many change nothing: no queue starts so many pilots at once.
+ENOUGH = 500
+
+QUEUES = f"""
+SELECT q.name, q.submitter, q.max_pilots, q.pilot_cores, q.memory_mb, q.disk_mb, q.walltime_s, q.tags, q.pilot_options,
+    q.status, (SELECT count(*) FROM (SELECT 1 FROM ready r WHERE r.queue = q.name LIMIT {ENOUGH}) some) AS n_ready
+FROM queues q WHERE q.submitter <> 'none' AND q.max_pilots > 0 ORDER BY q.name
+"""
+
+
+class Demand(NamedTuple):
+    """A queue that pilots are started for, and how many jobs of it wait for one."""
+
+    queue: str
+    submitter: str
+    max_pilots: int
+    cores: int
+    memory_mb: int
+    disk_mb: int
+    walltime_s: int
+    tags: list[str]
+    options: list[str]
+    n_ready: int
+
+    def more(self, n_alive: int) -> int:
+        """Pilots to start now, with `n_alive` there already: one per waiting job, up to the queue's limit."""
+        return max(0, min(self.max_pilots - n_alive, self.n_ready))
+
+
+def demands(connection: Connection) -> list[Demand]:
+    """What the queues want now; a queue that is offline wants nothing."""
+    return [
+        Demand(
+            row.name,
+            row.submitter,
+            row.max_pilots,
+            row.pilot_cores,
+            row.memory_mb,
+            row.disk_mb,
+            row.walltime_s,
+            list(row.tags),
+            list(row.pilot_options),
+            0 if row.status == "offline" else row.n_ready,
+        )
+        for row in rows(connection, QUEUES)
+    ]

@@ -1,0 +1,1 @@
+"""Ways to start a pilot, by entry point `panda.submitters`."""

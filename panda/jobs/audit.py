@@ -1,0 +1,197 @@
+"""The promise, as queries: invariants that hold at every commit, whatever died.
+
+"After HTTP 201 a job is never lost; it reaches exactly one final state." Each query answers with the rows
+that break an invariant (at most 20). Beat runs them over the newest jobs, `panda audit` and the tests over
+all; a finding becomes an incident.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy.engine import Connection
+
+from panda.db.session import rows, run
+from panda.states import ENTRY_STATUS, MOVES
+
+#: Jobs that the clock looks back at; `panda audit` looks at all.
+RECENT_JOBS = 20_000
+
+_ARROWS = ", ".join(f"('{was}', '{to}')" for was, targets in MOVES.items() for to in sorted(targets))
+_ENTRIES = ", ".join(
+    f"('{stage}', '{status}')" for stage, statuses in ENTRY_STATUS.items() for status in sorted(statuses)
+)
+_FINAL = "('finished', 'failed', 'cancelled', 'closed')"
+_ALL_JOBS = """(SELECT panda_id, jobset_id, status, attempt_nr, max_attempts, n_outputs, false AS archived FROM jobs
+    WHERE panda_id > %(since)s
+    UNION ALL SELECT panda_id, jobset_id, status, attempt_nr, max_attempts, n_outputs, true FROM jobs_archive
+    WHERE panda_id > %(since)s)"""
+
+INVARIANTS: dict[str, tuple[str, str]] = {
+    "I1": (
+        "accepted = unexpanded + open + final, for every job set",
+        f"""
+        SELECT s.jobset_id, s.n_open, s.n_jobs - s.n_expanded AS unexpanded, coalesce(j.n_open, 0) AS open_jobs,
+            coalesce(j.n, 0) AS rows_there, s.n_expanded
+        FROM jobsets s LEFT JOIN (
+            SELECT jobset_id, count(*) AS n, count(*) FILTER (WHERE status NOT IN {_FINAL}) AS n_open
+            FROM {_ALL_JOBS} a GROUP BY jobset_id) j USING (jobset_id)
+        WHERE s.first_panda_id > %(since)s
+            AND (s.n_open <> s.n_jobs - s.n_expanded + coalesce(j.n_open, 0) OR coalesce(j.n, 0) <> s.n_expanded)
+        """,
+    ),
+    "I2": (
+        "a job is in one of jobs and the archive; in the archive only if final",
+        f"""
+        SELECT panda_id, 'in both' AS what FROM jobs JOIN jobs_archive USING (panda_id) WHERE panda_id > %(since)s
+        UNION ALL SELECT panda_id, status FROM jobs_archive WHERE status NOT IN {_FINAL} AND panda_id > %(since)s
+        """,
+    ),
+    "I3": (
+        "every move is in the table, each starts where the last one ended, times never go back",
+        f"""
+        WITH arrows(was, now) AS (VALUES {_ARROWS}), told AS (
+            SELECT panda_id, event_id, was, now, at, lag(now) OVER w AS before, lag(at) OVER w AS before_at
+            FROM job_events WHERE panda_id > %(since)s WINDOW w AS (PARTITION BY panda_id ORDER BY event_id))
+        SELECT panda_id, event_id, was, now, before FROM told
+        WHERE was IS DISTINCT FROM before OR at < before_at
+            OR (was IS NULL AND now <> 'pending')
+            OR (was IS NOT NULL AND (was, now) NOT IN (SELECT was, now FROM arrows))
+        """,
+    ),
+    "I3b": (
+        "a job's status is where its last move led",
+        f"""
+        SELECT j.panda_id, j.status, e.now FROM {_ALL_JOBS} j
+        JOIN LATERAL (SELECT now FROM job_events e WHERE e.panda_id = j.panda_id ORDER BY event_id DESC LIMIT 1) e ON true
+        WHERE e.now <> j.status
+        """,
+    ),
+    "I4": (
+        "a lease belongs to the newest attempt of a job that a pilot has",
+        """
+        SELECT l.panda_id, l.attempt_nr, j.attempt_nr AS newest, j.status FROM leases l LEFT JOIN jobs j USING (panda_id)
+        WHERE j.panda_id IS NULL OR l.attempt_nr <> j.attempt_nr OR j.status NOT IN ('sent', 'starting', 'running')
+        UNION ALL
+        SELECT j.panda_id, j.attempt_nr, j.attempt_nr, j.status FROM jobs j LEFT JOIN leases l USING (panda_id)
+        WHERE j.status IN ('sent', 'starting', 'running') AND l.panda_id IS NULL AND j.panda_id > %(since)s
+        """,
+    ),
+    "I5": (
+        "attempts are 1..n without gaps, n at most max_attempts; only the newest is open",
+        f"""
+        SELECT j.panda_id, j.attempt_nr, a.n, a.top FROM {_ALL_JOBS} j JOIN (
+            SELECT panda_id, count(*) AS n, max(attempt_nr) AS top, count(*) FILTER (WHERE ended_at IS NULL) AS n_open
+            FROM attempts WHERE panda_id > %(since)s GROUP BY panda_id) a USING (panda_id)
+        WHERE a.n <> a.top OR a.top > j.attempt_nr OR j.attempt_nr > j.max_attempts OR a.n_open > 1
+            OR (j.status IN {_FINAL} AND (a.top <> j.attempt_nr OR a.n_open > 0))
+        """,
+    ),
+    "I7": (
+        "a finished job has every output registered; no file of a job that did not finish is published",
+        f"""
+        SELECT j.panda_id, f.lfn, f.status FROM {_ALL_JOBS} j JOIN job_files f USING (panda_id)
+        WHERE f.kind = 'output' AND ((j.status = 'finished') <> (f.status = 'registered'))
+            AND j.status IN ('finished', 'cancelled', 'closed', 'activated', 'sent', 'running')
+        UNION ALL
+        SELECT j.panda_id, f.lfn, f.status FROM jobs j JOIN job_files f USING (panda_id)
+        WHERE f.kind = 'input' AND f.status <> 'ready' AND j.status IN ('activated', 'sent', 'running')
+            AND j.panda_id > %(since)s
+        """,
+    ),
+    "I8": (
+        "a dataset's counters are those of its files",
+        """
+        SELECT d.dataset_id, d.n_files, count(f.file_id) AS there, d.size_bytes, coalesce(sum(f.size_bytes), 0) AS bytes
+        FROM datasets d LEFT JOIN files f USING (dataset_id) GROUP BY d.dataset_id
+        HAVING d.n_files <> count(f.file_id) OR d.size_bytes <> coalesce(sum(f.size_bytes), 0)
+        """,
+    ),
+    "I9": (
+        "no published file belongs to a superseded attempt",
+        f"""
+        SELECT f.panda_id, f.lfn, f.attempt_nr FROM files f JOIN {_ALL_JOBS} j USING (panda_id)
+        WHERE f.attempt_nr > j.attempt_nr
+        """,
+    ),
+    "I10": (
+        "each job that is not archived has its row of job_due, and none is overdue for long",
+        """
+        SELECT j.panda_id, j.status, 'no row' AS what FROM jobs j LEFT JOIN job_due d USING (panda_id)
+        WHERE d.panda_id IS NULL AND j.panda_id > %(since)s
+        UNION ALL SELECT d.panda_id, d.stage, 'no job' FROM job_due d LEFT JOIN jobs j USING (panda_id)
+        WHERE j.panda_id IS NULL AND d.panda_id > %(since)s
+        UNION ALL SELECT panda_id, stage, 'overdue' FROM job_due
+        WHERE waits_for IS NOT NULL AND due_at < (SELECT panda_now()) - interval '5 minutes'
+        """,
+    ),
+    "I11": (
+        "the stage that a job needs next follows from its status",
+        f"""
+        SELECT j.panda_id, j.status, d.stage FROM job_due d JOIN jobs j USING (panda_id)
+        WHERE (d.stage, j.status) NOT IN (VALUES {_ENTRIES}) AND j.panda_id > %(since)s
+        """,
+    ),
+    "I11b": (
+        "what pilots may claim is activated and waits for one",
+        """
+        SELECT r.panda_id, j.status, d.stage FROM ready r LEFT JOIN jobs j USING (panda_id)
+        LEFT JOIN job_due d USING (panda_id)
+        WHERE j.status IS DISTINCT FROM 'activated' OR d.stage IS DISTINCT FROM 'dispatch'
+        UNION ALL
+        SELECT j.panda_id, j.status, d.stage FROM jobs j JOIN job_due d USING (panda_id) LEFT JOIN ready r USING (panda_id)
+        WHERE d.waits_for = 'pilot' AND r.panda_id IS NULL AND j.panda_id > %(since)s
+        """,
+    ),
+    "I17": (
+        "a job that waits for data has transfers on their way",
+        """
+        SELECT d.panda_id, d.missing, count(t.transfer_id) AS active FROM job_due d
+        LEFT JOIN transfer_waiters w USING (panda_id)
+        LEFT JOIN transfers t ON t.transfer_id = w.transfer_id AND t.status IN ('queued', 'moving')
+        WHERE d.waits_for = 'data' AND d.panda_id > %(since)s
+        GROUP BY d.panda_id, d.missing HAVING count(t.transfer_id) <> d.missing
+        """,
+    ),
+}
+
+INCIDENT = """
+INSERT INTO incidents (component, level, key, message, context, n, first_at, last_at)
+VALUES ('audit', 'error', %(key)s, %(message)s, %(context)s, 1, panda_now(), panda_now())
+"""
+FOLD_INCIDENT = """
+UPDATE incidents SET n = n + 1, last_at = panda_now(), context = %(context)s
+WHERE incident_id = (SELECT incident_id FROM incidents WHERE key = %(key)s
+    AND last_at > panda_now() - interval '10 minutes' ORDER BY last_at DESC LIMIT 1)
+"""
+NEWEST = "SELECT last_value AS newest FROM panda_id_seq"
+
+
+class Finding(NamedTuple):
+    """An invariant that does not hold, and the rows that break it."""
+
+    invariant: str
+    sentence: str
+    rows: list[dict[str, Any]]
+
+
+def audit(connection: Connection, *, everything: bool = False, only: Sequence[str] = ()) -> list[Finding]:
+    """The invariants that do not hold. `everything`: over all jobs, not only the newest ones."""
+    since = -1 if everything else max(-1, rows(connection, NEWEST)[0].newest - RECENT_JOBS)
+    findings = []
+    for name, (sentence, sql) in INVARIANTS.items():
+        if only and name not in only:
+            continue
+        found = rows(connection, f"SELECT * FROM ({sql}) broken LIMIT 20", {"since": since})
+        if found:
+            findings.append(Finding(name, sentence, [dict(row._mapping) for row in found]))
+    return findings
+
+
+def report(connection: Connection, findings: Sequence[Finding]) -> None:
+    """Findings become incidents; the same one within ten minutes is folded."""
+    for finding in findings:
+        context = msgspec.json.encode(finding.rows, enc_hook=str).decode()
+        values = {"key": f"audit:{finding.invariant}", "message": finding.sentence, "context": context}
+        if not run(connection, FOLD_INCIDENT, values):
+            run(connection, INCIDENT, values)

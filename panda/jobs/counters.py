@@ -1,0 +1,69 @@
+"""Counters for pages: deltas are appended in each move's transaction, and folded here by one process.
+
+A reader adds what is not folded yet (`counts`), so the numbers are right at every moment and no row is hot.
+"""
+
+from sqlalchemy.engine import Connection
+
+from panda.db.session import rows, run
+
+FOLD_COUNTS = """
+WITH gone AS (DELETE FROM job_count_deltas RETURNING status, queue, n)
+INSERT INTO job_counts AS c (status, queue, n) SELECT status, queue, sum(n) FROM gone GROUP BY status, queue
+ON CONFLICT (status, queue) DO UPDATE SET n = c.n + excluded.n
+"""
+FOLD_RUNS = """
+WITH gone AS (DELETE FROM stage_run_deltas RETURNING *)
+INSERT INTO stage_runs AS r (minute, stage, n, n_failed, busy_ms, max_ms)
+SELECT date_trunc('minute', at), stage, sum(n), sum(n_failed), sum(busy_ms), max(busy_ms) FROM gone GROUP BY 1, 2
+ON CONFLICT (minute, stage) DO UPDATE SET n = r.n + excluded.n, n_failed = r.n_failed + excluded.n_failed,
+    busy_ms = r.busy_ms + excluded.busy_ms, max_ms = greatest(r.max_ms, excluded.max_ms)
+"""
+FOLD_USAGE = """
+WITH gone AS (DELETE FROM usage_deltas RETURNING *)
+INSERT INTO usage AS u (day, owner, share, queue, n_finished, n_failed, n_cancelled, wall_s, cpu_s, core_s)
+SELECT day, owner, share, queue, sum(n_finished), sum(n_failed), sum(n_cancelled), sum(wall_s), sum(cpu_s), sum(core_s)
+FROM gone GROUP BY day, owner, share, queue
+ON CONFLICT (day, owner, share, queue) DO UPDATE SET n_finished = u.n_finished + excluded.n_finished,
+    n_failed = u.n_failed + excluded.n_failed, n_cancelled = u.n_cancelled + excluded.n_cancelled,
+    wall_s = u.wall_s + excluded.wall_s, cpu_s = u.cpu_s + excluded.cpu_s, core_s = u.core_s + excluded.core_s
+"""
+COUNTS = """
+SELECT status, queue, sum(n)::bigint AS n
+FROM (SELECT status, queue, n FROM job_counts UNION ALL SELECT status, queue, n FROM job_count_deltas) both_kinds
+GROUP BY status, queue HAVING sum(n) <> 0
+"""
+REMEMBER = f"""
+INSERT INTO count_history (at, status, n)
+SELECT date_trunc('minute', panda_now()), status, sum(n) FROM ({COUNTS}) now GROUP BY status ON CONFLICT DO NOTHING
+"""
+TIDY = """
+DELETE FROM count_history WHERE at < panda_now() - interval '90 days';
+DELETE FROM stage_runs WHERE minute < panda_now() - interval '30 days';
+DELETE FROM brokerage_decisions WHERE at < panda_now() - interval '30 days';
+DELETE FROM fair_clock WHERE at < panda_now();
+SELECT panda_ensure_partitions((SELECT last_value FROM panda_id_seq) + 5000000)
+"""
+
+
+def fold(connection: Connection) -> None:
+    """Fold what was appended so far."""
+    run(connection, FOLD_COUNTS)
+    run(connection, FOLD_RUNS)
+    run(connection, FOLD_USAGE)
+
+
+def counts(connection: Connection) -> dict[tuple[str, str], int]:
+    """Jobs by (status, queue); the queue is empty before brokerage."""
+    return {(row.status, row.queue): row.n for row in rows(connection, COUNTS)}
+
+
+def remember(connection: Connection) -> None:
+    """One point per status for the charts, once a minute."""
+    run(connection, REMEMBER)
+
+
+def tidy(connection: Connection) -> None:
+    """Drop what is too old for any page; make partitions ahead of the ids."""
+    for statement in TIDY.split(";"):
+        rows(connection, statement) if statement.strip().startswith("SELECT") else run(connection, statement)

@@ -1,0 +1,294 @@
+"""Why is this job where it is? One sentence for its owner, and the rows that it rests on.
+
+Nothing is worked out anew: brokerage stored its funnel, transfers their state, pilots the reason why
+they got nothing. So the answer is what the system itself went by.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy.engine import Connection, Row
+
+from panda.db.session import rows
+from panda.errors import NotFound
+from panda.jobs import queries
+from panda.states import FINAL, LEASED, RETRY_STATUS, JobStatus, Stage, Wait
+
+#: How far ahead of a job we count.
+MAX_POSITION = 1_000
+#: Files, parents and transfers that an answer spells out.
+MAX_SHOWN = 50
+
+_JOB = """
+SELECT j.panda_id, j.jobset_id, j.owner, j.status, j.attempt_nr, j.max_attempts, j.computing_site AS queue,
+    j.decision_id, j.share, j.shape_id, j.pilot_id, j.node, j.failed_stage, j.error_code, j.error_message, j.exit_code, j.started_at,
+    j.ended_at, j.kill_requested_at, j.kill_delivered_at, j.kill_by, j.kill_reason, {1} AS archived,
+    d.stage, d.waits_for, d.due_at, d.deliveries, d.tries, d.missing, d.error, j.n_inputs,
+    q.status AS queue_status, q.status_reason AS queue_reason
+FROM {0} j LEFT JOIN job_due d USING (panda_id) LEFT JOIN queues q ON q.name = j.computing_site
+WHERE j.panda_id = %(panda_id)s
+"""
+JOB = f"{_JOB.format('jobs', 'false')} UNION ALL {_JOB.format('jobs_archive', 'true')}"
+DECISION = "SELECT at, funnel, weights, chosen FROM brokerage_decisions WHERE decision_id = %(decision_id)s"
+PARENTS = f"""
+SELECT s.jobset_id, s.name, s.n_open, s.n_failed, s.n_cancelled, s.ended_at IS NOT NULL AS has_ended
+FROM jobset_parents p JOIN jobsets s ON s.jobset_id = p.parent_id
+WHERE p.jobset_id = %(jobset_id)s AND p.done_at IS NULL ORDER BY s.jobset_id LIMIT {MAX_SHOWN}
+"""
+TRANSFERS = f"""
+SELECT f.lfn, t.source, t.destination, t.status, t.tries, t.error
+FROM transfer_waiters w JOIN transfers t USING (transfer_id) JOIN files f USING (file_id)
+WHERE w.panda_id = %(panda_id)s ORDER BY t.status DESC, f.lfn LIMIT {MAX_SHOWN}
+"""
+MISSING = f"""
+SELECT lfn, did AS dataset, status FROM job_files
+WHERE panda_id = %(panda_id)s AND kind <> 'output' AND status IN ('unknown', 'missing') ORDER BY lfn LIMIT {MAX_SHOWN}
+"""
+POSITION = f"""
+SELECT count(*) AS n_ahead FROM (
+    SELECT 1 FROM ready mine JOIN ready other ON other.queue = mine.queue AND other.share = mine.share
+        AND other.shape_id = mine.shape_id AND other.rank < mine.rank
+    WHERE mine.panda_id = %(panda_id)s LIMIT {MAX_POSITION}) AS ahead
+"""
+PILOTS = """
+SELECT count(*) AS n, max(last_seen_at) AS last_seen_at,
+    (array_agg(nothing_because ORDER BY last_seen_at DESC) FILTER (WHERE nothing_because IS NOT NULL))[1]
+        AS nothing_because
+FROM pilots WHERE queue = %(queue)s AND last_seen_at > panda_now() - interval '10 minutes'
+"""
+LEASE = """
+SELECT lease_until, reported_at, cpu_s, rss_mb, extract(epoch FROM panda_now() - reported_at)::int AS silent_s
+FROM leases WHERE panda_id = %(panda_id)s
+"""
+END = """
+SELECT by, reason FROM job_events WHERE panda_id = %(panda_id)s AND now = %(status)s ORDER BY event_id DESC LIMIT 1
+"""
+
+
+class Decision(NamedTuple):
+    """What brokerage decided, and how it got there."""
+
+    at: datetime | None = None
+    funnel: list[dict[str, Any]] = []
+    """`{criterion, left, refused: {queue: why}}` in the order of the criteria."""
+    weights: dict[str, float] = {}
+    chosen: dict[str, int] = {}
+
+
+class Story(NamedTuple):
+    """A sentence, and its evidence."""
+
+    summary: str
+    facts: dict[str, Any] = {}
+
+
+class Answer(NamedTuple):
+    panda_id: int
+    owner: str
+    status: str
+    summary: str
+    waits_for: str | None
+    until: datetime | None
+    queue: str | None
+    decision: Decision
+    facts: dict[str, Any]
+
+
+def why(connection: Connection, panda_id: int) -> Answer:
+    """The answer for one job, live, archived, or not made yet. Raises NotFound."""
+    found = rows(connection, JOB, {"panda_id": panda_id})
+    if not found:
+        return _not_made_yet(connection, panda_id)
+    job = found[0]
+    decision = _decision(connection, job)
+    story = _story(connection, job, decision)
+    facts = {**story.facts, **_kill_facts(job)}
+    return Answer(
+        panda_id, job.owner, job.status, _with_kill(job, story.summary), job.waits_for, job.due_at, job.queue,
+        decision, facts,
+    )  # fmt: skip
+
+
+def _not_made_yet(connection: Connection, panda_id: int) -> Answer:
+    jobset = queries.unexpanded(connection, panda_id)
+    if jobset is None:
+        raise NotFound("job", panda_id)
+    summary = (
+        f"It is accepted and not made yet: {jobset.n_expanded} of the {jobset.n_jobs} jobs of its set exist, "
+        "the others follow in order."
+    )
+    if jobset.cancel_requested_at is not None:
+        summary = "Its job set was cancelled before this job was made."
+    facts = {"jobset_id": jobset.jobset_id, "n_jobs": jobset.n_jobs, "n_expanded": jobset.n_expanded}
+    return Answer(panda_id, jobset.owner, JobStatus.PENDING, summary, None, None, None, Decision(), facts)
+
+
+def _decision(connection: Connection, job: Row[Any]) -> Decision:
+    found = rows(connection, DECISION, {"decision_id": job.decision_id}) if job.decision_id else []
+    return Decision(found[0].at, found[0].funnel, found[0].weights, found[0].chosen) if found else Decision()
+
+
+def _story(connection: Connection, job: Row[Any], decision: Decision) -> Story:
+    status = JobStatus(job.status)
+    if status in FINAL:
+        return _ended(connection, job)
+    if job.waits_for == Wait.QUEUE:
+        return _no_queue(job, decision)
+    if job.waits_for is not None and job.waits_for in WAITS:
+        return WAITS[Wait(job.waits_for)](connection, job)
+    if status in LEASED:
+        return _running(connection, job)
+    return _on_its_way(job)
+
+
+def _for_parents(connection: Connection, job: Row[Any]) -> Story:
+    parents = [dict(row._mapping) for row in rows(connection, PARENTS, {"jobset_id": job.jobset_id})]
+    if not parents:
+        return Story("The job sets that it depends on have ended; it starts in a moment.", {"parents": []})
+    failed = [parent for parent in parents if parent["has_ended"]]
+    if failed:
+        names = ", ".join(str(parent["jobset_id"]) for parent in failed)
+        return Story(f"Job set {names}, which it depends on, did not finish; it is held.", {"parents": parents})
+    names = ", ".join(f"{p['jobset_id']} ({p['name']}, {p['n_open']} jobs to go)" for p in parents[:3])
+    more = f" and {len(parents) - 3} more" if len(parents) > 3 else ""
+    return Story(f"It waits for the end of job set {names}{more}.", {"parents": parents})
+
+
+def _no_queue(job: Row[Any], decision: Decision) -> Story:
+    last = decision.funnel[-1] if decision.funnel else None
+    refused: Mapping[str, str] = last["refused"] if last else {}
+    if last is None or not refused:
+        return Story("No queue fits it yet; brokerage looks again by itself.")
+    n_refused = sum(len(each["refused"]) for each in decision.funnel)
+    queue, reason = next(iter(refused.items()))
+    others = f" and {len(refused) - 1} others" if len(refused) > 1 else ""
+    return Story(
+        f"No queue fits it: {n_refused} were looked at, and the last to be refused was {queue}{others}: {reason}. "
+        "Brokerage looks again by itself.",
+        {"last_criterion": last["criterion"], "n_refused": n_refused},
+    )
+
+
+def _for_data(connection: Connection, job: Row[Any]) -> Story:
+    transfers = [dict(row._mapping) for row in rows(connection, TRANSFERS, {"panda_id": job.panda_id})]
+    missing = [dict(row._mapping) for row in rows(connection, MISSING, {"panda_id": job.panda_id})]
+    facts = {"transfers": transfers, "missing": missing, "n_missing": job.missing}
+    going_out = job.stage in (Stage.STAGE_OUT, Stage.ARCHIVE)
+    what = "output" if going_out else "input"
+    n = job.missing or len(transfers)
+    head = f"{n} {what} file{'s are' if n != 1 else ' is'} on the way"
+    if not transfers:
+        return Story(f"{head}.", facts)
+    first = transfers[0]
+    way = f"{first['lfn']} to {first['destination']}" + (f" from {first['source']}" if first["source"] else "")
+    trouble = f"; try {first['tries']} failed: {first['error']}" if first["error"] else ""
+    return Story(f"{head}; {way} is {first['status']}{trouble}.", facts)
+
+
+def _for_a_pilot(connection: Connection, job: Row[Any]) -> Story:
+    n_ahead = rows(connection, POSITION, {"panda_id": job.panda_id})[0].n_ahead
+    pilots = rows(connection, PILOTS, {"queue": job.queue})[0]
+    facts = {
+        "jobs_ahead": n_ahead,
+        "pilots_in_10_minutes": pilots.n,
+        "pilot_last_seen_at": pilots.last_seen_at,
+        "nothing_because": pilots.nothing_because,
+        "queue_status": job.queue_status,
+    }
+    ahead = "next in line" if n_ahead == 0 else f"behind {n_ahead}{'+' if n_ahead >= MAX_POSITION else ''} like it"
+    if job.queue_status not in (None, "online"):
+        facts["queue_reason"] = job.queue_reason
+        reason = f" ({job.queue_reason})" if job.queue_reason else ""
+        return Story(f"It is ready at {job.queue}, which is {job.queue_status}{reason}.", facts)
+    if pilots.n == 0:
+        return Story(f"It is ready at {job.queue}, {ahead}, but no pilot has asked there for 10 minutes.", facts)
+    busy = f"; the last one that got nothing was told: {pilots.nothing_because}" if pilots.nothing_because else ""
+    n_pilots = "1 pilot was" if pilots.n == 1 else f"{pilots.n} pilots were"
+    return Story(f"It is ready at {job.queue}, {ahead}; {n_pilots} seen there in 10 minutes{busy}.", facts)
+
+
+def _running(connection: Connection, job: Row[Any]) -> Story:
+    found = rows(connection, LEASE, {"panda_id": job.panda_id})
+    where = f"on {job.node} at {job.queue}"
+    doing = {JobStatus.SENT: "A pilot took it", JobStatus.STARTING: "A pilot prepares it"}.get(
+        JobStatus(job.status), "It runs"
+    )
+    facts: dict[str, Any] = {"pilot_id": job.pilot_id, "node": job.node, "started_at": job.started_at}
+    if not found:
+        return Story(f"{doing} {where}.", facts)
+    lease = found[0]
+    facts |= {"lease_until": lease.lease_until, "reported_at": lease.reported_at}
+    facts |= {"cpu_s": lease.cpu_s, "rss_mb": lease.rss_mb}
+    return Story(f"{doing} {where}; the pilot was heard of {max(0, lease.silent_s)} s ago.", facts)
+
+
+def _for_quota(connection: Connection, job: Row[Any]) -> Story:
+    return Story("Its owner's quota is used up; it goes on when something of theirs ends.")
+
+
+def _for_an_operator(connection: Connection, job: Row[Any]) -> Story:
+    return Story("It is held; an operator has to release it.", {"error": job.error} if job.error else {})
+
+
+def _on_its_way(job: Row[Any]) -> Story:
+    facts = {"stage": job.stage, "deliveries": job.deliveries, "tries": job.tries}
+    if job.stage is None:
+        return Story("It is being archived.", facts)
+    if job.error:
+        facts["error"] = job.error
+        return Story(f"Stage {job.stage} had trouble ({job.tries} times: {job.error}); it is tried again.", facts)
+    return Story(f"It is in line for stage {job.stage}.", facts)
+
+
+def _ended(connection: Connection, job: Row[Any]) -> Story:
+    if job.status == JobStatus.FINISHED:
+        where = f" at {job.queue}" if job.queue else ""
+        return Story(f"It finished{where}.", {"ended_at": job.ended_at, "node": job.node})
+    if job.status == JobStatus.FAILED:
+        return _failed(job)
+    found = rows(connection, END, {"panda_id": job.panda_id, "status": job.status})
+    by, reason = (found[0].by, found[0].reason) if found else (job.kill_by, job.kill_reason)
+    told = f": {reason}" if reason else ""
+    verb = "cancelled" if job.status == JobStatus.CANCELLED else "closed"
+    return Story(f"It was {verb} by {by or 'the system'}{told}.", {"by": by, "reason": reason})
+
+
+def _failed(job: Row[Any]) -> Story:
+    where = f" at {job.queue}" if job.queue else ""
+    message = (job.error_message or "no reason was given").rstrip(".")
+    code = f" ({job.error_code})" if job.error_code else ""
+    stage = job.failed_stage if job.failed_stage in set(RETRY_STATUS) else Stage.BROKER
+    facts = {"failed_stage": job.failed_stage, "error_code": job.error_code, "exit_code": job.exit_code}
+    head = f"Attempt {job.attempt_nr} failed in stage {job.failed_stage or 'dispatch'}{where}: {message}{code}."
+    if job.archived:
+        return Story(f"{head} It is archived; to run it again, submit it again.", {**facts, "can_retry": False})
+    facts |= {"can_retry": True, "retry_from": stage, "retry_until": job.due_at}
+    return Story(f"{head} A retry would start attempt {job.attempt_nr + 1} from stage {stage}.", facts)
+
+
+def _kill_facts(job: Row[Any]) -> dict[str, Any]:
+    if job.kill_requested_at is None:
+        return {}
+    return {
+        "kill_requested_at": job.kill_requested_at,
+        "kill_delivered_at": job.kill_delivered_at,
+        "kill_by": job.kill_by,
+    }
+
+
+def _with_kill(job: Row[Any], summary: str) -> str:
+    if job.kill_requested_at is None or job.status in FINAL:
+        return summary
+    heard = "its pilot was told" if job.kill_delivered_at else "its pilot will hear of it at its next heartbeat"
+    return f"{job.kill_by} asked for its end; {heard}. {summary}"
+
+
+WAITS: Mapping[Wait, Callable[[Connection, Row[Any]], Story]] = {
+    Wait.PARENT: _for_parents,
+    Wait.DATA: _for_data,
+    Wait.PILOT: _for_a_pilot,
+    Wait.LEASE: _running,
+    Wait.QUOTA: _for_quota,
+    Wait.OPERATOR: _for_an_operator,
+}

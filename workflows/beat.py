@@ -1,0 +1,108 @@
+"""The clock's ticks. Celery's beat only says when; a lease in the database lets one of several run.
+
+Two beats, or none for ten minutes, do no harm: each tick does whatever is due by the database's clock.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from socket import gethostname
+
+from sqlalchemy.engine import Connection
+
+from panda.dataservice import transfers
+from panda.db.session import rows, run
+from panda.jobs import audit, counters, sweeping
+from panda.logs import Log
+from panda.settings import current
+from panda.states import Stage
+from workflows.app import TICKS, app, begin
+from workflows.chain import TASK_OF
+
+log = Log("panda.tick")
+
+TAKE = """
+INSERT INTO tick_leases AS t (name, lease_until, holder) VALUES (%(name)s, panda_now() + interval '60 s', %(holder)s)
+ON CONFLICT (name) DO UPDATE SET lease_until = excluded.lease_until, holder = excluded.holder
+    WHERE t.lease_until <= panda_now()
+RETURNING name
+"""
+DROP = "UPDATE tick_leases SET lease_until = panda_now(), last_run_at = panda_now() WHERE name = %(name)s"
+
+
+def tick(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """A task that at most one worker runs at a time, whoever sent it."""
+
+    def decorate(body: Callable[[], None]) -> Callable[[], None]:
+        @wraps(body)
+        def once() -> None:
+            with begin()() as connection:
+                if not rows(connection, TAKE, {"name": name, "holder": gethostname()}):
+                    return
+            try:
+                body()
+            finally:
+                with begin()() as connection:
+                    run(connection, DROP, {"name": name})
+
+        task: Callable[[], None] = app.task(name=f"panda.tick.{name}", queue=TICKS)(once)
+        return task
+
+    return decorate
+
+
+@tick("sweep")
+def sweep() -> None:
+    """Waits whose deadline passed; at most 20 transactions a tick."""
+    for _ in range(20):
+        with begin()() as connection:
+            if not sweeping.sweep(connection, current()):
+                return
+
+
+@tick("fold")
+def fold() -> None:
+    """Deltas into counters."""
+    with begin()() as connection:
+        counters.fold(connection)
+
+
+@tick("history")
+def history() -> None:
+    """One point of the charts."""
+    with begin()() as connection:
+        counters.remember(connection)
+
+
+@tick("transfers")
+def requeue_transfers() -> None:
+    """Transfers whose mover went silent, and those that nobody waits for any more."""
+    with begin()() as connection:
+        transfers.requeue_expired(connection)
+    with begin()() as connection:
+        transfers.forget_unwanted(connection)
+
+
+@tick("audit")
+def run_audit() -> None:
+    """The invariants; what does not hold becomes an incident."""
+    with begin()() as connection:
+        findings = audit.audit(connection)
+        audit.report(connection, findings)
+
+
+@tick("canary")
+def canary() -> None:
+    """A stage with nothing to do, down each lane: a worker that consumes leaves its mark."""
+    for stage in (Stage.DEFINE, Stage.ARCHIVE):
+        TASK_OF[stage].delay([])
+
+
+@tick("tidy")
+def tidy() -> None:
+    """Partitions ahead of the ids, and rows that are of no use any more."""
+    with begin()() as connection:
+        _tidy(connection)
+
+
+def _tidy(connection: Connection) -> None:
+    counters.tidy(connection)

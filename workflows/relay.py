@@ -1,0 +1,152 @@
+"""The relay: runnable rows become chains. The one road from the database to Celery.
+
+Each turn it expands or releases a chunk of a job set, advances what operators asked for, claims runnable
+rows and sends them in groups. It sleeps until a notice or for `poll_s`. Any number of relays may run; when
+one dies its rows are due again after `resend_s`. It keeps few groups outstanding in each lane, so Redis
+holds seconds of work; and it is the one module that knows Redis beyond Celery: a mark there tells whether
+it was erased.
+"""
+
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from kombu.exceptions import OperationalError as RedisDown
+from redis.exceptions import RedisError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from panda import logs
+from panda.dataservice import transfers
+from panda.db.session import Begin
+from panda.jobs import expansion, kill, relaying
+from panda.jobs.submission import CHANNEL
+from panda.logs import Log
+from panda.settings import Settings, current
+from workflows.app import DATA, FINAL, STAGES, app, begin
+from workflows.chain import chain_from
+from workflows.transfer import transfer
+
+log = Log("panda.relay")
+
+EPOCH_KEY = "panda:epoch"
+#: Between two looks at Redis' mark.
+EPOCH_S = 1.0
+#: After a store refused us.
+PAUSE_S = 0.5
+REDIS_PROBLEMS = (RedisDown, RedisError, ConnectionError, OSError)
+
+
+class Relay:
+    """One relay. `turn()` does everything once; `run()` turns until it is told to stop."""
+
+    def __init__(self, begin: Begin, settings: Settings) -> None:
+        self._begin = begin
+        self._settings = settings
+        self._epoch_seen_at = 0.0
+        self._stopped = False
+        self._unsure = True  # what an earlier relay sent may be lost
+
+    def stop(self, *_: Any) -> None:
+        """Finish this turn, then leave."""
+        self._stopped = True
+
+    def run(self) -> None:
+        """Turn until stopped. Survives the loss of either store."""
+        while not self._stopped:
+            try:
+                with psycopg.connect(self._settings.store.database_url, autocommit=True, connect_timeout=5) as listener:
+                    listener.execute(f"LISTEN {CHANNEL}")
+                    self._run_with(listener)
+            except (psycopg.OperationalError, DBAPIError, PoolTimeout) as problem:
+                log.warning("the database is away", problem=str(problem).split("\n")[0])
+                self._unsure = True
+                time.sleep(PAUSE_S)
+
+    def _run_with(self, listener: psycopg.Connection[Any]) -> None:
+        while not self._stopped:
+            if not self.turn():
+                for _notice in listener.notifies(timeout=self._settings.engine.poll_s, stop_after=1):
+                    pass
+
+    def turn(self) -> bool:
+        """One turn. Returns whether anything was done."""
+        worked = self._step(lambda c: expansion.expand_chunk(c, self._settings.engine))
+        worked |= self._step(lambda c: expansion.release_chunk(c, self._settings.engine))
+        worked |= self._step(kill.cancel_chunk)
+        try:
+            with app.pool.acquire(block=True) as redis:
+                self._watch_epoch(redis)
+                worked |= self._send_groups(redis, FINAL)
+                worked |= self._send_groups(redis, STAGES)
+                worked |= self._send_transfers(redis)
+        except REDIS_PROBLEMS as problem:
+            log.warning("Redis is away", problem=repr(problem))
+            self._unsure = True
+            time.sleep(PAUSE_S)
+        return worked
+
+    def _step(self, piece: Callable[[Any], int]) -> bool:
+        with self._begin() as connection:
+            return piece(connection) > 0
+
+    def _watch_epoch(self, redis: Any) -> None:
+        """Redis without our mark was erased: everything sent is made due at once (law 4)."""
+        if time.monotonic() - self._epoch_seen_at < EPOCH_S and not self._unsure:
+            return
+        client = redis.default_channel.client
+        mark = client.get(EPOCH_KEY)
+        with self._begin() as connection:
+            known = relaying.redis_epoch(connection)
+            if mark is None or mark.decode() != known:
+                mark = secrets.token_hex(8).encode()
+                n = relaying.new_epoch(connection, mark.decode())
+                log.warning("Redis was erased; all that was sent is due again", jobs=n)
+            elif self._unsure:
+                relaying.resend_all(connection)
+        client.set(EPOCH_KEY, mark)  # after the commit: dying in between only repeats it
+        self._epoch_seen_at = time.monotonic()
+        self._unsure = False
+
+    def _room(self, redis: Any, lane: str) -> int:
+        """Groups that may still be sent down a lane."""
+        waiting = redis.default_channel.queue_declare(lane, passive=True).message_count
+        return max(0, self._settings.engine.window_groups - waiting)
+
+    def _send_groups(self, redis: Any, lane: str) -> bool:
+        room = self._room(redis, lane)
+        if not room:
+            return False
+        with self._begin() as connection:
+            groups = relaying.claim_groups(connection, self._settings.engine, final=lane == FINAL, n_groups=room)
+        for group in groups:
+            chain_from(group.stage, group.panda_ids).apply_async(connection=redis)
+        return bool(groups)
+
+    def _send_transfers(self, redis: Any) -> bool:
+        room = self._room(redis, DATA)
+        if not room:
+            return False
+        batch = self._settings.data.batch_transfers
+        with self._begin() as connection:
+            ids = transfers.due_ids(connection, room * batch, self._settings.data.transfer_lease_s)
+        for start in range(0, len(ids), batch):
+            transfer.apply_async((ids[start : start + batch],), connection=redis)
+        return bool(ids)
+
+
+def main() -> None:
+    """`python -m workflows.relay`"""
+    logs.setup()
+    relay = Relay(begin(), current())
+    signal.signal(signal.SIGTERM, relay.stop)
+    signal.signal(signal.SIGINT, relay.stop)
+    log.info("relay started")
+    relay.run()
+
+
+if __name__ == "__main__":
+    main()

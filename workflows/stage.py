@@ -1,0 +1,131 @@
+"""What every stage has in common. A Celery task is called a stage here.
+
+`StageTask` owns the transaction (law 17): it locks the rows that are its own, lets the body do one
+set-wise piece of work, commits, and only then returns the survivors, which are what the next link of the
+chain gets. A body that raises is tried again on both halves, down to the one job that is to blame.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from celery import Task
+from celery.exceptions import SoftTimeLimitExceeded
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from panda.db.session import Begin, asynchronous, run
+from panda.jobs import due, ending
+from panda.jobs.ending import Failure
+from panda.logs import Log
+from panda.settings import current
+from panda.states import Stage
+from workflows.app import LANE_OF, begin
+
+log = Log("panda.stage")
+
+STAGE_RUN = """
+INSERT INTO stage_run_deltas (at, stage, n, n_failed, busy_ms)
+VALUES (panda_now(), %(stage)s, %(n)s, %(n_failed)s, %(busy_ms)s)
+"""
+CANARY = """
+INSERT INTO engine_state (key, value) VALUES (%(key)s, panda_now()::text)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value
+"""
+
+#: A stage that met a deadlock or a lost connection is run again at once this often.
+QUICK_TRIES = 3
+#: A job whose stage raised waits this long, times its tries, before it is sent again.
+BACK_OFF_S = 5.0
+#: What was promised to a client is on disk before anyone hears of it (law 7).
+SYNCHRONOUS = frozenset({Stage.STAGE_OUT, Stage.ARCHIVE})
+
+
+class StageTask(Task):  # type: ignore[misc]
+    """Base of the seven stages. Its `run(connection, panda_ids, chain_id)` returns the survivors.
+
+    A stage that must look at files names a function `before(begin, panda_ids)`: it runs outside the
+    transaction, which stays short (law 8), and what it found is handed to `run` as a fourth argument."""
+
+    abstract = True
+    typing = False  # callers pass ids; `run` gets the connection from here
+    stage: Stage
+    before: Callable[[Begin, list[int]], Any] | None = None
+
+    def __call__(self, panda_ids: Sequence[int]) -> list[int]:
+        if not panda_ids:
+            survivors = self._canary()
+        else:
+            survivors = self.carry(list(panda_ids))
+        if not survivors:
+            self.request.chain = None  # nothing left to send on: the chain ends here
+        return survivors
+
+    def carry(self, panda_ids: list[int]) -> list[int]:
+        """The stage, for those of `panda_ids` that are due for it. Returns the survivors, ascending."""
+        for attempt in range(QUICK_TRIES):
+            try:
+                return self._transact(panda_ids)
+            except SoftTimeLimitExceeded:
+                raise
+            except OperationalError as problem:
+                log.warning("stage met the database's refusal", stage=self.stage, problem=problem.orig)
+                time.sleep(0.1 * (attempt + 1))
+            except Exception as problem:
+                if isinstance(problem, DBAPIError) and problem.connection_invalidated:
+                    log.warning("stage lost its connection", stage=self.stage)
+                    continue
+                return self._divide(panda_ids, problem)
+        return []  # still due: the relay sends it again
+
+    def _transact(self, panda_ids: list[int]) -> list[int]:
+        started = time.monotonic()
+        found = [self.before(begin(), panda_ids)] if self.before else []
+        with begin()() as connection:
+            if self.stage not in SYNCHRONOUS:
+                asynchronous(connection)
+            mine = due.mine(connection, panda_ids, self.stage)
+            if not mine:
+                return []
+            survivors = cast(list[int], self.run(connection, mine, self.request.root_id, *found))
+            self._count(connection, len(mine), 0, started)
+        return survivors
+
+    def _divide(self, panda_ids: list[int], problem: Exception) -> list[int]:
+        if len(panda_ids) == 1:
+            self._blame(panda_ids[0], problem)
+            return []
+        log.warning("stage raised; trying its halves", stage=self.stage, n=len(panda_ids), problem=repr(problem))
+        half = len(panda_ids) // 2
+        return self.carry(panda_ids[:half]) + self.carry(panda_ids[half:])
+
+    def _blame(self, panda_id: int, problem: Exception) -> None:
+        """One job makes the stage raise: it backs off, and fails when it has done so too often."""
+        log.warning("stage raised", stage=self.stage, panda_id=panda_id, problem=repr(problem))
+        engine = current().engine
+        started = time.monotonic()
+        with begin()() as connection:
+            if not due.mine(connection, [panda_id], self.stage):
+                return
+            error = f"{type(problem).__name__}: {problem}"
+            tries = due.back_off(connection, [panda_id], for_s=BACK_OFF_S, error=error)[panda_id]
+            if tries >= engine.max_tries:
+                message = f"stage {self.stage} raised {tries} times: {error}"
+                failure = Failure(panda_id, self.stage, f"{self.stage}:raised", message)
+                ending.fail_many(connection, [failure], by=self.name, engine=engine)
+            self._count(connection, 1, 1, started)
+
+    def _count(self, connection: Connection, n: int, n_failed: int, started: float) -> None:
+        busy_ms = int((time.monotonic() - started) * 1000)
+        run(connection, STAGE_RUN, {"stage": self.stage, "n": n, "n_failed": n_failed, "busy_ms": busy_ms})
+
+    def _canary(self) -> list[int]:
+        """Called with nothing: shows that a worker that is connected also consumes (fault C4)."""
+        with begin()() as connection:
+            run(connection, CANARY, {"key": f"canary.{LANE_OF[self.stage]}"})
+        return []
+
+
+def stage_options(stage: Stage, **more: Any) -> dict[str, Any]:
+    """Options of `@app.task` for one stage."""
+    return {"base": StageTask, "name": f"panda.{stage}", "stage": stage, "queue": LANE_OF[stage], **more}
