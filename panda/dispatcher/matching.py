@@ -123,6 +123,12 @@ def offer_of(connection: Connection, queue: str, *, anew: bool = False) -> Offer
     return fresh
 
 
+def forget() -> None:
+    """Drop this process's picture of the queues: something changed that a pilot must see at once."""
+    with _lock:
+        _offers.clear()
+
+
 def misfit(pair: Pair, request: AcquireRequest, tags: frozenset[str]) -> str | None:
     """Why a pilot cannot run jobs of this shape; None: it can."""
     if pair.cores > request.cores:

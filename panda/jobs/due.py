@@ -17,22 +17,22 @@ from panda.states import Stage, Wait
 #: The guard of a stage (law 2). A duplicate, late or reordered message finds nothing here.
 MINE = """
 SELECT panda_id FROM job_due
-WHERE panda_id = ANY(%(panda_ids)s) AND stage = %(stage)s AND waits_for IS NULL
+WHERE panda_id = ANY(%(panda_ids)s) AND stage = %(stage)s::text AND waits_for IS NULL
 ORDER BY panda_id FOR UPDATE SKIP LOCKED
 """
 LOCK = """
 SELECT panda_id, stage, waits_for, due_at, deliveries, tries FROM job_due
 WHERE panda_id = ANY(%(panda_ids)s) ORDER BY panda_id FOR UPDATE
 """
-ADVANCE = "UPDATE job_due SET stage = %(stage)s WHERE panda_id = ANY(%(panda_ids)s)"
+ADVANCE = "UPDATE job_due SET stage = %(stage)s::text WHERE panda_id = ANY(%(panda_ids)s)"
 PARK = """
-UPDATE job_due SET stage = %(stage)s, final = %(stage)s IN ('stage_out', 'archive'), waits_for = %(waits_for)s,
+UPDATE job_due SET stage = %(stage)s::text, final = %(stage)s::text IN ('stage_out', 'archive'), waits_for = %(waits_for)s,
     deliveries = 0, tries = 0, error = NULL,
     due_at = panda_now() + make_interval(secs => %(for_s)s)
 WHERE panda_id = ANY(%(panda_ids)s)
 """
 WAKE = """
-UPDATE job_due SET stage = coalesce(%(stage)s, stage), final = coalesce(%(stage)s, stage) IN ('stage_out', 'archive'),
+UPDATE job_due SET stage = coalesce(%(stage)s::text, stage), final = coalesce(%(stage)s::text, stage) IN ('stage_out', 'archive'),
     waits_for = NULL, due_at = panda_now(), deliveries = 0
 WHERE panda_id = ANY(%(panda_ids)s)
 """

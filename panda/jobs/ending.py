@@ -46,7 +46,7 @@ END_ATTEMPTS = """
 INSERT INTO attempts AS a (panda_id, attempt_nr, from_stage, queue, pilot_id, node, created_at, started_at, ended_at,
     outcome, failed_stage, error_code, error_message, exit_code, wall_s, cpu_s, max_rss_mb)
 SELECT panda_id, attempt_nr, from_stage, computing_site, pilot_id, node, changed_at, started_at, panda_now(),
-    %(outcome)s, failed_stage, error_code, error_message, exit_code, wall_s, cpu_s, max_rss_mb
+    %(outcome)s::text, failed_stage, error_code, error_message, exit_code, wall_s, cpu_s, max_rss_mb
 FROM jobs WHERE panda_id = ANY(%(panda_ids)s)
 ON CONFLICT (panda_id, attempt_nr) DO UPDATE SET ended_at = excluded.ended_at, outcome = excluded.outcome,
     started_at = excluded.started_at, failed_stage = excluded.failed_stage, error_code = excluded.error_code,
@@ -57,14 +57,14 @@ WHERE a.ended_at IS NULL
 ENDED = "UPDATE jobs SET ended_at = panda_now() WHERE panda_id = ANY(%(panda_ids)s)"
 QUARANTINE = """
 INSERT INTO quarantine (panda_id, attempt_nr, lfn, path, size_bytes, adler32, reason, at)
-SELECT f.panda_id, f.attempt_nr, f.lfn, f.path, f.size_bytes, f.adler32, %(reason)s, panda_now()
+SELECT f.panda_id, f.attempt_nr, f.lfn, f.path, f.size_bytes, f.adler32, %(reason)s::text, panda_now()
 FROM job_files f WHERE f.panda_id = ANY(%(panda_ids)s) AND f.kind = 'output' AND f.path IS NOT NULL
     AND f.status <> 'registered'
 ON CONFLICT DO NOTHING
 """
 NEW_ATTEMPT = """
 UPDATE jobs SET attempt_nr = attempt_nr + 1, max_attempts = greatest(max_attempts, attempt_nr + 1),
-    from_stage = %(stage)s, failed_stage = NULL, error_code = NULL, error_message = NULL, exit_code = NULL,
+    from_stage = %(stage)s::text, failed_stage = NULL, error_code = NULL, error_message = NULL, exit_code = NULL,
     wall_s = NULL, cpu_s = NULL, max_rss_mb = NULL, pilot_id = NULL, node = NULL,
     started_at = NULL, ended_at = NULL,
     kill_requested_at = NULL, kill_delivered_at = NULL, kill_by = NULL, kill_reason = NULL
@@ -76,7 +76,7 @@ UPDATE job_files SET status = 'defined', size_bytes = NULL, adler32 = NULL, path
 WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'output' AND status <> 'registered'
 """
 START_OVER = """
-UPDATE job_due SET stage = %(stage)s, final = %(stage)s IN ('stage_out', 'archive'), waits_for = NULL,
+UPDATE job_due SET stage = %(stage)s::text, final = %(stage)s::text IN ('stage_out', 'archive'), waits_for = NULL,
     due_at = panda_now(), deliveries = 0, tries = 0, missing = 0, error = NULL
 WHERE panda_id = ANY(%(panda_ids)s)
 """

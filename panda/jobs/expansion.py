@@ -55,7 +55,7 @@ jobs AS (
         n_inputs, n_outputs, panda_now(), panda_now(), spec FROM new),
 due AS (
     INSERT INTO job_due (panda_id, stage, waits_for, due_at)
-    SELECT panda_id, 'define', %(waits_for)s, CASE WHEN %(waits_for)s IS NULL
+    SELECT panda_id, 'define', %(waits_for)s::text, CASE WHEN %(waits_for)s::text IS NULL
             THEN %(start)s::timestamptz + make_interval(secs => %(step_s)s * (seq - %(first_seq)s))
             ELSE panda_now() + make_interval(secs => %(parent_wait_s)s) END
     FROM new),
@@ -94,7 +94,7 @@ UPDATE job_due SET waits_for = NULL, deliveries = 0,
 WHERE panda_id = ANY(%(panda_ids)s)
 """
 RELEASED = """
-UPDATE jobsets SET n_released = %(n)s, released_at = CASE WHEN %(n)s = n_jobs THEN panda_now() END
+UPDATE jobsets SET n_released = %(n)s, released_at = CASE WHEN %(n)s::int = n_jobs THEN panda_now() END
 WHERE jobset_id = %(jobset_id)s
 """
 

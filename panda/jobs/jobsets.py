@@ -14,14 +14,15 @@ from panda.errors import NotFound
 from panda.states import JobStatus
 
 LOCK = "SELECT jobset_id, ended_at FROM jobsets WHERE jobset_id = ANY(%(ids)s) ORDER BY jobset_id FOR UPDATE"
+EXIST = "SELECT jobset_id FROM jobsets WHERE jobset_id = ANY(%(ids)s)"
 JOBSETS_OF = """
 SELECT jobset_id, count(*) AS n FROM jobs WHERE panda_id = ANY(%(panda_ids)s) GROUP BY jobset_id ORDER BY jobset_id
 """
 SETTLE = """
 UPDATE jobsets s SET n_open = n_open - c.n,
-    n_finished = n_finished + CASE WHEN %(status)s = 'finished' THEN c.n ELSE 0 END,
-    n_failed = n_failed + CASE WHEN %(status)s = 'failed' THEN c.n ELSE 0 END,
-    n_cancelled = n_cancelled + CASE WHEN %(status)s IN ('cancelled', 'closed') THEN c.n ELSE 0 END,
+    n_finished = n_finished + CASE WHEN %(status)s::text = 'finished' THEN c.n ELSE 0 END,
+    n_failed = n_failed + CASE WHEN %(status)s::text = 'failed' THEN c.n ELSE 0 END,
+    n_cancelled = n_cancelled + CASE WHEN %(status)s::text IN ('cancelled', 'closed') THEN c.n ELSE 0 END,
     ended_at = CASE WHEN n_open = c.n THEN panda_now() END
 FROM unnest(%(ids)s::bigint[], %(counts)s::int[]) AS c(jobset_id, n)
 WHERE s.jobset_id = c.jobset_id
@@ -60,20 +61,23 @@ WHERE p.parent_id = ANY(%(parents)s) AND p.jobset_id = ANY(%(children)s) AND p.d
 CHILDREN = "SELECT DISTINCT jobset_id FROM jobset_parents WHERE parent_id = ANY(%(parents)s) ORDER BY jobset_id"
 
 
-def lock_parents(connection: Connection, jobset_ids: Sequence[int]) -> list[int]:
-    """Lock the sets that a new one depends on; all of them, ascending.
+def check_exist(connection: Connection, jobset_ids: Sequence[int]) -> None:
+    """The sets that a new one names must be there before it is: so a circle cannot be written down.
 
-    A set can only name sets that exist already, so a circle cannot be written down.
     Raises:
-        NotFound: one does not exist.
+        NotFound: one is not.
     """
     if not jobset_ids:
-        return []
-    found = [row.jobset_id for row in rows(connection, LOCK, {"ids": list(jobset_ids)})]
+        return
+    found = {row.jobset_id for row in rows(connection, EXIST, {"ids": list(jobset_ids)})}
     for jobset_id in jobset_ids:
         if jobset_id not in found:
             raise NotFound("job set", jobset_id)
-    return found
+
+
+def lock_parents(connection: Connection, jobset_ids: Sequence[int]) -> None:
+    """Lock the sets that a new one depends on, ascending: none of them ends before it is their child."""
+    _lock(connection, jobset_ids)
 
 
 def apply_ended_parents(connection: Connection, child: int, parents: Sequence[int]) -> None:

@@ -89,6 +89,7 @@ def submit(
     templates.check(request, limits)
     bindings = _bind(connection, request.template) if request.template else {}
     n_jobs = _count(request, bindings, limits)
+    jobsets.check_exist(connection, request.depends_on)
     if request.output_storage and not rows(connection, STORAGE, {"name": request.output_storage}):
         raise NotFound("storage", request.output_storage)
     first = rows(connection, TAKE_IDS, {"n": n_jobs})[0].first

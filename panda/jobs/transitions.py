@@ -18,16 +18,16 @@ _QUEUE = "CASE WHEN {status} IN ('pending', 'defined') THEN '' ELSE coalesce(com
 
 MOVE = f"""
 WITH moved AS (
-    UPDATE jobs SET status = %(to)s, changed_at = panda_now()
-    WHERE panda_id = ANY(%(panda_ids)s) AND status = %(was)s
+    UPDATE jobs SET status = %(to)s::text, changed_at = panda_now()
+    WHERE panda_id = ANY(%(panda_ids)s) AND status = %(was)s::text
     RETURNING panda_id, attempt_nr, computing_site),
 events AS (
     INSERT INTO job_events (panda_id, at, was, now, attempt_nr, stage, by, reason, chain_id)
-    SELECT panda_id, panda_now(), %(was)s, %(to)s, attempt_nr, %(stage)s, %(by)s, %(reason)s, %(chain_id)s FROM moved),
+    SELECT panda_id, panda_now(), %(was)s::text, %(to)s::text, attempt_nr, %(stage)s::text, %(by)s::text, %(reason)s::text, %(chain_id)s::text FROM moved),
 counted AS (
     INSERT INTO job_count_deltas (status, queue, n)
-    SELECT %(was)s, {_QUEUE.format(status="%(was)s")}, -count(*) FROM moved GROUP BY 2
-    UNION ALL SELECT %(to)s, {_QUEUE.format(status="%(to)s")}, count(*) FROM moved GROUP BY 2)
+    SELECT %(was)s::text, {_QUEUE.format(status="%(was)s::text")}, -count(*) FROM moved GROUP BY 2
+    UNION ALL SELECT %(to)s::text, {_QUEUE.format(status="%(to)s::text")}, count(*) FROM moved GROUP BY 2)
 SELECT panda_id FROM moved ORDER BY panda_id
 """
 
@@ -40,7 +40,7 @@ WITH moved AS (
     RETURNING j.panda_id, j.attempt_nr, j.computing_site),
 events AS (
     INSERT INTO job_events (panda_id, at, was, now, attempt_nr, stage, by, reason, chain_id)
-    SELECT panda_id, panda_now(), 'defined', 'assigned', attempt_nr, 'broker', %(by)s, computing_site, %(chain_id)s
+    SELECT panda_id, panda_now(), 'defined', 'assigned', attempt_nr, 'broker', %(by)s::text, computing_site, %(chain_id)s::text
     FROM moved),
 counted AS (
     INSERT INTO job_count_deltas (status, queue, n)

@@ -22,7 +22,7 @@ MAX_SHOWN = 50
 
 _JOB = """
 SELECT j.panda_id, j.jobset_id, j.owner, j.status, j.attempt_nr, j.max_attempts, j.computing_site AS queue,
-    j.decision_id, j.share, j.shape_id, j.pilot_id, j.node, j.failed_stage, j.error_code, j.error_message, j.exit_code, j.started_at,
+    j.decision_id, j.pilot_id, j.node, j.failed_stage, j.error_code, j.error_message, j.exit_code, j.started_at,
     j.ended_at, j.kill_requested_at, j.kill_delivered_at, j.kill_by, j.kill_reason, {1} AS archived,
     d.stage, d.waits_for, d.due_at, d.deliveries, d.tries, d.missing, d.error, j.n_inputs,
     q.status AS queue_status, q.status_reason AS queue_reason
