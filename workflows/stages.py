@@ -4,7 +4,7 @@ says what they need next, and returns those that go on at once. All are safe to 
 from sqlalchemy.engine import Connection
 
 from panda.brokerage import broker as brokerage
-from panda.dataservice import catalog, outputs, transfers
+from panda.dataservice import binding, outputs, transfers
 from panda.jobs import archive as archiving
 from panda.jobs import due, ending, ready
 from panda.jobs.ending import Failure
@@ -18,7 +18,7 @@ from workflows.stage import stage_options
 @app.task(**stage_options(Stage.DEFINE))  # type: ignore[untyped-decorator]
 def define(connection: Connection, panda_ids: list[int], chain_id: str | None) -> list[int]:
     """Bind the inputs to the catalogue; a job that names a file that does not exist fails here."""
-    problems = catalog.bind_inputs(connection, panda_ids)
+    problems = binding.bind_inputs(connection, panda_ids)
     failures = [Failure(i, Stage.DEFINE, "define:no_input", why) for i, why in problems.items()]
     ending.fail_many(connection, failures, by="define", engine=current().engine)
     good = [panda_id for panda_id in panda_ids if panda_id not in problems]
