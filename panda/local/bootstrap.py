@@ -1,7 +1,56 @@
-"""What a fresh installation needs before its processes start: sites from `config/`, the admin's token."""
+"""What a fresh installation needs before its processes start: sites, the spool, and two tokens.
 
+`DIR/token` opens everything (role admin), `DIR/pilot-token` only a pilot's verbs. Both are made once, and
+again when the database does not know them any more.
+"""
+
+import os
+from pathlib import Path
+
+from sqlalchemy.engine import Connection
+
+from panda.auth import tokens
+from panda.auth.identity import Role
+from panda.brokerage import siteinfo
+from panda.db.session import begin_of, make_engine
+from panda.errors import Unauthenticated
 from panda.settings import Settings
+
+#: Who a one-machine installation belongs to.
+ADMIN, PILOT = "admin", "pilot"
 
 
 def prepare(settings: Settings) -> None:
-    """Load the sites and write the token file. Safe to run at every start."""
+    """Load the sites and write the token files. Safe to run at every start.
+
+    Raises:
+        ConfigError, UnknownName: the sites file cannot be meant.
+    """
+    data_dir = settings.data_dir
+    engine = make_engine(settings.store.database_url, pool_size=1)
+    try:
+        with begin_of(engine)() as connection:
+            siteinfo.sync(connection, siteinfo.load_file(sites_file(data_dir)), data_dir)
+            _keep_token(connection, data_dir / "token", ADMIN, [Role.ADMIN, Role.USER])
+            _keep_token(connection, data_dir / "pilot-token", PILOT, [Role.PILOT])
+    finally:
+        engine.dispose()
+
+
+def sites_file(data_dir: Path) -> Path:
+    """The sites of this installation: `DIR/sites.toml` if it exists, else the one that comes with PanDA."""
+    own = data_dir / "sites.toml"
+    return own if own.exists() else siteinfo.shipped_file()
+
+
+def _keep_token(connection: Connection, file: Path, owner: str, roles: list[Role]) -> None:
+    if file.exists():
+        try:
+            tokens.verify(connection, file.read_text().strip())
+            return
+        except Unauthenticated:
+            pass  # another database than the one that the file was made for
+    plain = tokens.create(connection, owner=owner, roles=roles, label=file.name, ttl_s=None)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as out:
+        out.write(plain + "\n")

@@ -54,7 +54,10 @@ class Known:
         half.replace(file)
 
     def is_alive(self) -> bool:
-        return self.boot == boot_id() and start_ticks(self.pid) == self.started
+        return self.is_of_this_boot() and start_ticks(self.pid) == self.started
+
+    def is_of_this_boot(self) -> bool:
+        return self.boot == boot_id()
 
 
 def boot_id() -> str:
@@ -145,11 +148,16 @@ def end_group(group: int, ladder: Sequence[tuple[int, float]]) -> None:
                 os.killpg(group, number)
             else:
                 os.kill(group, number)
-        if wait_until(lambda: not group_members(group), wait_s):
+        if wait_until(lambda: is_gone(group), wait_s):
             return
 
 
-def wait_until(is_so: Callable[[], bool], wait_s: float, every_s: float = 0.02) -> bool:
+def is_gone(group: int) -> bool:
+    """Whether neither the leader nor anybody else of the group runs."""
+    return start_ticks(group) is None and not group_members(group)
+
+
+def wait_until(is_so: Callable[[], bool], wait_s: float, every_s: float = 0.03) -> bool:
     """Whether `is_so` came true within `wait_s`."""
     deadline = time.monotonic() + wait_s
     while not is_so():

@@ -7,9 +7,9 @@ leaves nobody behind. "0": the child outlives its parent.
 
 IDENTITY: PostgreSQL refuses to run as root. Neither way round opens a folder to anyone:
 - `same`: who we are; for everybody but root.
-- `namespace`: a user namespace in which root has the name 65534. To the machine the process is still
+- `namespace`: a user namespace in which we are called `nobody`. To the machine the process is still
   root without its privileges: the files stay root's own, nothing changes hands.
-- `nobody`: user 65534, for containers that forbid namespaces. It keeps the one capability to pass
+- `nobody`: that user, for containers that forbid namespaces. It keeps the one capability to pass
   through folders of root, so the data folder lies behind a door (0700, root's) that other processes
   of `nobody` cannot pass.
 
@@ -19,10 +19,10 @@ Standard library only, no import of ours: it starts in 30 ms.
 
 import ctypes
 import os
+import pwd
 import sys
 
 UNREACHABLE = 97
-NOBODY = 65534
 
 PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 1, 8, 47, 2
 CAP_DAC_OVERRIDE = 1
@@ -38,23 +38,27 @@ def checked(result: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
+def nobody() -> int:
+    try:
+        return pwd.getpwnam("nobody").pw_uid
+    except KeyError:
+        return 65534
+
+
 def enter_namespace() -> None:
-    uid, gid = os.geteuid(), os.getegid()
+    inside, uid, gid = nobody(), os.geteuid(), os.getegid()
     checked(libc.unshare(CLONE_NEWUSER))
-    for name, line in (
-        ("setgroups", "deny"),
-        ("uid_map", f"{NOBODY} {uid} 1"),
-        ("gid_map", f"{NOBODY} {gid} 1"),
-    ):
+    maps = {"setgroups": "deny", "uid_map": f"{inside} {uid} 1", "gid_map": f"{inside} {gid} 1"}
+    for name, line in maps.items():
         with open(f"/proc/self/{name}", "w") as file:
             file.write(line)
 
 
 def become_nobody() -> None:
     os.setgroups([])
-    os.setgid(NOBODY)
+    os.setgid(nobody())
     checked(libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
-    os.setuid(NOBODY)
+    os.setuid(nobody())
     bit = 1 << CAP_DAC_OVERRIDE
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
     sets = (ctypes.c_uint32 * 6)(bit, bit, bit, 0, 0, 0)  # effective, permitted, inheritable; low word first

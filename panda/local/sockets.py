@@ -11,8 +11,6 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-LONGEST_NAME = ".s.PGSQL.5432.lock"
-
 
 def socket_folder(folder: Path) -> Path:
     """A folder of mode 0700 for the sockets of the store in `folder`; the same one every time.
@@ -52,9 +50,9 @@ def _is_ours_alone(folder: Path) -> bool:
 
 
 def _holds_sockets(folder: Path) -> bool:
-    probe = folder / LONGEST_NAME
-    probe.unlink(missing_ok=True)
+    probe = folder / f".probe{os.getpid():07d}"  # as long as the longest, .s.PGSQL.5432
     with suppress(OSError), socket.socket(socket.AF_UNIX) as trial:
+        probe.unlink(missing_ok=True)
         trial.bind(str(probe))
         probe.unlink()
         return True
