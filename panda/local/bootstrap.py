@@ -14,6 +14,7 @@ from panda.auth.identity import Role
 from panda.brokerage import siteinfo
 from panda.db.session import begin_of, make_engine
 from panda.errors import Unauthenticated
+from panda.local.shipped import shipped
 from panda.settings import Settings
 
 #: Who a one-machine installation belongs to.
@@ -40,7 +41,7 @@ def prepare(settings: Settings) -> None:
 def sites_file(data_dir: Path) -> Path:
     """The sites of this installation: `DIR/sites.toml` if it exists, else the one that comes with PanDA."""
     own = data_dir / "sites.toml"
-    return own if own.exists() else siteinfo.shipped_file()
+    return own if own.exists() else shipped("config/sites.toml")
 
 
 def _keep_token(connection: Connection, file: Path, owner: str, roles: list[Role]) -> None:

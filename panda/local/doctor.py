@@ -24,6 +24,7 @@ from panda.errors import PandaError
 from panda.local import ports, postgres, procfile
 from panda.local import redis as local_redis
 from panda.local.installation import Installation
+from panda.local.shipped import shipped
 from panda.local.up import FAILED, OK, answer
 from panda.settings import Settings, load
 
@@ -143,7 +144,7 @@ def check_folder(installation: Installation) -> Finding:
 def check_config() -> Finding:
     """The files that travel with us are TOML."""
     try:
-        folder = procfile.find().with_name("config")
+        folder = shipped("Procfile").with_name("config")
         files = sorted(folder.glob("*.toml"))
         for file in files:
             tomllib.loads(file.read_text(encoding="utf-8"))
@@ -222,7 +223,7 @@ def check_processes(patient: Patient) -> Finding:
     recorded = {file.stem for file in patient.installation.run.glob("*.json")} - {"supervisor"}
     alive = set(patient.installation.running())
     try:
-        listed = set(procfile.read(procfile.find()))
+        listed = set(procfile.read(shipped("Procfile")))
     except PandaError as problem:
         return Finding("processes", Verdict.FAIL, str(problem), "install panda-wms anew")
     if recorded - alive:

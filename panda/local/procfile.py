@@ -8,7 +8,6 @@ no PATH is needed, and without the working folder on its path, so nothing there 
 import re
 import shlex
 import sys
-import sysconfig
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,19 +16,6 @@ from string import Template
 from panda.errors import ConfigError
 
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
-
-
-def find() -> Path:
-    """The Procfile of this installation: beside the packages, else where the wheel put it.
-
-    Raises:
-        ConfigError: it is in neither place.
-    """
-    places = (Path(__file__).parents[2], Path(sysconfig.get_path("data")) / "share" / "panda")
-    for place in places:
-        if (place / "Procfile").is_file():
-            return place / "Procfile"
-    raise ConfigError(f"no Procfile in {' or '.join(map(str, places))}")
 
 
 def read(file: Path) -> dict[str, str]:

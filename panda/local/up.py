@@ -19,6 +19,7 @@ from panda.local.installation import SUPERVISOR, Installation
 from panda.local.postgres import START_S, EmbeddedPostgres
 from panda.local.processes import Known, wait_until
 from panda.local.redis import EmbeddedRedis
+from panda.local.shipped import shipped
 from panda.local.supervisor import OTHER, WORKER, Supervised, Supervisor
 from panda.settings import Settings, load
 
@@ -58,7 +59,7 @@ def run_up(
         if detach:
             return _detached(installation, port, only, without, Path(file) if file else None, bare)
         logs.setup(os.environ.get("PANDA_LOG_LEVEL", "INFO"))
-        lines = _chosen(procfile.read(Path(file) if file else procfile.find()), only, without)
+        lines = _chosen(procfile.read(Path(file) if file else shipped("Procfile")), only, without)
         with installation.held():
             return _run(installation, lines, _environ(installation, port), bare)
     except PandaError as problem:

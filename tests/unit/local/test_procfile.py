@@ -7,10 +7,11 @@ import pytest
 
 from panda.errors import ConfigError
 from panda.local import procfile
+from panda.local.shipped import shipped
 
 
 def test_ours_lists_the_seven_processes_and_each_can_be_filled_in():
-    lines = procfile.read(procfile.find())
+    lines = procfile.read(shipped("Procfile"))
     variables = {f"PANDA_API_{name}": "1" for name in ("HOST", "PORT", "WORKERS", "THREADS")}
 
     commands = {name: procfile.command(line, variables) for name, line in lines.items()}

@@ -1,0 +1,120 @@
+"""Datasets over HTTP: made, filled, listed, fetched, closed."""
+
+import zlib
+
+import pytest
+
+CONTENT = b"events" * 1000
+ADLER32 = f"{zlib.adler32(CONTENT):08x}"
+
+
+@pytest.fixture
+def dataset(anna, sites):
+    anna.post("/v1/datasets", {"dataset": "mc:ten"})
+    return "/v1/datasets/mc:ten"
+
+
+def put(caller, dataset, lfn="a.root", content=CONTENT, query="", **headers):
+    return caller("PUT", f"{dataset}/files/{lfn}", body=content, query_string=query, headers=headers)
+
+
+def test_a_dataset_is_made_once_and_again_by_its_owner(anna, caller):
+    first = anna.post("/v1/datasets", {"dataset": "mc:ten"})
+    again = anna.post("/v1/datasets", {"dataset": "mc:ten"})
+    stolen = caller("bert", "user").post("/v1/datasets", {"dataset": "mc:ten"})
+
+    assert (first.status_code, first.headers["Location"]) == (201, "/v1/datasets/mc:ten")
+    assert (first.json["owner"], first.json["status"], first.json["n_files"]) == ("anna", "open", 0)
+    assert again.status_code == 201
+    assert (stolen.status_code, stolen.json["code"]) == (409, "dataset_exists")
+
+
+def test_a_file_comes_back_as_it_went_in(anna, dataset):
+    stored = put(anna, dataset, query="storage=HOLLAND-DISK", **{"X-Adler32": ADLER32})
+
+    assert stored.status_code == 201
+    assert (stored.json["size_bytes"], stored.json["adler32"]) == (len(CONTENT), ADLER32)
+    assert stored.json["storages"] == ["HOLLAND-DISK"]
+    fetched = anna.get(f"{dataset}/files/a.root")
+    assert (fetched.content, fetched.headers["X-Adler32"]) == (CONTENT, ADLER32)
+    assert anna.get(dataset).json["n_files"] == 1
+
+
+def test_the_only_storage_need_not_be_named(anna, dataset):
+    assert put(anna, dataset).json["storages"] == ["HOLLAND-DISK"]
+
+
+def test_without_a_storage_no_file_is_taken(anna):
+    anna.post("/v1/datasets", {"dataset": "mc:ten"})
+
+    assert put(anna, "/v1/datasets/mc:ten").json["code"] == "storage_missing"
+
+
+def test_files_go_page_by_page(anna, dataset):
+    for name in ("a", "b", "c"):
+        put(anna, dataset, lfn=name)
+
+    first = anna.get(f"{dataset}/files?limit=2").json
+    second = anna.get(f"{dataset}/files?limit=2&after={first['page']['next']}").json
+
+    assert [file["lfn"] for file in first["data"] + second["data"]] == ["a", "b", "c"]
+    assert second["page"]["next"] is None
+
+
+def test_datasets_go_page_by_page(anna):
+    for name in ("a", "b", "c"):
+        anna.post("/v1/datasets", {"dataset": f"mc:{name}"})
+
+    first = anna.get("/v1/datasets?limit=2").json
+    second = anna.get(f"/v1/datasets?limit=2&after={first['page']['next']}").json
+
+    assert [each["dataset"] for each in first["data"] + second["data"]] == ["mc:a", "mc:b", "mc:c"]
+
+
+def test_a_closed_dataset_takes_no_more_files(anna, dataset):
+    closed = anna.post(f"{dataset}/close")
+
+    assert (closed.status_code, closed.json["status"]) == (200, "closed")
+    assert put(anna, dataset).json["code"] == "dataset_closed"
+    assert anna.post(f"{dataset}/close").status_code == 200
+
+
+def test_only_the_owner_fills_and_closes_a_dataset_and_everybody_reads_it(anna, caller, dataset):
+    put(anna, dataset)
+    bert = caller("bert", "user")
+
+    assert put(bert, dataset, lfn="b.root").status_code == 403
+    assert bert.post(f"{dataset}/close").status_code == 403
+    assert bert.get(f"{dataset}/files/a.root").content == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("lfn", "query", "headers", "status", "code"),
+    [
+        ("a.root", "", {"X-Adler32": "00000001"}, 422, "wrong_checksum"),
+        ("a.root", "", {"X-Adler32": "no"}, 400, "invalid"),
+        ("a.root", "storage=NOWHERE", {}, 404, "not_found"),
+        ("..", "", {}, 422, "bad_name"),
+        ("a%20b", "", {}, 422, "bad_name"),
+        ("a.root", "", {"Content-Length": "9000000"}, 400, "cut_short"),
+        ("a.root", "", {"Content-Length": "9000000000"}, 413, "too_large"),
+    ],
+)
+def test_a_bad_upload_leaves_nothing(anna, dataset, settings, lfn, query, headers, status, code):
+    answer = put(anna, dataset, lfn=lfn, query=query, **headers)
+
+    assert (answer.status_code, answer.json["code"]) == (status, code)
+    assert anna.get(f"{dataset}/files").json["data"] == []
+    assert [path for path in (settings.data_dir / "HOLLAND").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("did", ["mc", "mc:", ":ten", "mc:../x", "mc:ten:more"])
+def test_a_name_that_is_none_is_refused(anna, did):
+    answer = anna.post("/v1/datasets", {"dataset": did})
+
+    assert (answer.status_code, answer.json["code"]) == (422, "bad_name")
+
+
+@pytest.mark.parametrize("path", ["", "/files", "/files/a.root"])
+def test_a_dataset_that_does_not_exist_is_not_found(anna, path):
+    assert anna.get(f"/v1/datasets/mc:none{path}").status_code == 404

@@ -1,0 +1,291 @@
+"""Jobs are dealt to the queues that fit, and what fits none waits with a reason."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from panda.brokerage.broker import place
+from panda.db.session import Begin, rows, run
+from panda.settings import Settings
+
+
+def queues_of(begin: Begin, panda_ids: list[int]) -> Counter[str | None]:
+    with begin() as connection:
+        found = rows(connection, "SELECT computing_site FROM jobs WHERE panda_id = ANY(%(i)s)", {"i": panda_ids})
+    return Counter(row.computing_site for row in found)
+
+
+def decisions(begin: Begin) -> list[Any]:
+    with begin() as connection:
+        return rows(connection, "SELECT * FROM brokerage_decisions ORDER BY decision_id")
+
+
+def due_rows(begin: Begin, panda_ids: list[int]) -> list[Any]:
+    with begin() as connection:
+        return rows(
+            connection,
+            "SELECT stage, waits_for, extract(epoch FROM due_at - panda_now())::float8 AS for_s"
+            " FROM job_due WHERE panda_id = ANY(%(i)s) ORDER BY panda_id",
+            {"i": panda_ids},
+        )
+
+
+def test_jobs_go_to_equal_queues_in_equal_parts_and_contiguous_runs(begin, make_queue, make_jobs):
+    make_queue("NORTH-Q")
+    make_queue("SOUTH-Q")
+    jobs = make_jobs(10)
+
+    with begin() as connection:
+        placed = place(connection, jobs, by="broker", settings=Settings(), chain_id="c1")
+
+    assert placed == jobs
+    assert queues_of(begin, jobs[:5]) == {"NORTH-Q": 5}
+    assert queues_of(begin, jobs[5:]) == {"SOUTH-Q": 5}
+    with begin() as connection:
+        events = rows(connection, "SELECT DISTINCT was, now, by, stage, chain_id FROM job_events")
+    assert [tuple(event) for event in events] == [("defined", "assigned", "broker", "broker", "c1")]
+
+
+def test_a_queue_that_runs_jobs_gets_more_than_one_with_a_backlog(begin, make_queue, make_jobs):
+    make_queue("NORTH-Q")
+    make_queue("SOUTH-Q")
+    with begin() as connection:
+        run(connection, "INSERT INTO job_counts VALUES ('running', 'NORTH-Q', 8), ('activated', 'SOUTH-Q', 80)")
+        run(connection, "INSERT INTO job_count_deltas VALUES ('running', 'NORTH-Q', 1), ('assigned', 'SOUTH-Q', 10)")
+    jobs = make_jobs(110)
+
+    with begin() as connection:
+        place(connection, jobs, by="broker", settings=Settings())
+
+    assert queues_of(begin, jobs) == {"NORTH-Q": 109, "SOUTH-Q": 1}  # weights (9 + 1) / 10 and 1 / 100
+    assert decisions(begin)[0].weights == {"NORTH-Q": 1.0, "SOUTH-Q": 0.01}
+
+
+def test_groups_of_one_pass_see_what_the_groups_before_them_got(begin, make_queue, make_jobs):
+    make_queue("NORTH-Q")
+    make_queue("SOUTH-Q", memory_mb=500)
+    large, small = make_jobs(90, memory_mb=1000), make_jobs(110, memory_mb=500)
+
+    with begin() as connection:
+        place(connection, large + small, by="broker", settings=Settings())
+
+    assert queues_of(begin, large) == {"NORTH-Q": 90}
+    assert queues_of(begin, small) == {"NORTH-Q": 5, "SOUTH-Q": 105}  # 1 / (100 * 2) against 1 / 10
+
+
+def test_equal_jobs_make_one_decision_and_others_their_own(begin, make_queue, make_jobs):
+    make_queue("NORTH-Q")
+    jobs = make_jobs(3) + make_jobs(2) + make_jobs(4, cores=2) + make_jobs(1, share="express")
+
+    with begin() as connection:
+        place(connection, jobs, by="broker", settings=Settings())
+
+    made = decisions(begin)
+    assert [decision.n_jobs for decision in made] == [5, 4, 1]
+    assert made[0].jobset_id is None
+    assert made[1].jobset_id is not None
+
+
+def test_what_fits_no_queue_waits_and_knows_why(begin, make_queue, make_jobs):
+    make_queue("EAST-Q", status="offline", status_reason="cooling")
+    make_queue("NORTH-Q", memory_mb=4000)
+    make_queue("SOUTH-Q", memory_mb=64_000, storage_status="offline")
+    make_queue("WEST-Q", memory_mb=64_000, tags=["windows"])
+    jobs = make_jobs(3, memory_mb=16_000, tags=["linux"])
+
+    with begin() as connection:
+        placed = place(connection, jobs, by="broker", settings=Settings())
+
+    assert placed == []
+    [decision] = decisions(begin)
+    assert decision.chosen == {}
+    assert [(step["criterion"], step["left"], step["refused"]) for step in decision.funnel] == [
+        ("status", 3, {"EAST-Q": "the queue is offline (cooling)"}),
+        ("storage", 2, {"SOUTH-Q": "its storage SOUTH-DISK is offline"}),
+        ("wishes", 2, {}),
+        (
+            "resources",
+            0,
+            {
+                "NORTH-Q": "needs 16000 MB of memory, the queue has 4000",
+                "WEST-Q": "needs linux, which the queue does not offer",
+            },
+        ),
+        ("locality", 0, {}),
+        ("occupancy", 0, {}),
+    ]
+    for row in due_rows(begin, jobs):
+        assert (row.stage, row.waits_for) == ("broker", "queue")
+        assert 25 < row.for_s <= 30
+    with begin() as connection:
+        found = rows(connection, "SELECT DISTINCT status, decision_id FROM jobs")
+    assert [tuple(row) for row in found] == [("defined", decision.decision_id)]
+
+
+def test_a_job_that_waited_long_is_looked_at_less_often(begin, make_queue, make_jobs):
+    make_queue("NORTH-Q", status="offline")
+    new, old, oldest = make_jobs(3)
+    with begin() as connection:
+        for panda_id, age_s in ((old, 150), (oldest, 90_000)):
+            run(
+                connection,
+                "UPDATE jobs SET changed_at = panda_now() - make_interval(secs => %(s)s) WHERE panda_id = %(i)s",
+                {"s": age_s, "i": panda_id},
+            )
+
+    with begin() as connection:
+        place(connection, [new, old, oldest], by="broker", settings=Settings())
+
+    assert [round(row.for_s, -1) for row in due_rows(begin, [new, old, oldest])] == [30, 120, 600]
+
+
+def test_a_full_queue_gets_no_more_than_its_limit(begin, make_queue, make_jobs):
+    make_queue("NORTH-Q", max_ready=4)
+    make_queue("SOUTH-Q", max_ready=3)
+    jobs = make_jobs(10)
+
+    with begin() as connection:
+        placed = place(connection, jobs, by="broker", settings=Settings())
+
+    assert queues_of(begin, jobs) == {"NORTH-Q": 4, "SOUTH-Q": 3, None: 3}
+    assert placed == jobs[:7]
+    assert decisions(begin)[0].funnel[-1] == {
+        "criterion": "room",
+        "left": 0,
+        "refused": {
+            "NORTH-Q": "took 4 of these jobs, its limit is 4",
+            "SOUTH-Q": "took 3 of these jobs, its limit is 3",
+        },
+    }
+
+    with begin() as connection:
+        place(connection, jobs[7:], by="broker", settings=Settings())
+
+    assert decisions(begin)[-1].funnel[-1]["refused"] == {
+        "NORTH-Q": "4 jobs wait there already, its limit is 4",
+        "SOUTH-Q": "3 jobs wait there already, its limit is 3",
+    }
+
+
+@pytest.mark.parametrize(
+    ("sites", "exclude", "expected"),
+    [
+        (["NORTH"], [], {"NORTH-Q"}),
+        (["SOUTH-*"], [], {"SOUTH-Q"}),
+        ([], ["NORTH*"], {"SOUTH-Q"}),
+        (["*"], ["SOUTH-Q"], {"NORTH-Q"}),
+        ([], [], {"NORTH-Q", "SOUTH-Q"}),
+        (["WEST"], [], {None}),
+    ],
+)
+def test_a_job_set_goes_where_it_wishes(begin, make_queue, make_jobs, sites, exclude, expected):
+    make_queue("NORTH-Q")
+    make_queue("SOUTH-Q")
+    jobs = make_jobs(4, sites=sites, exclude=exclude)
+
+    with begin() as connection:
+        place(connection, jobs, by="broker", settings=Settings())
+
+    assert set(queues_of(begin, jobs)) == expected
+
+
+def test_a_queue_in_test_takes_only_jobs_that_name_it(begin, make_queue, make_jobs):
+    make_queue("NORTH-Q", status="test", status_reason="new kernel")
+    named, any_of_them = make_jobs(1, sites=["NORTH-Q"]), make_jobs(1, sites=["N*"])
+
+    with begin() as connection:
+        placed = place(connection, named + any_of_them, by="broker", settings=Settings())
+
+    assert placed == named
+    assert decisions(begin)[1].funnel[0]["refused"] == {"NORTH-Q": "the queue is test (new kernel)"}
+
+
+def give_input(begin: Begin, panda_ids: list[int], lfn: str, size_bytes: int, storages: list[str]) -> None:
+    with begin() as connection:
+        run(
+            connection,
+            "INSERT INTO datasets (scope, name, owner, created_at) VALUES ('s', 'd', 'alice', panda_now())"
+            " ON CONFLICT DO NOTHING",
+        )
+        [file] = rows(
+            connection,
+            "INSERT INTO files (dataset_id, lfn, guid, size_bytes, adler32, created_at)"
+            " SELECT dataset_id, %(lfn)s, 'g', %(size)s, '00000001', panda_now() FROM datasets RETURNING file_id",
+            {"lfn": lfn, "size": size_bytes},
+        )
+        for storage in storages:
+            run(
+                connection,
+                "INSERT INTO replicas VALUES (%(file)s, %(storage)s, 'p', panda_now())",
+                {"file": file.file_id, "storage": storage},
+            )
+        run(
+            connection,
+            "INSERT INTO job_files (panda_id, kind, lfn, did, file_id, status, size_bytes)"
+            " SELECT i, 'input', %(lfn)s, 's:d', %(file)s, 'missing', %(size)s FROM unnest(%(ids)s::bigint[]) AS i",
+            {"lfn": lfn, "file": file.file_id, "size": size_bytes, "ids": panda_ids},
+        )
+        run(connection, "UPDATE jobs SET n_inputs = n_inputs + 1 WHERE panda_id = ANY(%(ids)s)", {"ids": panda_ids})
+
+
+def test_jobs_prefer_the_queue_where_their_bytes_are(begin, make_queue, make_jobs):
+    make_queue("NORTH-Q")
+    make_queue("SOUTH-Q")
+    jobs = make_jobs(22)
+    give_input(begin, jobs, "big", 1_000_000, ["SOUTH-DISK"])
+
+    with begin() as connection:
+        place(connection, jobs, by="broker", settings=Settings())
+
+    assert queues_of(begin, jobs) == {"SOUTH-Q": 20, "NORTH-Q": 2}
+
+
+def test_jobs_with_inputs_of_about_the_same_place_are_one_group(begin, make_queue, make_jobs):
+    make_queue("NORTH-Q")
+    jobs = make_jobs(5)
+    for nr, panda_id in enumerate(jobs):
+        give_input(begin, [panda_id], f"part{nr}", 1_000 + 37 * nr, ["NORTH-DISK"])
+
+    with begin() as connection:
+        place(connection, jobs, by="broker", settings=Settings())
+
+    assert [decision.n_jobs for decision in decisions(begin)] == [5]
+
+
+def test_an_input_on_no_online_storage_refuses_every_queue(begin, make_queue, make_jobs):
+    make_queue("NORTH-Q")
+    make_queue("SOUTH-Q", storage_status="offline")
+    jobs = make_jobs(2)
+    give_input(begin, jobs, "lost", 100, ["SOUTH-DISK"])
+    give_input(begin, jobs, "kept", 100, ["NORTH-DISK"])
+
+    with begin() as connection:
+        placed = place(connection, jobs, by="broker", settings=Settings())
+
+    assert placed == []
+    assert decisions(begin)[0].funnel[-2]["refused"] == {
+        "NORTH-Q": "1 of its input files are on no storage that is online"
+    }
+
+
+def test_jobs_that_are_not_defined_are_left_alone(begin, make_queue, make_jobs):
+    make_queue("NORTH-Q")
+    jobs = make_jobs(3)
+    with begin() as connection:
+        run(connection, "UPDATE jobs SET status = 'cancelled' WHERE panda_id = %(i)s", {"i": jobs[1]})
+
+    with begin() as connection:
+        placed = place(connection, jobs, by="broker", settings=Settings())
+        again = place(connection, jobs, by="broker", settings=Settings())
+
+    assert (placed, again) == ([jobs[0], jobs[2]], [])
+
+
+def test_without_any_queue_jobs_wait(begin, make_jobs):
+    jobs = make_jobs(2)
+
+    with begin() as connection:
+        assert place(connection, jobs, by="broker", settings=Settings()) == []
+
+    assert {row.waits_for for row in due_rows(begin, jobs)} == {"queue"}
