@@ -32,9 +32,7 @@ class UnknownName(Invalid):
     def __init__(self, kind: str, name: str, known: Sequence[str], *, where: str = "") -> None:
         near = get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known)) or 'none'}"
-        super().__init__(
-            f"unknown {kind} {name!r}{hint}", where=where, code=f"unknown_{kind.replace(' ', '_')}"
-        )
+        super().__init__(f"unknown {kind} {name!r}{hint}", where=where, code=f"unknown_{kind.replace(' ', '_')}")
 
 
 class ConfigError(PandaError):

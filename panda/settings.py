@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from panda.errors import ConfigError, UnknownName
 
@@ -29,6 +30,11 @@ class Store:
     """Folder of everything that this installation keeps: embedded stores, spool, logs, pids, tokens."""
     pool_size: int = 8
     """Connections that one process may hold open to PostgreSQL at once."""
+
+    @property
+    def redis_client_url(self) -> str:
+        """`redis_url` as redis-py writes it: a unix socket is `unix:///path?db=0` there."""
+        return client_url(self.redis_url)
 
 
 @dataclass(frozen=True)
@@ -176,6 +182,16 @@ NOT_OURS = frozenset(
     {"PANDA_URL", "PANDA_TOKEN", "PANDA_TOKEN_FILE", "PANDA_PROFILE", "PANDA_OUTPUT", "PANDA_TIMEOUT",
      "PANDA_CA", "PANDA_PAGER", "PANDA_CONFIG", "PANDA_LOG_LEVEL"}
 )  # fmt: skip
+
+
+def client_url(redis_url: str) -> str:
+    """kombu's URL of Redis as redis-py writes it; `redis+socket:///path?virtual_host=0` differs."""
+    parts = urlsplit(redis_url)
+    if parts.scheme != "redis+socket":
+        return redis_url
+    database = parse_qs(parts.query).get("virtual_host", ["0"])[0].strip("/") or "0"
+    password = f":{parts.password}@" if parts.password else ""
+    return f"unix://{password}{parts.path}?db={database}"
 
 
 def load(files: list[Path] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:

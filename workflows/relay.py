@@ -15,8 +15,9 @@ from typing import Any
 
 import psycopg
 from kombu.exceptions import OperationalError as RedisDown
+from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from panda import logs
@@ -46,6 +47,7 @@ class Relay:
     def __init__(self, begin: Begin, settings: Settings) -> None:
         self._begin = begin
         self._settings = settings
+        self._redis = Redis.from_url(settings.store.redis_client_url, socket_timeout=5, socket_connect_timeout=5)
         self._epoch_seen_at = 0.0
         self._stopped = False
         self._unsure = True  # what an earlier relay sent may be lost
@@ -61,7 +63,7 @@ class Relay:
                 with psycopg.connect(self._settings.store.database_url, autocommit=True, connect_timeout=5) as listener:
                     listener.execute(f"LISTEN {CHANNEL}")
                     self._run_with(listener)
-            except (psycopg.OperationalError, DBAPIError, PoolTimeout) as problem:
+            except (psycopg.OperationalError, OperationalError, PoolTimeout) as problem:
                 log.warning("the database is away", problem=str(problem).split("\n")[0])
                 self._unsure = True
                 time.sleep(PAUSE_S)
@@ -79,7 +81,7 @@ class Relay:
         worked |= self._step(kill.cancel_chunk)
         try:
             with app.pool.acquire(block=True) as redis:
-                self._watch_epoch(redis)
+                self._watch_epoch()
                 worked |= self._send_groups(redis, FINAL)
                 worked |= self._send_groups(redis, STAGES)
                 worked |= self._send_transfers(redis)
@@ -93,27 +95,25 @@ class Relay:
         with self._begin() as connection:
             return piece(connection) > 0
 
-    def _watch_epoch(self, redis: Any) -> None:
+    def _watch_epoch(self) -> None:
         """Redis without our mark was erased: everything sent is made due at once (law 4)."""
         if time.monotonic() - self._epoch_seen_at < EPOCH_S and not self._unsure:
             return
-        client = redis.default_channel.client
-        mark = client.get(EPOCH_KEY)
+        mark = self._redis.get(EPOCH_KEY)
         with self._begin() as connection:
-            known = relaying.redis_epoch(connection)
-            if mark is None or mark.decode() != known:
+            if mark is None or mark.decode() != relaying.redis_epoch(connection):
                 mark = secrets.token_hex(8).encode()
                 n = relaying.new_epoch(connection, mark.decode())
                 log.warning("Redis was erased; all that was sent is due again", jobs=n)
             elif self._unsure:
                 relaying.resend_all(connection)
-        client.set(EPOCH_KEY, mark)  # after the commit: dying in between only repeats it
+        self._redis.set(EPOCH_KEY, mark)  # after the commit: dying in between only repeats it
         self._epoch_seen_at = time.monotonic()
         self._unsure = False
 
     def _room(self, redis: Any, lane: str) -> int:
         """Groups that may still be sent down a lane."""
-        waiting = redis.default_channel.queue_declare(lane, passive=True).message_count
+        waiting = redis.default_channel.queue_declare(lane).message_count
         return max(0, self._settings.engine.window_groups - waiting)
 
     def _send_groups(self, redis: Any, lane: str) -> bool:

@@ -6,7 +6,9 @@ seconds or ISO 8601 UTC.
 """
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from panda.dispatcher.words import (
     AcquireReply,
@@ -122,6 +124,13 @@ class JobFile(Reply, kw_only=True):
     attempt_nr: int | None
 
 
+class JobLog(Reply, kw_only=True):
+    name: str
+    attempt_nr: int
+    size_bytes: int
+    changed_at: datetime
+
+
 class Attempt(Reply, kw_only=True):
     attempt_nr: int
     from_stage: str
@@ -211,6 +220,99 @@ class DatasetFile(Reply, kw_only=True):
     adler32: str
     guid: str
     storages: list[str]
+
+
+class SandboxStored(Reply, kw_only=True):
+    """201, or 200 when the same bytes were there before."""
+
+    sha256: str
+    size_bytes: int
+
+
+# ---- sites ----------------------------------------------------------------------------------
+
+
+class Site(Reply, kw_only=True):
+    name: str
+    cloud: str
+    description: str
+
+
+class Storage(Reply, kw_only=True):
+    name: str
+    site: str
+    kind: str
+    root: str
+    status: str
+
+
+class Queue(Reply, kw_only=True):
+    name: str
+    site: str
+    cloud: str
+    storage: str
+    status: str
+    status_reason: str
+    cores: int
+    memory_mb: int
+    disk_mb: int
+    walltime_s: int
+    tags: list[str]
+    submitter: str
+    max_pilots: int
+    pilot_cores: int
+    pilot_options: list[str]
+    max_ready: int
+
+
+class QueueStatusRequest(Request, kw_only=True):
+    """POST /v1/queues/{name}/status"""
+
+    status: Name
+    reason: Text
+
+
+class QueueStatusSet(Reply, kw_only=True):
+    queue: str
+    status: str
+    n_woken: int
+    """Waiting jobs that brokerage looks at again at once; the others follow."""
+
+
+# ---- people and system ----------------------------------------------------------------------
+
+
+class WhoAmI(Reply, kw_only=True):
+    subject: str
+    roles: list[str]
+    queue: str | None
+    """A pilot of this queue alone."""
+
+
+class TokenRequest(Request, kw_only=True):
+    """POST /v1/tokens"""
+
+    owner: Name
+    roles: Annotated[list[Name], Meta(min_length=1, max_length=10)]
+    label: Annotated[str, Meta(max_length=200)] = ""
+    ttl_s: Annotated[int, Meta(ge=1, le=10 * 366 * 86_400)] | None = None
+    """Seconds until it expires; none: never."""
+    queue: Annotated[str, Meta(max_length=250)] = ""
+    """The one queue that a pilot with this token may serve."""
+
+
+class TokenCreated(Reply, kw_only=True):
+    token: str
+    """Shown this once."""
+    owner: str
+    roles: list[str]
+
+
+class Ready(Reply, kw_only=True):
+    """GET /readyz: `ok`, `degraded` (jobs are accepted, they wait) or `down` (503)."""
+
+    status: str
+    parts: dict[str, str]
 
 
 __all__ = [

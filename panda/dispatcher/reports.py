@@ -82,7 +82,8 @@ ORDER BY l.panda_id FOR UPDATE OF l
 UNLEASE = "DELETE FROM leases WHERE panda_id = ANY(%(panda_ids)s)"
 USED = """
 UPDATE jobs j SET exit_code = u.exit_code, wall_s = u.wall_s, cpu_s = u.cpu_s, max_rss_mb = u.max_rss_mb
-FROM unnest(%(panda_ids)s::bigint[], %(exit_codes)s::int[], %(wall_s)s::real[], %(cpu_s)s::real[], %(max_rss_mb)s::int[])
+FROM unnest(%(panda_ids)s::bigint[], %(exit_codes)s::int[], %(wall_s)s::real[], %(cpu_s)s::real[],
+    %(max_rss_mb)s::int[])
     AS u(panda_id, exit_code, wall_s, cpu_s, max_rss_mb)
 WHERE j.panda_id = u.panda_id
 """

@@ -5,7 +5,7 @@ import signal
 import time
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from panda import logs, plugins
@@ -40,7 +40,7 @@ class Harvester:
         while not self._stopped:
             try:
                 self.look()
-            except (DBAPIError, PoolTimeout) as problem:
+            except (OperationalError, PoolTimeout) as problem:
                 log.warning("the database is away", problem=str(problem).split("\n")[0])
             time.sleep(self._settings.harvester.poll_s)
         for submitter in self._submitters.values():

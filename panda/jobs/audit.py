@@ -63,14 +63,16 @@ INVARIANTS: dict[str, tuple[str, str]] = {
         "a job's status is where its last move led",
         f"""
         SELECT j.panda_id, j.status, e.now FROM {_ALL_JOBS} j
-        JOIN LATERAL (SELECT now FROM job_events e WHERE e.panda_id = j.panda_id ORDER BY event_id DESC LIMIT 1) e ON true
+        JOIN LATERAL (SELECT now FROM job_events e WHERE e.panda_id = j.panda_id
+            ORDER BY event_id DESC LIMIT 1) e ON true
         WHERE e.now <> j.status
         """,
     ),
     "I4": (
         "a lease belongs to the newest attempt of a job that a pilot has",
         """
-        SELECT l.panda_id, l.attempt_nr, j.attempt_nr AS newest, j.status FROM leases l LEFT JOIN jobs j USING (panda_id)
+        SELECT l.panda_id, l.attempt_nr, j.attempt_nr AS newest, j.status
+        FROM leases l LEFT JOIN jobs j USING (panda_id)
         WHERE j.panda_id IS NULL OR l.attempt_nr <> j.attempt_nr OR j.status NOT IN ('sent', 'starting', 'running')
         UNION ALL
         SELECT j.panda_id, j.attempt_nr, j.attempt_nr, j.status FROM jobs j LEFT JOIN leases l USING (panda_id)
@@ -139,7 +141,8 @@ INVARIANTS: dict[str, tuple[str, str]] = {
         LEFT JOIN job_due d USING (panda_id)
         WHERE j.status IS DISTINCT FROM 'activated' OR d.stage IS DISTINCT FROM 'dispatch'
         UNION ALL
-        SELECT j.panda_id, j.status, d.stage FROM jobs j JOIN job_due d USING (panda_id) LEFT JOIN ready r USING (panda_id)
+        SELECT j.panda_id, j.status, d.stage
+        FROM jobs j JOIN job_due d USING (panda_id) LEFT JOIN ready r USING (panda_id)
         WHERE d.waits_for = 'pilot' AND r.panda_id IS NULL AND j.panda_id > %(since)s
         """,
     ),

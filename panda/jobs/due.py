@@ -26,13 +26,14 @@ WHERE panda_id = ANY(%(panda_ids)s) ORDER BY panda_id FOR UPDATE
 """
 ADVANCE = "UPDATE job_due SET stage = %(stage)s::text WHERE panda_id = ANY(%(panda_ids)s)"
 PARK = """
-UPDATE job_due SET stage = %(stage)s::text, final = %(stage)s::text IN ('stage_out', 'archive'), waits_for = %(waits_for)s,
-    deliveries = 0, tries = 0, error = NULL,
+UPDATE job_due SET stage = %(stage)s::text, final = %(stage)s::text IN ('stage_out', 'archive'),
+    waits_for = %(waits_for)s, deliveries = 0, tries = 0, error = NULL,
     due_at = panda_now() + make_interval(secs => %(for_s)s)
 WHERE panda_id = ANY(%(panda_ids)s)
 """
 WAKE = """
-UPDATE job_due SET stage = coalesce(%(stage)s::text, stage), final = coalesce(%(stage)s::text, stage) IN ('stage_out', 'archive'),
+UPDATE job_due SET stage = coalesce(%(stage)s::text, stage),
+    final = coalesce(%(stage)s::text, stage) IN ('stage_out', 'archive'),
     waits_for = NULL, due_at = panda_now(), deliveries = 0
 WHERE panda_id = ANY(%(panda_ids)s)
 """

@@ -23,7 +23,9 @@ WITH moved AS (
     RETURNING panda_id, attempt_nr, computing_site),
 events AS (
     INSERT INTO job_events (panda_id, at, was, now, attempt_nr, stage, by, reason, chain_id)
-    SELECT panda_id, panda_now(), %(was)s::text, %(to)s::text, attempt_nr, %(stage)s::text, %(by)s::text, %(reason)s::text, %(chain_id)s::text FROM moved),
+    SELECT panda_id, panda_now(), %(was)s::text, %(to)s::text, attempt_nr, %(stage)s::text, %(by)s::text,
+        %(reason)s::text, %(chain_id)s::text
+    FROM moved),
 counted AS (
     INSERT INTO job_count_deltas (status, queue, n)
     SELECT %(was)s::text, {_QUEUE.format(status="%(was)s::text")}, -count(*) FROM moved GROUP BY 2
@@ -40,7 +42,8 @@ WITH moved AS (
     RETURNING j.panda_id, j.attempt_nr, j.computing_site),
 events AS (
     INSERT INTO job_events (panda_id, at, was, now, attempt_nr, stage, by, reason, chain_id)
-    SELECT panda_id, panda_now(), 'defined', 'assigned', attempt_nr, 'broker', %(by)s::text, computing_site, %(chain_id)s::text
+    SELECT panda_id, panda_now(), 'defined', 'assigned', attempt_nr, 'broker', %(by)s::text, computing_site,
+        %(chain_id)s::text
     FROM moved),
 counted AS (
     INSERT INTO job_count_deltas (status, queue, n)

@@ -48,7 +48,8 @@ WHERE panda_id = %(panda_id)s AND kind <> 'output' AND status IN ('unknown', 'mi
 POSITION = f"""
 SELECT count(*) AS n_ahead FROM (
     SELECT 1 FROM ready mine JOIN ready other ON other.queue = mine.queue AND other.share = mine.share
-        AND other.shape_id = mine.shape_id AND other.rank < mine.rank
+        AND other.shape_id = mine.shape_id AND other.rank <= mine.rank
+        AND (other.rank, other.panda_id) < (mine.rank, mine.panda_id)
     WHERE mine.panda_id = %(panda_id)s LIMIT {MAX_POSITION}) AS ahead
 """
 PILOTS = """

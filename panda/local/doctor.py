@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import psycopg
 import redis
@@ -26,7 +25,7 @@ from panda.local import redis as local_redis
 from panda.local.installation import Installation
 from panda.local.shipped import shipped
 from panda.local.up import FAILED, OK, answer
-from panda.settings import Settings, load
+from panda.settings import Settings, client_url, load
 
 OURS = ("workflows", "pilot", "monitoring")
 LEAST_FREE_BYTES = 10**9
@@ -261,17 +260,6 @@ def _port(name: str, host: str, port: int) -> Finding:
     except PandaError as problem:
         return Finding(name, Verdict.FAIL, str(problem), f"set PANDA_{name.upper()}_HOST")
     return Finding(name, Verdict.WARN, f"port {port} on {host} is taken", "choose others with: panda up --port")
-
-
-def client_url(url: str) -> str:
-    """kombu's URL of a unix socket as redis-py writes it; any other as it is."""
-    if not url.startswith("redis+socket://"):
-        return url
-    parts = urlsplit(url)
-    asked = parse_qs(parts.query)
-    database = asked.get("virtual_host", ["0"])[0]
-    password = f":{unquote(parts.password)}@" if parts.password else ""
-    return f"unix://{password}{parts.path}?db={database}"
 
 
 def _not_running(check: str) -> Finding:

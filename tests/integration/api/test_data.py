@@ -1,5 +1,6 @@
 """Datasets over HTTP: made, filled, listed, fetched, closed."""
 
+import io
 import zlib
 
 import pytest
@@ -106,6 +107,16 @@ def test_a_bad_upload_leaves_nothing(anna, dataset, settings, lfn, query, header
     assert (answer.status_code, answer.json["code"]) == (status, code)
     assert anna.get(f"{dataset}/files").json["data"] == []
     assert [path for path in (settings.data_dir / "HOLLAND").rglob("*") if path.is_file()] == []
+
+
+def test_a_body_of_unknown_length_needs_a_checksum(anna, dataset):
+    chunked = {"wsgi.input": io.BytesIO(CONTENT), "wsgi.input_terminated": True}
+
+    without = anna("PUT", f"{dataset}/files/a.root", extras=dict(chunked))
+    with_one = anna("PUT", f"{dataset}/files/a.root", headers={"X-Adler32": ADLER32}, extras=dict(chunked))
+
+    assert (without.status_code, without.json["code"]) == (400, "length_required")
+    assert (with_one.status_code, with_one.json["size_bytes"]) == (201, len(CONTENT))
 
 
 @pytest.mark.parametrize("did", ["mc", "mc:", ":ten", "mc:../x", "mc:ten:more"])

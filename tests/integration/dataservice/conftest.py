@@ -111,7 +111,7 @@ class Lab:
         """What a pilot does: write where it was told, and report it."""
         [row] = self.query(
             "SELECT s.root || '/' || f.path AS path FROM job_files f JOIN storages s ON s.name = f.storage"
-            " WHERE panda_id = %(id)s AND kind = 'output' AND lfn = %(lfn)s",
+            " WHERE f.panda_id = %(id)s AND f.kind = 'output' AND f.lfn = %(lfn)s",
             id=panda_id, lfn=lfn,
         )  # fmt: skip
         path = Path(row.path)

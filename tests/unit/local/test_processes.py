@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 from panda.local import ports
-from panda.local.doctor import client_url
 from panda.local.processes import Known, command_line, end_group, group_members, spawn, tail, wait_until
+from panda.settings import client_url
 
 
 def test_a_process_is_known_until_it_ends(tmp_path):

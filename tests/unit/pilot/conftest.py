@@ -43,6 +43,11 @@ class PilotProcess:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the pilot does not end:\n{self.log.read_text()}") from None
 
+    def cpu_s(self) -> float:
+        """User and system time of the pilot itself so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 

@@ -1,5 +1,6 @@
 """What a job's final report says, for every way a job can go."""
 
+import threading
 import zlib
 
 import pytest
@@ -171,3 +172,37 @@ def test_heartbeats_cover_running_and_queued_jobs(start, book):
     start()
 
     wait_until(book, lambda: any({b["panda_id"] for b in beats} == {1, 2} for beats in book.beats))
+
+
+def test_a_running_payloads_log_can_be_followed(start, book, tmp_path):
+    script = f"echo first; until test -e {tmp_path}/go; do sleep 0.05; done; echo last"
+    book.waiting.append(make_job(1, "sh", "-c", script))
+    pilot = start()
+
+    wait_until(book, lambda: book.logs.get((1, "payload.stdout")) == b"first\n")
+    assert 1 not in book.finals
+    (tmp_path / "go").touch()
+
+    assert pilot.wait() == 0
+    assert book.logs[1, "payload.stdout"] == b"first\nlast\n"
+
+
+def test_a_pilot_with_a_full_slot_sleeps(start, book):
+    book.waiting.append(make_job(1, "sleep", "1.5", cores=2))
+    pilot = start()
+    wait_until(book, lambda: "running" in book.statuses.get(1, []))
+    before_s = pilot.cpu_s()
+    threading.Event().wait(0.8)
+
+    assert pilot.cpu_s() - before_s < 0.2
+    assert pilot.wait() == 0
+
+
+def test_what_a_tiny_job_leaves_is_not_seen_by_the_next(run, book):
+    writers = [make_job(n, "sh", "-c", "ls -A . tmp; echo x > tmp/left; echo y > left") for n in (1, 2, 3, 4)]
+    silent = [make_job(n, "true") for n in (5, 6, 7, 8)]
+    lookers = [make_job(n, "ls", "-A", ".", "tmp") for n in (9, 10)]
+    run(*writers, *silent, *lookers)
+
+    seen = {book.logs[n, "payload.stdout"] for n in (1, 2, 3, 4, 9, 10)}
+    assert seen == {b".:\npayload.stderr\npayload.stdout\ntmp\n\ntmp:\n"}

@@ -1,0 +1,101 @@
+"""The WSGI app: which page answers where, who may come in, and what a failure looks like."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+import falcon
+from sqlalchemy.exc import SQLAlchemyError
+
+from monitoring import doors, gate, pages, render
+from monitoring.page import Parts
+from monitoring.reading import TOO_SLOW, trouble_of
+from panda.errors import Forbidden, Invalid, NotFound, PandaError
+from panda.logs import Log
+
+log = Log("monitoring.app")
+
+PUBLIC = ("/login", "/static/", "/favicon.ico")
+STATUS = ((Invalid, falcon.HTTP_400), (Forbidden, falcon.HTTP_403), (NotFound, falcon.HTTP_404))
+
+
+def make_app(parts: Parts) -> falcon.App[falcon.Request, falcon.Response]:
+    """The WSGI app of every page."""
+    app = falcon.App(middleware=[Guard(parts)])
+    app.req_options.strip_url_path_trailing_slash = True
+    app.req_options.keep_blank_qs_values = True
+    app.resp_options.secure_cookies_by_default = False
+    app.add_route("/", pages.Overview(parts))
+    app.add_route("/jobs", pages.Jobs(parts))
+    app.add_route("/jobs/{panda_id:int}", pages.Job(parts))
+    app.add_route("/jobs/{panda_id:int}/logs/{attempt_nr:int}/{name}", pages.RawLog(parts))
+    app.add_route("/jobsets", pages.JobSets(parts))
+    app.add_route("/jobsets/{jobset_id:int}", pages.JobSet(parts))
+    app.add_route("/queues", pages.Queues(parts))
+    app.add_route("/search", pages.Search(parts))
+    app.add_route("/login", doors.Login(parts))
+    app.add_route("/logout", doors.Logout(parts))
+    app.add_route("/static/{name}", doors.Static(parts))
+    failures = Failures(parts)
+    app.add_error_handler(Exception, failures.unforeseen)
+    app.add_error_handler(falcon.HTTPError, failures.http)
+    app.add_error_handler(PandaError, failures.ours)
+    app.add_error_handler(SQLAlchemyError, failures.store)
+    return app
+
+
+class Guard:
+    """Every page but the login needs a session; every answer gets the security headers."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        req.context.session = self._parts.sessions.get(req.cookies.get(gate.COOKIE))
+        if req.context.session is not None or req.path.startswith(PUBLIC):
+            return
+        resp.complete = True
+        resp.set_header("Cache-Control", "no-store")
+        if render.wants_json(req) or req.method not in ("GET", "HEAD"):
+            render.problem(
+                req, resp, self._parts.renderer, falcon.HTTP_401, "Log in first", "POST /login with a token."
+            )
+            return
+        resp.status = falcon.HTTP_303
+        resp.location = "/login?" + urlencode({"next": req.relative_uri})
+
+    def process_response(self, req: falcon.Request, resp: falcon.Response, resource: Any, req_succeeded: bool) -> None:
+        for name, value in render.SECURITY_HEADERS.items():
+            resp.set_header(name, value)
+
+
+class Failures:
+    """Errors with a face."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._renderer = parts.renderer
+
+    def ours(self, req: falcon.Request, resp: falcon.Response, error: PandaError, params: dict[str, Any]) -> None:
+        status = next((status for kind, status in STATUS if isinstance(error, kind)), falcon.HTTP_400)
+        title = {falcon.HTTP_403: "Not yours to see", falcon.HTTP_404: "There is no such page"}.get(
+            status, "This cannot be meant"
+        )
+        render.problem(req, resp, self._renderer, status, title, f"{error}.", [("/", "the overview")])
+
+    def http(self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, Any]) -> None:
+        title = "There is no such page" if isinstance(error, falcon.HTTPRouteNotFound) else error.title or "An error"
+        detail = error.description or "The address is not one of ours."
+        render.problem(
+            req, resp, self._renderer, falcon.code_to_http_status(error.status), title, detail, [("/", "the overview")]
+        )
+
+    def store(self, req: falcon.Request, resp: falcon.Response, error: SQLAlchemyError, params: dict[str, Any]) -> None:
+        is_slow = trouble_of(error) == TOO_SLOW
+        log.warning("page not read", path=req.path, problem=str(error).splitlines()[0])
+        title = "This took too long" if is_slow else "The database does not answer"
+        detail = "Jobs are safe; try again in a moment. The overview shows which part has trouble."
+        render.problem(req, resp, self._renderer, falcon.HTTP_503, title, detail, [("/", "the overview")])
+
+    def unforeseen(self, req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
+        log.exception("page failed", path=req.path)
+        detail = "This is a mistake of ours; the log of the monitor tells more."
+        render.problem(req, resp, self._renderer, falcon.HTTP_500, "Something broke", detail, [("/", "the overview")])

@@ -1,0 +1,86 @@
+"""What is open to everybody: the login, and the files that pages are made with."""
+
+from urllib.parse import parse_qs
+
+import falcon
+
+from monitoring import gate, render
+from monitoring.page import Page
+from panda.errors import Forbidden, NotFound, TooLarge, Unauthenticated
+from panda.logs import Log
+
+log = Log("monitoring.doors")
+
+MAX_FORM_BYTES = 10_000
+
+
+class Login(Page):
+    """/login?next="""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        self._show(req, resp, gate.safe_next(req.get_param("next")), "")
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Open a session with a token. Fields: token, next."""
+        if gate.came_from_elsewhere(req.get_header("Origin"), req.get_header("Sec-Fetch-Site"), req.netloc):
+            raise Forbidden("another site", "log you in")
+        form = _form(req)
+        target = gate.safe_next(form.get("next"))
+        try:
+            key, session = self._parts.sessions.open(form.get("token", ""))
+        except (Unauthenticated, Forbidden) as refused:
+            log.warning("login refused", why=refused.code, remote=req.remote_addr)
+            resp.status = falcon.HTTP_403 if isinstance(refused, Forbidden) else falcon.HTTP_401
+            self._show(req, resp, target, f"{refused}")
+            return
+        log.info("login", subject=session.subject, remote=req.remote_addr)
+        resp.set_cookie(
+            gate.COOKIE, key, max_age=gate.SESSION_S, path="/", http_only=True, same_site="Strict",
+            secure=req.scheme == "https",
+        )  # fmt: skip
+        resp.status = falcon.HTTP_303
+        resp.location = target
+
+    def _show(self, req: falcon.Request, resp: falcon.Response, target: str, refused: str) -> None:
+        data_dir = str(self._parts.settings.data_dir)
+        if render.wants_json(req):
+            detail = refused or "POST the field `token`."
+            status = falcon.HTTP_401 if not refused else resp.status
+            render.problem(req, resp, self._parts.renderer, str(status), "Log in", detail)
+            return
+        resp.content_type = "text/html; charset=utf-8"
+        resp.set_header("Cache-Control", "no-store")
+        resp.text = self._parts.renderer.page(
+            "login.html", target=target, refused=refused, theme=render.theme_of(req), token_file=f"{data_dir}/token",
+            is_local=self._parts.settings.monitor.host in ("127.0.0.1", "::1", "localhost"),
+        )  # fmt: skip
+
+
+class Logout(Page):
+    """/logout"""
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        if gate.came_from_elsewhere(req.get_header("Origin"), req.get_header("Sec-Fetch-Site"), req.netloc):
+            raise Forbidden("another site", "log you out")
+        self._parts.sessions.close(req.cookies.get(gate.COOKIE))
+        resp.unset_cookie(gate.COOKIE, path="/", same_site="Strict")
+        resp.status = falcon.HTTP_303
+        resp.location = "/login"
+
+
+class Static(Page):
+    """/static/{name}: named with a hash of its content, so it never changes."""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+        if name not in self._parts.static:
+            raise NotFound("file", name)
+        resp.data, resp.content_type = self._parts.static[name]
+        resp.set_header("Cache-Control", "public, max-age=31536000, immutable")
+
+
+def _form(req: falcon.Request) -> dict[str, str]:
+    """The fields of a small form. Raises TooLarge."""
+    body = req.bounded_stream.read(MAX_FORM_BYTES + 1)
+    if len(body) > MAX_FORM_BYTES:
+        raise TooLarge(f"a form has at most {MAX_FORM_BYTES} bytes")
+    return {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}

@@ -1,0 +1,134 @@
+"""One login for the pages and for Flower.
+
+A token of the API opens a session: a random id in a cookie that no script can read, kept in the memory
+of this process for twelve hours and asked about again every minute, so that a revoked token ends it.
+"""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+from panda.auth.identity import Identity, Role
+from panda.errors import Forbidden, Unauthenticated
+from panda.logs import Log
+
+log = Log("monitoring.gate")
+
+COOKIE = "panda_session"
+SESSION_S = 12 * 3600
+MAX_SESSIONS = 10_000
+
+Verify = Callable[[str], Identity]
+"""The identity of a token. Raises Unauthenticated when it opens nothing."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """Someone who is logged in."""
+
+    identity: Identity
+    token: str
+    until: float  #: on this process's monotonic clock
+
+    @property
+    def subject(self) -> str:
+        return self.identity.subject
+
+    @property
+    def is_admin(self) -> bool:
+        return Role.ADMIN in self.identity.roles
+
+
+class Sessions:
+    """Who is logged in, by session id. Safe to use from several threads."""
+
+    def __init__(self, verify: Verify, clock: Callable[[], float] = time.monotonic) -> None:
+        self._verify, self._clock = verify, clock
+        self._open: dict[str, Session] = {}
+        self._guard = threading.Lock()
+
+    def open(self, token: str) -> tuple[str, Session]:
+        """Log in: the new session's id, and the session.
+
+        Raises:
+            Unauthenticated: the token is unknown, expired or revoked.
+            Forbidden: it is a pilot's.
+        """
+        session = self._session_of(token.strip(), self._clock() + SESSION_S)
+        key = secrets.token_urlsafe(32)
+        with self._guard:
+            self._drop_old()
+            self._open[key] = session
+        return key, session
+
+    def get(self, key: str | None) -> Session | None:
+        """The session with this id, while it lasts."""
+        if not key:
+            return None
+        with self._guard:
+            session = self._open.get(key)
+            if session is not None and session.until < self._clock():
+                del self._open[key]
+                return None
+            return session
+
+    def close(self, key: str | None) -> None:
+        """Log out."""
+        with self._guard:
+            self._open.pop(key or "", None)
+
+    def ask_again(self) -> None:
+        """End the sessions whose token no longer opens anything. A store that is away ends nothing."""
+        with self._guard:
+            now = list(self._open.items())
+        for key, session in now:
+            try:
+                fresh = self._session_of(session.token, session.until)
+            except (Unauthenticated, Forbidden):
+                log.info("session ended", subject=session.subject)
+                self.close(key)
+            except Exception as problem:
+                log.warning("session not asked about", subject=session.subject, problem=type(problem).__name__)
+                return
+            else:
+                with self._guard:
+                    if key in self._open:
+                        self._open[key] = fresh
+
+    def _session_of(self, token: str, until: float) -> Session:
+        if not token:
+            raise Unauthenticated("no token was given")
+        identity = self._verify(token)
+        if not identity.roles - {Role.PILOT}:
+            raise Forbidden(identity.subject, "look at the monitor: a pilot's token is for pilots")
+        return Session(identity, token, until)
+
+    def _drop_old(self) -> None:
+        now = self._clock()
+        for key in [key for key, session in self._open.items() if session.until < now]:
+            del self._open[key]
+        while len(self._open) >= MAX_SESSIONS:
+            del self._open[next(iter(self._open))]
+
+
+def safe_next(path: str | None) -> str:
+    """Where to go after a login: a path of this site, else the overview."""
+    if not path or not path.startswith("/") or path.startswith(("//", "/\\", "/login")):
+        return "/"
+    parts = urlsplit(path)
+    return "/" if parts.scheme or parts.netloc or any(ord(c) < 32 for c in path) or "\\" in path else path
+
+
+def came_from_elsewhere(origin: str | None, fetch_site: str | None, host: str) -> bool:
+    """Whether a browser says that another site made it send this request."""
+    if fetch_site is not None:
+        return fetch_site not in ("same-origin", "none")
+    return origin is not None and urlsplit(origin).netloc != host
+
+
+def quoted(path: str) -> str:
+    """A path as the value of a query."""
+    return quote(path, safe="/")

@@ -1,0 +1,195 @@
+"""One job: what happened to it, where it stands, why, and what to type about it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from monitoring import job_queries, looks
+from monitoring.queries import Facts
+from monitoring.reading import Block, Reader
+from panda.errors import NotFound, PandaError
+from panda.jobs import queries as asked
+from panda.jobs import why
+from panda.jobs.spool import Spool
+from panda.states import FINAL, JobStatus, Stage
+
+TAIL_BYTES, TAIL_LINES = 65_536, 200
+FIRST_LOGS = ("payload.stdout", "payload.stderr", "pilot.log")
+MAX_SHOWN = 200
+
+
+def job_page(reader: Reader, spool: Spool, facts: Facts, *, log: str | None, log_attempt: int | None) -> dict[str, Any]:
+    """Everything about the job whose row is `facts`, block by block.
+
+    Args:
+        log: the name of the log to show; None: the one that tells most.
+        log_attempt: of which attempt; None: the newest that has it.
+    """
+    panda_id: int = facts["panda_id"]
+    events = reader.block(lambda c: _rows(asked.events(c, panda_id)))
+    logs = reader.block(lambda c: _rows(asked.logs(c, panda_id)))
+    chosen = log or _first_log(facts, logs.value or [])
+    return {
+        "job": facts,
+        "due": reader.block(lambda c: job_queries.one(c, job_queries.DUE, {"panda_id": panda_id})),
+        "lease": reader.block(lambda c: job_queries.one(c, job_queries.LEASE, {"panda_id": panda_id})),
+        "events": events,
+        "attempts": reader.block(lambda c: _rows(asked.attempts(c, panda_id))),
+        "files": reader.block(lambda c: _rows(asked.files(c, panda_id, limit=MAX_SHOWN).items)),
+        "why": _why(reader, panda_id),
+        "logs": logs,
+        "log": None if chosen is None else _tail(reader, spool, panda_id, chosen, log_attempt),
+        "commands": commands(facts),
+    }
+
+
+def _rows(found: Sequence[Any]) -> list[Facts]:
+    return [dict(row._mapping) for row in found]
+
+
+def _why(reader: Reader, panda_id: int) -> Block[Any]:
+    try:
+        return reader.block(lambda c: why.why(c, panda_id))
+    except PandaError as problem:
+        return Block(trouble=str(problem))
+
+
+def _first_log(facts: Facts, logs: Sequence[Facts]) -> str | None:
+    """stdout; of a failed job stderr if it says anything; else whatever there is."""
+    newest = {row["name"]: row["size_bytes"] for row in logs}
+    if facts["status"] == JobStatus.FAILED and newest.get("payload.stderr"):
+        return "payload.stderr"
+    return next((name for name in FIRST_LOGS if newest.get(name)), next(iter(newest), None))
+
+
+def _tail(reader: Reader, spool: Spool, panda_id: int, name: str, attempt_nr: int | None) -> Block[Facts]:
+    def read(connection: Connection) -> Facts:
+        found = spool.read_log(connection, panda_id, name, attempt_nr=attempt_nr, offset=-TAIL_BYTES, limit=TAIL_BYTES)
+        lines = found.content.decode("utf-8", "replace").splitlines()
+        if found.offset > 0:
+            lines = lines[1:]
+        return {
+            "name": name,
+            "attempt_nr": found.attempt_nr,
+            "size_bytes": found.size_bytes,
+            "is_whole": found.offset == 0 and len(lines) <= TAIL_LINES,
+            "lines": lines[-TAIL_LINES:],
+        }
+
+    try:
+        return reader.block(read)
+    except PandaError as problem:
+        return Block(trouble=str(problem))
+
+
+def find(reader: Reader, panda_id: int) -> Facts:
+    """The job's row.
+
+    Raises:
+        NotFound: there is none. NotExpanded: there will be. SQLAlchemyError.
+    """
+
+    def question(connection: Connection) -> Facts:
+        found = job_queries.job(connection, panda_id)
+        if found is not None:
+            return found
+        jobset = asked.unexpanded(connection, panda_id)
+        raise asked.NotExpanded(panda_id, jobset) if jobset is not None else NotFound("job", panda_id)
+
+    return reader.ask(question)
+
+
+def commands(facts: Facts) -> list[tuple[str, str]]:
+    """(what for, what to type)."""
+    panda_id = facts["panda_id"]
+    found = [("Why is it where it is?", f"panda why {panda_id}"), ("Its output", f"panda logs {panda_id}")]
+    if facts["status"] == JobStatus.FAILED and facts["archived_at"] is None:
+        found.append(("Try again", f"panda retry {panda_id}"))
+    if facts["status"] not in FINAL:
+        found.append(("End it", f"panda cancel {panda_id}"))
+    found.append(("Its job set", f"panda status {facts['jobset_id']}"))
+    return found
+
+
+def chain(facts: Facts, events: Sequence[Facts], attempts: Sequence[Facts], now: datetime) -> list[Facts]:
+    """The seven stages of the newest attempt, in order.
+
+    Each: `stage`, `mark` (done, kept, failed, now, todo), `seconds` in it or None, `at`, `chain_id`.
+    A stage that an earlier attempt did and this one inherited is `kept`.
+    """
+    mine = [event for event in events if event["attempt_nr"] == facts["attempt_nr"]]
+    spent, entered = _time_in_stages(mine, now, facts["status"])
+    order = list(Stage)
+    if facts["failed_stage"] in set(order):
+        current = order.index(Stage(facts["failed_stage"]))
+    elif facts["status"] in FINAL:
+        current = len(order) - 1
+    else:
+        current = order.index(looks.STAGE_OF[facts["status"]])
+    started = order.index(Stage(facts["from_stage"])) if facts["from_stage"] in set(order) else 0
+    found = []
+    for k, stage in enumerate(order):
+        mark = "done" if k < current else "todo" if k > current else "now"
+        if k < current and k < started:
+            mark = "kept"
+        if k == current and facts["status"] == JobStatus.FAILED:
+            mark = "failed"
+        if k == current and facts["status"] in (JobStatus.CANCELLED, JobStatus.CLOSED):
+            mark = "ended"
+        if k == current and facts["archived_at"] is not None and mark == "now":
+            mark = "done"
+        ids = [event["chain_id"] for event in mine if event["stage"] == stage and event["chain_id"]]
+        seconds = looks.between(facts["ended_at"], facts["archived_at"]) if stage is Stage.ARCHIVE else spent.get(stage)
+        found.append(
+            {"stage": str(stage), "mark": mark, "seconds": seconds if mark != "todo" else None,
+             "at": entered.get(stage), "chain_id": ids[-1] if ids else None}
+        )  # fmt: skip
+    return found
+
+
+def _time_in_stages(
+    events: Sequence[Facts], now: datetime, status: str
+) -> tuple[dict[Stage, float], dict[Stage, datetime]]:
+    spent: dict[Stage, float] = {}
+    entered: dict[Stage, datetime] = {}
+    for event, until in _pieces(events, now):
+        stage = looks.STAGE_OF.get(event["now"])
+        if stage is not None:
+            spent[stage] = spent.get(stage, 0.0) + (until - event["at"]).total_seconds()
+            entered.setdefault(stage, event["at"])
+    return spent, entered
+
+
+def _pieces(events: Sequence[Facts], now: datetime) -> list[tuple[Facts, datetime]]:
+    """Each event with the moment at which the status that it began was over."""
+    if not events:
+        return []
+    ends = [event["at"] for event in events[1:]] + [max(now, events[-1]["at"])]
+    return list(zip(events, ends, strict=True))
+
+
+def lanes(
+    events: Sequence[Facts], now: datetime
+) -> tuple[dict[str, list[tuple[datetime, datetime, str]]], datetime, datetime]:
+    """For the timeline: status -> its pieces, and the period that they span. Final statuses take no time."""
+    found: dict[str, list[tuple[datetime, datetime, str]]] = {}
+    end = now
+    for event, until in _pieces(events, now):
+        if event["now"] in FINAL:
+            end = event["at"] if event is events[-1] else now
+            if event["now"] != JobStatus.FINISHED:
+                found.setdefault(event["now"], []).append((event["at"], event["at"], looks.moment(event["at"], now)))
+            continue
+        found.setdefault(event["now"], []).append(
+            (event["at"], until, looks.duration(looks.between(event["at"], until)))
+        )
+    start = events[0]["at"] if events else now
+    return found, start, max(end, start)
+
+
+def archived_or_now(facts: Facts, as_of: datetime) -> datetime:
+    """The moment up to which the job's times run."""
+    ended: datetime | None = facts["ended_at"]
+    return ended if ended is not None and facts["status"] in FINAL else as_of

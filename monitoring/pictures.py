@@ -1,0 +1,156 @@
+"""Pictures as inline SVG, drawn on the server: no script, no style attribute, prints and mails well.
+
+Colours are CSS classes (`c-running` sets `--c`), so that the theme decides. Every text is escaped.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 820, 258, 40, 10, 22
+
+SHARE = Markup('<rect class="c-{}" x="{:.2f}%" width="{:.2f}%" height="6"><title>{}</title></rect>')
+BAR = Markup('<svg class="mix" aria-hidden="true"><rect class="c-{}" width="{:.1f}%" height="6" rx="3"/></svg>')
+TEXT = Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
+CHART = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="Jobs by status over time">{}</svg>')
+
+
+def spark(values: Sequence[float | None], colour: str) -> Markup:
+    """A small line without axes; nothing for fewer than two points."""
+    known = [0.0 if value is None else float(value) for value in values]
+    if len(known) < 2:
+        return Markup("")
+    low, high = min(known), max(known)
+    step = 72 / (len(known) - 1)
+    line = " ".join(
+        f"{'L' if i else 'M'}{i * step:.1f} {24 - 22 * ((v - low) / (high - low) if high > low else 0.1):.1f}"
+        for i, v in enumerate(known)
+    )
+    return Markup(
+        '<svg class="spark c-{}" viewBox="0 0 72 26" aria-hidden="true">'
+        '<path class="area" d="{} L72 26 L0 26 Z"/><path class="line" d="{}"/></svg>'
+    ).format(colour, line, line)
+
+
+def mix(parts: Sequence[tuple[str, float, str]]) -> Markup:
+    """A bar of shares. Each part: (colour, amount, title)."""
+    total = sum(amount for _, amount, _ in parts)
+    if total <= 0:
+        return Markup('<svg class="mix" aria-hidden="true"><rect class="empty" width="100%" height="6"/></svg>')
+    drawn, x = Markup(""), 0.0
+    for colour, amount, title in parts:
+        if amount > 0:
+            width = 100 * amount / total
+            drawn += Markup(
+                '<rect class="c-{}" x="{:.2f}%" width="{:.2f}%" height="6"><title>{}</title></rect>'
+            ).format(colour, x, width, title)
+            x += width
+    told = ", ".join(title for _, amount, title in parts if amount > 0)
+    return Markup('<svg class="mix" role="img" aria-label="{}">{}</svg>').format(told, drawn)
+
+
+def bar(share: float, colour: str = "accent") -> Markup:
+    """A single bar, `share` of 1 long."""
+    return Markup(
+        '<svg class="mix" aria-hidden="true"><rect class="c-{}" width="{:.1f}%" height="6" rx="3"/></svg>'
+    ).format(colour, max(1.0, min(100.0, 100 * share)))
+
+
+def nice(value: float) -> float:
+    """The round number above `value` that an axis of four steps ends at."""
+    if value <= 4:
+        return 4.0
+    power = 10 ** math.floor(math.log10(value / 4))
+    return float(next(step for step in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if step * power * 4 >= value) * power * 4)
+
+
+def _tick(value: float) -> str:
+    if value >= 1e6:
+        return f"{value / 1e6:g}M"
+    return f"{value / 1e3:g}k" if value >= 10_000 else f"{value:,g}"
+
+
+def stacked(
+    times: Sequence[datetime], series: Sequence[tuple[str, str, Sequence[float]]], start: datetime, end: datetime
+) -> Markup:
+    """Stacked areas over time. Each series: (word, colour, a value for each of `times`), bottom first."""
+    seconds = max(1.0, (end - start).total_seconds())
+    top = nice(max((sum(column) for column in zip(*(values for *_, values in series), strict=True)), default=0))
+    bottom_y, room = HEIGHT - BOTTOM, HEIGHT - BOTTOM - TOP
+    xs = [LEFT + (WIDTH - LEFT - 6) * max(0.0, (at - start).total_seconds()) / seconds for at in times]
+
+    drawn = Markup("")
+    for k in range(5):
+        y = bottom_y - room * k / 4
+        drawn += Markup('<line class="gl" x1="{}" x2="{}" y1="{y:.1f}" y2="{y:.1f}"/>').format(LEFT, WIDTH - 6, y=y)
+        drawn += Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
+            LEFT - 6, y + 4, _tick(top * k / 4)
+        )
+    below = [0.0] * len(times)
+    for word, colour, values in series:
+        above = [b + v for b, v in zip(below, values, strict=True)]
+        if any(values):
+            upper = [f"{x:.1f} {bottom_y - room * v / top:.1f}" for x, v in zip(xs, above, strict=True)]
+            lower = [f"{x:.1f} {bottom_y - room * v / top:.1f}" for x, v in zip(xs, below, strict=True)]
+            path = "M" + "L".join(upper + lower[::-1]) + "Z"
+            drawn += Markup('<path class="fill c-{}" d="{}"><title>{}</title></path>').format(colour, path, word)
+        below = above
+    for x, at, anchor in _time_ticks(start, end):
+        drawn += Markup('<text x="{:.1f}" y="{}" text-anchor="{}">{}</text>').format(
+            LEFT + (WIDTH - LEFT - 6) * x, HEIGHT - 4, anchor, at
+        )
+    return Markup(
+        '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="Jobs by status over time">{}</svg>'
+    ).format(WIDTH, HEIGHT, drawn)
+
+
+def _time_ticks(start: datetime, end: datetime) -> list[tuple[float, str, str]]:
+    """(place from 0 to 1, text, text-anchor) of five moments."""
+    form = "%H:%M" if end - start <= timedelta(hours=36) else "%d %b"
+    found = []
+    for k in range(5):
+        at = start + (end - start) * k / 4
+        found.append(
+            (k / 4, "now" if k == 4 else at.astimezone(UTC).strftime(form), ("start", *["middle"] * 3, "end")[k])
+        )
+    return found
+
+
+def timeline(
+    lanes: Mapping[str, Sequence[tuple[datetime, datetime, str]]],
+    colours: Mapping[str, str],
+    start: datetime,
+    end: datetime,
+) -> Markup:
+    """A lane for each status, in the order of `lanes`; each piece: (from, until, text beside it)."""
+    total = max(0.001, (end - start).total_seconds())
+    row, label, track = 25, 12.5, 72.0  # px; % of the width for the words; % for the bars
+    drawn = Markup("")
+    height = row * len(lanes) + 18
+    for k in range(5):
+        x = label + track * k / 4
+        drawn += Markup('<line class="gl" x1="{x:.2f}%" x2="{x:.2f}%" y1="0" y2="{}"/>').format(height - 18, x=x)
+        at = start + (end - start) * k / 4
+        form = "%H:%M:%S" if total < 1800 else "%H:%M" if total < 86_400 * 1.5 else "%d %b"
+        drawn += Markup('<text x="{:.2f}%" y="{}" text-anchor="{}">{}</text>').format(
+            x, height - 3, "start" if k == 0 else "middle", at.astimezone(UTC).strftime(form)
+        )
+    for k, (word, pieces) in enumerate(lanes.items()):
+        y = row * k + 5
+        drawn += Markup('<text class="word" x="0" y="{}">{}</text>').format(y + 12, word)
+        for since, until, told in pieces:
+            x = label + track * (since - start).total_seconds() / total
+            width = max(0.35, track * (until - since).total_seconds() / total)
+            inside = width > 30
+            drawn += Markup('<rect class="c-{}" x="{:.2f}%" y="{}" width="{:.2f}%" height="15" rx="3"/>').format(
+                colours.get(word, "waiting"), x, y, width
+            )
+            if told:
+                drawn += Markup('<text class="{}" x="{:.2f}%" dx="7" y="{}">{}</text>').format(
+                    "inside" if inside else "beside", x if inside else x + width, y + 12, told
+                )
+    return Markup('<svg class="lanes" height="{}" role="img" aria-label="{}">{}</svg>').format(
+        height, escape("Time in each status: " + ", ".join(lanes)), drawn
+    )

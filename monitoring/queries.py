@@ -1,0 +1,236 @@
+"""Every question that the overview, the lists and the frame ask. Named for their answers.
+
+None of them walks through `jobs`: totals come from folded counters, lists follow a primary key or an
+index and look at a bounded number of rows, whatever the filter.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from panda.db.session import rows
+
+Facts = dict[str, Any]
+
+NOW = "SELECT panda_now() AS now"
+
+COUNTS = """
+SELECT status, queue, sum(n)::bigint AS n
+FROM (SELECT status, queue, n FROM job_counts UNION ALL SELECT status, queue, n FROM job_count_deltas) AS counted
+GROUP BY status, queue HAVING sum(n) <> 0
+"""
+SPAN = (
+    "SELECT min(at) AS first, panda_now() AS now FROM count_history WHERE at > (SELECT panda_now()) - interval '7 days'"
+)
+HISTORY = """
+SELECT date_bin(make_interval(secs => %(bin_s)s), at, timestamptz 'epoch') AS bin, status, avg(n)::float8 AS n
+FROM count_history WHERE at > (SELECT panda_now()) - make_interval(secs => %(span_s)s)
+GROUP BY bin, status ORDER BY bin
+"""
+#: A total that never shrinks, then and now: what ended in between. `first` is the oldest known in the period.
+DAY_AGO = """
+SELECT DISTINCT ON (status) status, n, at FROM count_history
+WHERE at > (SELECT panda_now()) - interval '24 hours' ORDER BY status, at
+"""
+CORES_IN_USE = """
+SELECT coalesce(sum(s.cores), 0)::bigint AS cores
+FROM leases l JOIN jobs j USING (panda_id) JOIN shapes s USING (shape_id)
+"""
+PILOTS = """
+SELECT queue, count(*) AS n, sum(cores)::bigint AS cores FROM pilots
+WHERE last_seen_at > (SELECT panda_now()) - interval '2 minutes' GROUP BY queue
+"""
+#: Of the newest jobs that ended: how long from their submission to the start of their payload.
+TIME_TO_START = """
+SELECT percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY extract(epoch FROM started_at - created_at)) AS p,
+    count(*) AS n
+FROM (SELECT started_at, created_at FROM jobs_archive ORDER BY panda_id DESC LIMIT 500) AS newest
+WHERE started_at IS NOT NULL
+"""
+STAGES = """
+SELECT stage, sum(n)::bigint AS n, sum(n_failed)::bigint AS n_failed,
+    sum(busy_ms)::float8 / nullif(sum(n), 0) AS mean_ms, max(max_ms) AS max_ms,
+    coalesce(sum(n) FILTER (WHERE minute > (SELECT panda_now()) - interval '6 minutes'), 0)::float8 / 5 AS per_minute
+FROM stage_runs WHERE minute > (SELECT panda_now()) - interval '1 hour' GROUP BY stage
+"""
+#: Failed jobs rest in `jobs` until their retry window ends, which is the deadline of their wait: so
+#: the index on waits finds those of the last day. The archive is asked code by code.
+ERRORS = """
+WITH RECURSIVE codes AS (
+    (SELECT error_code FROM jobs_archive WHERE status = 'failed' ORDER BY error_code LIMIT 1)
+    UNION ALL
+    SELECT (SELECT a.error_code FROM jobs_archive a WHERE a.status = 'failed' AND a.error_code > codes.error_code
+            ORDER BY a.error_code LIMIT 1)
+    FROM codes WHERE codes.error_code IS NOT NULL),
+resting AS (
+    SELECT panda_id FROM job_due
+    WHERE waits_for IS NOT NULL AND due_at > (SELECT panda_now()) + make_interval(secs => %(window_s)s - 86400)
+    AND waits_for = 'operator' ORDER BY due_at DESC LIMIT 10000),
+failures AS (
+    SELECT j.error_code, j.failed_stage, j.computing_site, j.jobset_id, j.error_message, j.ended_at, j.panda_id
+    FROM resting JOIN jobs j USING (panda_id) WHERE j.status = 'failed'
+    UNION ALL
+    SELECT a.error_code, a.failed_stage, a.computing_site, a.jobset_id, a.error_message, a.ended_at, a.panda_id
+    FROM codes CROSS JOIN LATERAL (
+        SELECT * FROM jobs_archive WHERE status = 'failed' AND error_code = codes.error_code
+        AND ended_at > (SELECT panda_now()) - interval '24 hours' LIMIT 10000) AS a)
+SELECT coalesce(error_code, 'none') AS error_code, coalesce(failed_stage, '') AS failed_stage, count(*) AS n,
+    count(DISTINCT jobset_id) AS n_jobsets, count(DISTINCT computing_site) AS n_queues,
+    min(computing_site) AS queue, min(jobset_id) AS jobset_id,
+    (array_agg(error_message ORDER BY panda_id DESC))[1] AS message, max(panda_id) AS panda_id,
+    array_agg(floor(extract(epoch FROM (SELECT panda_now()) - ended_at) / 7200)::int) AS bins
+FROM failures GROUP BY 1, 2 ORDER BY n DESC LIMIT 8
+"""
+ERROR_BINS = 12  #: of two hours each
+
+INCIDENTS = """
+SELECT incident_id, component, level, message, n, first_at, last_at FROM incidents
+WHERE last_at > (SELECT panda_now()) - make_interval(secs => %(span_s)s) ORDER BY last_at DESC LIMIT %(n)s
+"""
+#: How far behind the relay is: the oldest row that could run now, and how many are due, up to 10,001.
+RELAY = """
+SELECT extract(epoch FROM panda_now() - (SELECT min(due_at) FROM job_due WHERE waits_for IS NULL))::float8 AS behind_s,
+    (SELECT count(*) FROM (SELECT 1 FROM job_due WHERE waits_for IS NULL AND due_at < (SELECT panda_now())
+        LIMIT 10001) AS due) AS n_due
+"""
+TRANSFERS = """
+SELECT (SELECT count(*) FROM (SELECT 1 FROM transfers WHERE status = 'queued' LIMIT 10001) AS q) AS n_queued,
+    (SELECT count(*) FROM (SELECT 1 FROM transfers WHERE status = 'moving' LIMIT 10001) AS m) AS n_moving,
+    extract(epoch FROM panda_now() - (SELECT min(due_at) FROM transfers WHERE status = 'queued'))::float8 AS behind_s
+"""
+TICKS = "SELECT extract(epoch FROM panda_now() - max(last_run_at))::float8 AS ago_s, count(*) AS n FROM tick_leases"
+DATABASE = """
+SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()) AS n_connections,
+    current_setting('max_connections')::int AS n_allowed
+"""
+HAS_JOBSETS = "SELECT EXISTS (SELECT 1 FROM jobsets) AS has"
+
+QUEUES = """
+SELECT q.name, q.site, q.status, q.status_reason, q.storage, q.cores, q.memory_mb, q.disk_mb, q.walltime_s, q.tags,
+    q.submitter, q.max_pilots, q.pilot_cores, s.cloud, s.description
+FROM queues q JOIN sites s ON s.name = q.site ORDER BY q.site, q.name LIMIT 2000
+"""
+N_QUEUES = "SELECT count(*) AS n FROM queues"
+STORAGES = "SELECT name, site, kind, status FROM storages ORDER BY site, name LIMIT 2000"
+
+JOBSET_COLUMNS = """jobset_id, name, owner, share, first_panda_id, n_jobs, n_expanded, n_open, n_finished, n_failed,
+    n_cancelled, open_parents, released_at, created_at, ended_at, cancel_requested_at"""
+JOBSETS = f"""
+SELECT {JOBSET_COLUMNS} FROM jobsets WHERE jobset_id < %(before)s ORDER BY jobset_id DESC LIMIT %(n)s
+"""
+JOBSETS_OF_OWNER = f"""
+SELECT {JOBSET_COLUMNS} FROM jobsets WHERE owner = %(owner)s AND jobset_id < %(before)s
+ORDER BY jobset_id DESC LIMIT %(n)s
+"""
+
+#: A list looks at no more than this many rows in each table, then says so and offers to go on.
+LOOK_AT = 20_000
+BIGGEST = 2**62
+
+LIST_COLUMNS = """panda_id, jobset_id, name, owner, status, attempt_nr, max_attempts, computing_site, failed_stage,
+    error_code, error_message, wall_s, created_at, changed_at, started_at, ended_at"""
+
+#: (SELECT … FROM a table, newest first, a window of it), then the filter. `down_to` is where the window ended.
+JOBS_LIST = """
+WITH live AS (
+    SELECT {columns}, shape_id FROM jobs WHERE panda_id < %(before)s {live} ORDER BY panda_id DESC LIMIT %(look_at)s),
+archived AS (
+    SELECT {columns}, shape_id FROM jobs_archive WHERE panda_id < %(before)s {archived}
+    ORDER BY panda_id DESC LIMIT %(look_at)s),
+looked AS (
+    SELECT greatest(
+        (SELECT CASE WHEN count(*) < %(look_at)s THEN 0 ELSE min(panda_id) END FROM live),
+        (SELECT CASE WHEN count(*) < %(look_at)s THEN 0 ELSE min(panda_id) END FROM archived)) AS down_to)
+SELECT found.*, looked.down_to FROM looked LEFT JOIN LATERAL (
+    SELECT * FROM (SELECT * FROM live UNION ALL SELECT * FROM archived) AS both_tables
+    WHERE panda_id >= looked.down_to
+    AND (%(status)s::text IS NULL OR status = %(status)s) AND (%(queue)s::text IS NULL OR computing_site = %(queue)s)
+    AND (%(error)s::text IS NULL OR error_code = %(error)s)
+    ORDER BY panda_id DESC LIMIT %(n)s) AS found ON true
+"""
+
+
+def _list(live: str, archived: str) -> str:
+    return JOBS_LIST.format(columns=LIST_COLUMNS, live=live, archived=archived)
+
+
+_BOTH = {
+    "all": "",
+    "jobset": "AND jobset_id = %(jobset_id)s",
+    "owner": "AND owner = %(owner)s",
+}
+LISTS = {name: _list(clause, clause) for name, clause in _BOTH.items()}
+#: What a pilot holds, or may take, stands in a slim table of its own: no window is needed.
+LISTS["leased"] = _list("AND panda_id IN (SELECT panda_id FROM leases)", "AND false")
+LISTS["ready"] = _list("AND panda_id IN (SELECT panda_id FROM ready)", "AND false")
+
+
+def facts(connection: Connection, sql: str, values: dict[str, Any] | None = None) -> list[Facts]:
+    """Rows as plain dictionaries."""
+    return [dict(row._mapping) for row in rows(connection, sql, values)]
+
+
+def now(connection: Connection) -> datetime:
+    """The database's clock, which is the only one that decides anything."""
+    at: datetime = rows(connection, NOW)[0].now
+    return at
+
+
+def by_status(counts: Sequence[Facts]) -> dict[str, int]:
+    """Jobs in each status, from `COUNTS`; never below zero while deltas are on their way."""
+    total: dict[str, int] = {}
+    for each in counts:
+        total[each["status"]] = total.get(each["status"], 0) + each["n"]
+    return {status: max(0, n) for status, n in total.items()}
+
+
+def by_queue(counts: Sequence[Facts]) -> dict[str, dict[str, int]]:
+    """queue -> status -> jobs, from `COUNTS`."""
+    found: dict[str, dict[str, int]] = {}
+    for each in counts:
+        found.setdefault(each["queue"], {})[each["status"]] = max(0, each["n"])
+    return found
+
+
+def jobsets(connection: Connection, owner: str | None, before: int, n: int) -> list[Facts]:
+    """Job sets below `before`, newest first."""
+    sql = JOBSETS if owner is None else JOBSETS_OF_OWNER
+    return facts(connection, sql, {"owner": owner, "before": before, "n": n})
+
+
+def jobs(
+    connection: Connection,
+    *,
+    status: str | None = None,
+    queue: str | None = None,
+    error: str | None = None,
+    jobset_id: int | None = None,
+    owner: str | None = None,
+    before: int = BIGGEST,
+    n: int = 50,
+) -> tuple[list[Facts], int | None, bool]:
+    """Jobs with a PandaID below `before`, newest first.
+
+    Returns: at most `n` jobs; the PandaID to go on below, None at the end; whether the search stopped
+    because it had looked at `LOOK_AT` rows.
+    """
+    kind = "all"
+    if jobset_id is not None:
+        kind = "jobset"
+    elif owner is not None:
+        kind = "owner"
+    elif status in ("sent", "starting", "running"):
+        kind = "leased"
+    elif status == "activated":
+        kind = "ready"
+    asked = {"status": status, "queue": queue, "error": error, "jobset_id": jobset_id, "owner": owner}
+    answer = facts(connection, LISTS[kind], asked | {"before": before, "n": n + 1, "look_at": LOOK_AT})
+    down_to: int = answer[0]["down_to"] or 0
+    found = [row for row in answer if row["panda_id"] is not None]
+    for row in found:
+        del row["down_to"], row["shape_id"]
+    if len(found) > n:
+        return found[:n], found[n - 1]["panda_id"], False
+    return found, down_to or None, down_to > 0

@@ -1,0 +1,166 @@
+"""From data to an answer: a page for people, the same data as JSON for programs."""
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import falcon
+import msgspec
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from monitoring import looks, pictures
+from monitoring.gate import Session
+from monitoring.reading import Block
+
+FOLDER = Path(__file__).parent
+THEMES = ("auto", "light", "dark")
+THEME_COOKIE = "panda_theme"
+STATIC_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+
+#: Numbers beside the entries of the menu, while nobody has counted.
+NO_NAV: dict[str, int | None] = {"jobs": None, "queues": None, "workers": None}
+
+#: Everything comes from us; no script and no style stands inside a page.
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+    "object-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+def load_static() -> dict[str, tuple[bytes, str]]:
+    """Name -> (bytes, media type) of the files that pages need; three small ones, read once."""
+    return {
+        file.name: (file.read_bytes(), STATIC_TYPES[file.suffix])
+        for file in sorted((FOLDER / "static").iterdir())
+        if file.suffix in STATIC_TYPES
+    }
+
+
+class Renderer:
+    """Templates, with the words and pictures that they may use."""
+
+    def __init__(self, static: dict[str, tuple[bytes, str]]) -> None:
+        self._environment = Environment(
+            loader=FileSystemLoader(FOLDER / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self._environment.filters.update(
+            count=looks.count, percent=looks.percent, duration=looks.duration, size=looks.size,
+            megabytes=looks.megabytes, moment=looks.moment, iso=looks.iso, pretty=_pretty, short=looks.short,
+        )  # fmt: skip
+        self._environment.globals.update(
+            looks=looks,
+            pictures=pictures,
+            static={name: f"/static/{name}?v={_digest(body)}" for name, (body, _) in static.items()},
+        )
+
+    def page(self, template: str, **facts: Any) -> str:
+        """The HTML of `template`."""
+        return self._environment.get_template(template).render(**facts)
+
+    def fragment(self, template: str, **facts: Any) -> Markup:
+        """HTML that may stand inside a page."""
+        return Markup(self.page(template, **facts))
+
+
+def _pretty(document: Any) -> str:
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:12]
+
+
+def wants_json(req: falcon.Request) -> bool:
+    """`?json`, or JSON preferred over HTML."""
+    if "json" in req.params:
+        return True
+    return "text/html" not in req.accept and "application/json" in req.accept
+
+
+def envelope(data: Any, as_of: datetime) -> bytes:
+    """`{"data": …, "as_of": …}`"""
+    return msgspec.json.encode({"data": data, "as_of": looks.iso(as_of)}, enc_hook=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Block):
+        return value.plain()
+    if hasattr(value, "_asdict"):
+        return value._asdict()
+    return str(value)
+
+
+def theme_of(req: falcon.Request) -> str:
+    """The reader's choice, from its cookie; `auto` follows the system."""
+    chosen = req.cookies.get(THEME_COOKIE, "auto")
+    return chosen if chosen in THEMES else "auto"
+
+
+def answer(
+    req: falcon.Request,
+    resp: falcon.Response,
+    renderer: Renderer,
+    template: str,
+    data: dict[str, Any],
+    as_of: datetime,
+    nav: dict[str, int | None],
+    **more: Any,
+) -> None:
+    """Show `data`: as JSON to whoever asks for it, else as a page. `more` is for the page alone."""
+    resp.set_header("Vary", "Accept, Cookie")
+    resp.set_header("Cache-Control", "private, no-store")
+    if wants_json(req):
+        resp.content_type = "application/json"
+        resp.data = envelope(data, as_of)
+        return
+    resp.content_type = "text/html; charset=utf-8"
+    session: Session | None = req.context.get("session")
+    resp.text = renderer.page(
+        template,
+        **data,
+        **more,
+        as_of=as_of,
+        session=session,
+        theme=theme_of(req),
+        path=req.path,
+        json_link=_json(req),
+        nav=nav,
+    )
+
+
+def problem(
+    req: falcon.Request,
+    resp: falcon.Response,
+    renderer: Renderer,
+    status: str,
+    title: str,
+    detail: str,
+    hints: list[tuple[str, str]] | None = None,
+) -> None:
+    """An error with a face: RFC 9457 for programs, a page that helps for people. `hints`: (link, words)."""
+    resp.status = status
+    resp.set_header("Cache-Control", "no-store")
+    if wants_json(req):
+        resp.content_type = "application/problem+json"
+        resp.data = msgspec.json.encode({"title": title, "detail": detail, "status": int(status[:3])})
+        return
+    resp.content_type = "text/html; charset=utf-8"
+    resp.text = renderer.page(
+        "problem.html", title=title, detail=detail, hints=hints or [], as_of=datetime.now(UTC),
+        session=req.context.get("session"), theme=theme_of(req), path=req.path, json_link="", status=status, nav=NO_NAV,
+    )  # fmt: skip
+
+
+def _json(req: falcon.Request) -> str:
+    return f"{req.path}?{req.query_string}&json" if req.query_string else f"{req.path}?json"

@@ -1,0 +1,242 @@
+"""/v1/jobs: what jobs are doing, why, and what their owners ask of them."""
+
+import falcon
+
+from panda.api import schemas
+from panda.api.access import allowed
+from panda.api.answers import show, show_page
+from panda.api.body import Body
+from panda.api.errors import BadRequest
+from panda.api.parameters import MAX_ID, after_id, optional_whole, page_limit, whole, word, words
+from panda.auth import audit_log, policy
+from panda.auth.policy import Action
+from panda.db.session import Begin
+from panda.errors import Conflict
+from panda.jobs import kill, queries, retry
+from panda.jobs.spool import MAX_CHUNK_BYTES, Spool
+from panda.jobs.why import why
+from panda.states import JobStatus, Stage
+
+#: Bytes of a log that one answer holds when nothing else is asked for.
+LOG_BYTES = 1_000_000
+
+
+class JobsResource:
+    """/v1/jobs"""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+
+    @allowed(Action.READ_JOBS, "status", "jobset", "owner", "queue", "after", "limit")
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Jobs that fit, newest first."""
+        owner = policy.scope(req.context.identity, Action.READ_JOBS, word(req, "owner"))
+        with self._begin() as connection:
+            page = queries.jobs(
+                connection,
+                statuses=words(req, "status", list(JobStatus)),
+                jobset_id=optional_whole(req, "jobset", 1, MAX_ID),
+                owner=owner,
+                queue=word(req, "queue"),
+                after=after_id(req),
+                limit=page_limit(req),
+            )
+        show_page(resp, [schemas.Job(**row._mapping) for row in page.items], page.next)
+
+
+class JobResource:
+    """/v1/jobs/{panda_id}"""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+
+    @allowed(Action.READ_JOBS)
+    def on_get(self, req: falcon.Request, resp: falcon.Response, panda_id: int) -> None:
+        with self._begin() as connection:
+            policy.require(req.context.identity, Action.READ_JOBS, queries.owner_of(connection, panda_id))
+            job = queries.job(connection, panda_id)
+        show(resp, schemas.Job(**job._mapping))
+
+
+class JobEventsResource:
+    """/v1/jobs/{panda_id}/events"""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+
+    @allowed(Action.READ_JOBS)
+    def on_get(self, req: falcon.Request, resp: falcon.Response, panda_id: int) -> None:
+        with self._begin() as connection:
+            policy.require(req.context.identity, Action.READ_JOBS, queries.owner_of(connection, panda_id))
+            events = queries.events(connection, panda_id)
+        show_page(resp, [schemas.JobEvent(**row._mapping) for row in events])
+
+
+class JobFilesResource:
+    """/v1/jobs/{panda_id}/files"""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+
+    @allowed(Action.READ_JOBS, "after", "limit")
+    def on_get(self, req: falcon.Request, resp: falcon.Response, panda_id: int) -> None:
+        with self._begin() as connection:
+            policy.require(req.context.identity, Action.READ_JOBS, queries.owner_of(connection, panda_id))
+            page = queries.files(connection, panda_id, after=word(req, "after") or "", limit=page_limit(req, 500))
+        show_page(resp, [schemas.JobFile(**row._mapping) for row in page.items], page.next)
+
+
+class JobAttemptsResource:
+    """/v1/jobs/{panda_id}/attempts"""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+
+    @allowed(Action.READ_JOBS)
+    def on_get(self, req: falcon.Request, resp: falcon.Response, panda_id: int) -> None:
+        with self._begin() as connection:
+            policy.require(req.context.identity, Action.READ_JOBS, queries.owner_of(connection, panda_id))
+            attempts = queries.attempts(connection, panda_id)
+        show_page(resp, [schemas.Attempt(**row._mapping) for row in attempts])
+
+
+class JobWhyResource:
+    """/v1/jobs/{panda_id}/why"""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+
+    @allowed(Action.READ_JOBS)
+    def on_get(self, req: falcon.Request, resp: falcon.Response, panda_id: int) -> None:
+        with self._begin() as connection:
+            answer = why(connection, panda_id)
+            policy.require(req.context.identity, Action.READ_JOBS, answer.owner)
+        show(
+            resp,
+            schemas.Why(
+                panda_id=answer.panda_id,
+                status=answer.status,
+                summary=answer.summary,
+                waits_for=answer.waits_for,
+                until=answer.until,
+                funnel=[schemas.Verdict(**verdict) for verdict in answer.decision.funnel],
+                chosen=answer.queue,
+                weights=answer.decision.weights,
+                decided_at=answer.decision.at,
+                facts=answer.facts,
+            ),
+        )
+
+
+class JobLogsResource:
+    """/v1/jobs/{panda_id}/logs"""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+
+    @allowed(Action.READ_JOBS)
+    def on_get(self, req: falcon.Request, resp: falcon.Response, panda_id: int) -> None:
+        with self._begin() as connection:
+            policy.require(req.context.identity, Action.READ_JOBS, queries.owner_of(connection, panda_id))
+            logs = queries.logs(connection, panda_id)
+        show_page(resp, [schemas.JobLog(**row._mapping) for row in logs])
+
+
+class JobLogResource:
+    """/v1/jobs/{panda_id}/logs/{name}?attempt=&offset=&limit="""
+
+    def __init__(self, begin: Begin, spool: Spool) -> None:
+        self._begin = begin
+        self._spool = spool
+
+    @allowed(Action.READ_JOBS, "attempt", "offset", "limit")
+    def on_get(self, req: falcon.Request, resp: falcon.Response, panda_id: int, name: str) -> None:
+        """A part of a log as plain text; `X-Log-Size` tells how long the log is by now.
+
+        A negative offset counts from the end. `Range: bytes=…` is understood as well.
+        """
+        is_range, offset, limit = _log_part(req)
+        with self._begin() as connection:
+            policy.require(req.context.identity, Action.READ_JOBS, queries.owner_of(connection, panda_id))
+            attempt_nr = optional_whole(req, "attempt", 1, 10_000)
+            log = self._spool.read_log(connection, panda_id, name, attempt_nr=attempt_nr, offset=offset, limit=limit)
+        resp.content_type = "text/plain; charset=utf-8"
+        resp.set_header("X-Content-Type-Options", "nosniff")
+        resp.set_header("X-Log-Size", str(log.size_bytes))
+        resp.set_header("X-Log-Offset", str(log.offset))
+        resp.set_header("X-Log-Attempt", str(log.attempt_nr))
+        resp.data = log.content
+        if is_range and log.content:
+            resp.status = falcon.HTTP_206
+            last = log.offset + len(log.content) - 1
+            resp.set_header("Content-Range", f"bytes {log.offset}-{last}/{log.size_bytes}")
+        elif is_range:
+            resp.status = falcon.HTTP_416
+            resp.set_header("Content-Range", f"bytes */{log.size_bytes}")
+
+
+class JobRetryResource:
+    """/v1/jobs/{panda_id}/retry"""
+
+    def __init__(self, begin: Begin, max_mb: int) -> None:
+        self._begin = begin
+        self._body = Body(schemas.RetryRequest, max_mb, may_be_empty=True)
+
+    @allowed(Action.RETRY)
+    def on_post(self, req: falcon.Request, resp: falcon.Response, panda_id: int) -> None:
+        """A new attempt of a failed job. 409 `cannot_retry`: it is not failed, or not here any more."""
+        asked = self._body.read(req)
+        identity = req.context.identity
+        with self._begin() as connection:
+            policy.require(identity, Action.RETRY, queries.owner_of(connection, panda_id))
+            stage = Stage(asked.stage) if asked.stage else None
+            outcome = retry.retry(connection, [panda_id], stage=stage, by=identity.subject, reason=asked.reason)
+            if panda_id in outcome.refused:
+                raise Conflict(f"job {panda_id}: {outcome.refused[panda_id]}", code="cannot_retry")
+            audit_log.record(
+                connection, identity.subject, "retry", f"job {panda_id}", reason=asked.reason,
+                facts={"stage": asked.stage}, request_id=req.context.request_id,
+            )  # fmt: skip
+        show(resp, schemas.Affected(n=len(outcome.retried)))
+
+
+class JobCancelResource:
+    """/v1/jobs/{panda_id}/cancel"""
+
+    def __init__(self, begin: Begin, max_mb: int) -> None:
+        self._begin = begin
+        self._body = Body(schemas.CancelRequest, max_mb, may_be_empty=True)
+
+    @allowed(Action.CANCEL)
+    def on_post(self, req: falcon.Request, resp: falcon.Response, panda_id: int) -> None:
+        """Ask for a kill; a running pilot hears of it at its next heartbeat. Asking twice does no harm."""
+        asked = self._body.read(req)
+        identity = req.context.identity
+        with self._begin() as connection:
+            policy.require(identity, Action.CANCEL, queries.owner_of(connection, panda_id))
+            outcome = kill.request(connection, [panda_id], by=identity.subject, reason=asked.reason)
+            audit_log.record(
+                connection, identity.subject, "cancel", f"job {panda_id}", reason=asked.reason,
+                facts={"n": len(outcome.asked)}, request_id=req.context.request_id,
+            )  # fmt: skip
+        resp.status = falcon.HTTP_202
+        refused = {str(refused_id): reason for refused_id, reason in outcome.refused.items()}
+        show(resp, schemas.Affected(n=len(outcome.asked), refused=refused))
+
+
+def _log_part(req: falcon.Request) -> tuple[bool, int, int]:
+    """Whether a Range asks, from which byte on, and how many bytes at most. Raises BadRequest."""
+    offset = whole(req, "offset", 0, -MAX_ID, MAX_ID)
+    limit = whole(req, "limit", LOG_BYTES, 1, MAX_CHUNK_BYTES)
+    if req.get_header("Range") is None:
+        return False, offset, limit
+    try:
+        span = req.range
+    except falcon.HTTPInvalidHeader as problem:
+        raise BadRequest(problem.description or "not understood", where="Range") from None
+    if span is None or req.range_unit != "bytes":
+        return False, offset, limit
+    first, last = span
+    if first < 0:
+        return True, first, min(-first, MAX_CHUNK_BYTES)
+    return True, first, min(last - first + 1, MAX_CHUNK_BYTES) if last >= 0 else limit

@@ -1,0 +1,69 @@
+"""The gate: a name for each request, the caller's identity, leave to call.
+
+It runs once per request, and for a pilot whose token is remembered it touches no database.
+"""
+
+import os
+import re
+from typing import Any
+
+import falcon
+
+from panda.api.access import Access, access_of
+from panda.api.errors import BadRequest
+from panda.auth import policy
+from panda.auth.tokens import Verifier
+from panda.errors import Forbidden, Unauthenticated, UnknownName
+
+#: A request id of a client's that we take over.
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+BEARER = "bearer "
+
+
+class Gate:
+    """Falcon middleware."""
+
+    def __init__(self, verify: Verifier) -> None:
+        self._verify = verify
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        given = req.env.get("HTTP_X_REQUEST_ID", "")
+        request_id = given if REQUEST_ID.match(given) else os.urandom(8).hex()
+        req.context.request_id = request_id
+        resp.set_header("X-Request-Id", request_id)
+        if "\x00" in req.path:
+            raise BadRequest("a path holds no NUL")
+
+    def process_resource(
+        self, req: falcon.Request, resp: falcon.Response, resource: Any, params: dict[str, Any]
+    ) -> None:
+        """Raises Unauthenticated, Forbidden, UnknownName (`unknown_parameter`)."""
+        responder = getattr(resource, f"on_{req.method.lower()}", None)
+        if responder is None:  # Falcon answers 405, and OPTIONS, by itself
+            return
+        access = access_of(responder)
+        if access is None:
+            raise Forbidden("nobody", f"call {req.method} {req.path}")
+        if access.action is not None:
+            identity = self._verify(_token(req))
+            policy.require(identity, access.action)
+            req.context.identity = identity
+        if req.query_string:
+            _check_parameters(req, access)
+
+
+def _token(req: falcon.Request) -> str:
+    given: str = req.env.get("HTTP_AUTHORIZATION", "")
+    if not given:
+        raise Unauthenticated("a token is needed: Authorization: Bearer …")
+    if given[: len(BEARER)].lower() != BEARER:
+        raise Unauthenticated("only `Authorization: Bearer …` is understood")
+    return given[len(BEARER) :].strip()
+
+
+def _check_parameters(req: falcon.Request, access: Access) -> None:
+    for name, value in req.params.items():
+        if name not in access.parameters:
+            raise UnknownName("parameter", name, sorted(access.parameters))
+        if any("\x00" in each for each in (value if isinstance(value, list) else [value])):
+            raise BadRequest("a parameter holds no NUL", where=name)

@@ -1,0 +1,83 @@
+"""Who may do what: one table. What is not in it is forbidden."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+from panda.auth.identity import Identity, Role
+from panda.errors import Forbidden
+
+
+class Action(StrEnum):
+    """Everything that needs leave. The value completes the sentence "NAME may not …"."""
+
+    WHO_AM_I = "ask who they are"
+    SUBMIT = "submit job sets"
+    READ_JOBS = "see these jobs"
+    RETRY = "retry these jobs"
+    CANCEL = "cancel these jobs"
+    READ_SANDBOX = "read sandboxes"
+    WRITE_SANDBOX = "store sandboxes"
+    READ_DATA = "read datasets"
+    WRITE_DATA = "write this dataset"
+    READ_SITES = "see sites and queues"
+    SET_QUEUE = "set the status of queues"
+    PILOT = "do a pilot's work"
+    CREATE_TOKEN = "create tokens"
+
+
+class Rule(NamedTuple):
+    """Roles that may do it to anybody's things, and roles that may do it to their own."""
+
+    anyones: frozenset[Role]
+    own: frozenset[Role] = frozenset()
+
+
+def _roles(words: str) -> frozenset[Role]:
+    return frozenset(Role(word) for word in words.split())
+
+
+TABLE: Mapping[Action, Rule] = {
+    #                           anybody's                                         only their own
+    Action.WHO_AM_I:       Rule(_roles("user production pilot operator admin")),
+    Action.SUBMIT:         Rule(_roles("user production operator admin")),
+    Action.READ_JOBS:      Rule(_roles("production operator admin"),              _roles("user")),
+    Action.RETRY:          Rule(_roles("operator admin"),                         _roles("user production")),
+    Action.CANCEL:         Rule(_roles("operator admin"),                         _roles("user production")),
+    Action.READ_SANDBOX:   Rule(_roles("user production pilot operator admin")),
+    Action.WRITE_SANDBOX:  Rule(_roles("user production operator admin")),
+    Action.READ_DATA:      Rule(_roles("user production pilot operator admin")),
+    Action.WRITE_DATA:     Rule(_roles("operator admin"),                         _roles("user production")),
+    Action.READ_SITES:     Rule(_roles("user production pilot operator admin")),
+    Action.SET_QUEUE:      Rule(_roles("operator admin")),
+    Action.PILOT:          Rule(_roles("pilot")),
+    Action.CREATE_TOKEN:   Rule(_roles("admin")),
+}  # fmt: skip
+
+
+def require(identity: Identity, action: Action, owner: str | None = None) -> None:
+    """Ask leave.
+
+    Args:
+        owner: whose thing it is; without one the question is whether they may do it at all.
+    Raises:
+        Forbidden: they may not.
+    """
+    rule = TABLE[action]
+    if not identity.roles.isdisjoint(rule.anyones):
+        return
+    if not identity.roles.isdisjoint(rule.own) and (owner is None or owner == identity.subject):
+        return
+    raise Forbidden(identity.subject, action)
+
+
+def scope(identity: Identity, action: Action, asked: str | None) -> str | None:
+    """Whose things a list may show: `asked`'s, or everybody's (None), or only their own.
+
+    Raises:
+        Forbidden: somebody else's were asked for.
+    """
+    if asked is None and identity.roles.isdisjoint(TABLE[action].anyones):
+        asked = identity.subject
+    require(identity, action, asked)
+    return asked

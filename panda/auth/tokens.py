@@ -1,0 +1,130 @@
+"""Tokens: made once, shown once, stored as a hash, looked up at each request.
+
+A verified token is remembered in the process for `REMEMBERED_S`, so that a pilot's request costs no
+query here; a token that is revoked, or whose owner is banned, is refused after that time at the latest.
+"""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Iterable
+
+from sqlalchemy.engine import Connection
+
+from panda.auth.identity import Identity, Role
+from panda.db.session import Begin, rows, run
+from panda.errors import Invalid, Unauthenticated, UnknownName
+from panda.names import checked
+
+#: Seconds that a verified token is believed without a look at the database.
+REMEMBERED_S = 5.0
+#: Tokens that one process remembers; all are forgotten when there are more.
+REMEMBERED_TOKENS = 10_000
+#: Tells a token of ours from other secrets, for people and for scanners.
+PREFIX = "panda_"
+MAX_LABEL = 200
+
+OWNER = """
+INSERT INTO users (name, roles, created_at) VALUES (%(owner)s, %(roles)s, panda_now())
+ON CONFLICT (name) DO UPDATE SET roles =
+    (SELECT array_agg(DISTINCT role ORDER BY role) FROM unnest(users.roles || excluded.roles) AS role)
+"""
+CREATE = """
+INSERT INTO tokens (token_hash, owner, label, roles, created_at, expires_at)
+VALUES (%(hash)s, %(owner)s, %(label)s, %(roles)s, panda_now(), panda_now() + make_interval(secs => %(ttl_s)s))
+"""
+VERIFY = """
+SELECT t.owner, t.roles, u.roles AS owner_roles, u.banned_at IS NOT NULL AS is_banned,
+    t.revoked_at IS NOT NULL AS is_revoked, extract(epoch FROM t.expires_at - panda_now())::float8 AS left_s
+FROM tokens t JOIN users u ON u.name = t.owner WHERE t.token_hash = %(hash)s
+"""
+
+
+def create(
+    connection: Connection, owner: str, roles: Iterable[str], label: str, ttl_s: float | None, *, queue: str = ""
+) -> str:
+    """A new token of `owner`, who becomes a user with these roles if they are not yet.
+
+    Args:
+        ttl_s: seconds until it expires; None: never.
+        queue: the one queue that a pilot with this token may serve; "": any.
+    Returns: the token. It is not stored and cannot be shown again.
+    Raises:
+        Invalid: no role, a bad name, a label that is too long. UnknownName: no such role.
+    """
+    checked(owner, "owner")
+    if len(label) > MAX_LABEL:
+        raise Invalid(f"longer than {MAX_LABEL} characters", where="label")
+    if ttl_s is not None and ttl_s <= 0:
+        raise Invalid("must be above 0", where="ttl_s")
+    wanted = sorted(set(roles))
+    for role in wanted:
+        if role not in set(Role):
+            raise UnknownName("role", role, list(Role), where="roles")
+    if not wanted:
+        raise Invalid("a token without a role is of no use", where="roles")
+    plain = PREFIX + secrets.token_urlsafe(32)
+    run(connection, OWNER, {"owner": owner, "roles": wanted})
+    # A role that is bound to a queue is stored as `pilot@QUEUE`.
+    bound = [f"{role}@{checked(queue, 'queue')}" if queue and role == Role.PILOT else role for role in wanted]
+    run(
+        connection,
+        CREATE,
+        {"hash": _hash(plain), "owner": owner, "label": label, "roles": bound, "ttl_s": ttl_s},
+    )
+    return plain
+
+
+def verify(connection: Connection, plain: str) -> Identity:
+    """Whose token this is. Its roles are those that it was made with and its owner still has.
+
+    Raises:
+        Unauthenticated: unknown, expired, revoked, or its owner is banned.
+    """
+    return _look_up(connection, _hash(plain))[0]
+
+
+class Verifier:
+    """`verify` with a memory; one per process."""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+        self._remembered: dict[bytes, tuple[Identity, float]] = {}
+
+    def __call__(self, plain: str) -> Identity:
+        """Raises Unauthenticated."""
+        token_hash = _hash(plain)
+        known = self._remembered.get(token_hash)
+        if known and time.monotonic() < known[1]:
+            return known[0]
+        # Python's clock only measures how long ago we looked; whether a token is good, the database says.
+        looked_at = time.monotonic()
+        with self._begin() as connection:
+            identity, left_s = _look_up(connection, token_hash)
+        if len(self._remembered) >= REMEMBERED_TOKENS:
+            self._remembered.clear()
+        self._remembered[token_hash] = (identity, looked_at + min(REMEMBERED_S, left_s))
+        return identity
+
+
+def _hash(plain: str) -> bytes:
+    return hashlib.sha256(plain.encode("utf-8", "surrogateescape")).digest()
+
+
+def _look_up(connection: Connection, token_hash: bytes) -> tuple[Identity, float]:
+    """The identity, and for how many seconds its token is still good."""
+    found = rows(connection, VERIFY, {"hash": token_hash})
+    if not found:
+        raise Unauthenticated("this token is not known here")
+    token = found[0]
+    if token.is_revoked:
+        raise Unauthenticated("this token was revoked")
+    if token.left_s is not None and token.left_s <= 0:
+        raise Unauthenticated("this token has expired")
+    if token.is_banned:
+        raise Unauthenticated(f"{token.owner} is banned")
+    split = [role.partition("@") for role in token.roles]
+    roles = frozenset(Role(role) for role, _, _ in split if role in token.owner_roles)
+    queue = next((queue for _, _, queue in split if queue), None)
+    left_s = float("inf") if token.left_s is None else token.left_s
+    return Identity(token.owner, roles, queue), left_s

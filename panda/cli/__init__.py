@@ -1,0 +1,1 @@
+"""The `panda` command: calls on the client, and what people read of them."""

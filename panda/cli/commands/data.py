@@ -1,0 +1,129 @@
+"""`panda datasets`, `panda put`, `panda get`: data in and out."""
+
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import click
+
+from panda.cli import columns, exits
+from panda.cli.problems import CommandProblem
+from panda.cli.progress import bytes_shown
+from panda.cli.selectors import newest, parse
+from panda.cli.session import connect
+from panda.cli.show import Item, Look, emit, output_options, say
+from panda.cli.verbs import Verb
+from panda.client import Client, DatasetFile
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "panda datasets",
+        "panda datasets mc26:mc26.118204.reco      # its files",
+        "panda datasets --create user.ann:input",
+        "panda datasets --close user.ann:input",
+    ),
+)
+@click.argument("dataset", required=False, metavar="[SCOPE:NAME]")
+@click.option("--create", metavar="SCOPE:NAME", help="Make an empty dataset.")
+@click.option("--close", metavar="SCOPE:NAME", help="Let no more files join it.")
+@click.option("--match", default="*", metavar="PATTERN", help="Only names that fit.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many.")
+@output_options
+def datasets(
+    dataset: str | None, create: str | None, close: str | None, match: str, limit: int | None, look: Look
+) -> None:
+    """List datasets, or the files of one."""
+    client = connect()
+    if create or close:
+        made = client.datasets.create(create) if create else client.datasets.close(str(close))
+        emit(look, [made.raw], columns.DATASETS, columns.dataset_name, single=True)
+    elif dataset:
+        files = (file.raw for file in client.datasets.files(dataset, limit=limit) if fnmatchcase(file.lfn, match))
+        emit(look, files, columns.FILES, columns.file_name)
+    else:
+        found = (each.raw for each in client.datasets.list(limit=limit) if fnmatchcase(each.dataset, match))
+        emit(look, found, columns.DATASETS, columns.dataset_name)
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "panda put run*.root --dataset user.ann:input",
+        "panda put big.root --dataset user.ann:input --storage NORTH-DISK",
+    ),
+)
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--dataset", required=True, metavar="SCOPE:NAME", help="Made if it does not exist.")
+@click.option("--storage", metavar="NAME", help="Where they are kept; needed if there are several.")
+@click.option("--close", is_flag=True, help="Close the dataset afterwards.")
+@output_options
+def put(files: Sequence[Path], dataset: str, storage: str | None, close: bool, look: Look) -> None:
+    """Upload files into a dataset. Checksums are computed here and compared there."""
+    names = [file.name for file in files]
+    if len(set(names)) < len(names):
+        raise click.UsageError("two of the files have one name")
+    client = connect()
+    client.datasets.create(dataset)
+    emit(look, _sent(client, files, dataset, storage), columns.FILES, columns.file_name)
+    if close:
+        client.datasets.close(dataset)
+
+
+def _sent(client: Client, files: Sequence[Path], dataset: str, storage: str | None) -> Iterator[Item]:
+    for file in files:
+        with bytes_shown(file.name, file.stat().st_size) as moved:
+            registered = client.datasets.put(dataset, file, storage=storage, moved=moved)
+        yield registered.raw
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "panda get last                               # the outputs of my newest job set",
+        "panda get set:9120 --dest results --match '*.root'",
+        "panda get user.ann:skim.v7",
+    ),
+)
+@click.argument("source", metavar="SET|SCOPE:NAME")
+@click.option(
+    "--dest", type=click.Path(file_okay=False, path_type=Path), help="Folder; otherwise named by the dataset."
+)
+@click.option("--match", default="*", metavar="PATTERN", help="Only names that fit.")
+@click.option("--dry-run", is_flag=True, help="Tell what would be fetched; fetch nothing.")
+@output_options
+def get(source: str, dest: Path | None, match: str, dry_run: bool, look: Look) -> int:
+    """Fetch the files of a dataset or the outputs of a job set. Each is verified; intact ones are not fetched again."""
+    client = connect()
+    dataset = _dataset(client, source)
+    folder = dest or Path(dataset.partition(":")[2].replace("/", "_") or ".")
+    files = (file for file in client.datasets.files(dataset) if fnmatchcase(file.lfn, match))
+    n_files = emit(look, _fetched(client, dataset, files, folder, dry_run), columns.FILES, columns.file_name)
+    if not n_files:
+        say(f"{dataset} has no file{'' if match == '*' else f' that fits {match}'}")
+    elif not dry_run:
+        say(f"{n_files} file{'' if n_files == 1 else 's'} of {dataset} in {folder}")
+    return exits.OK
+
+
+def _dataset(client: Client, source: str) -> str:
+    """The dataset that `source` means. Raises CommandProblem: a job set without one."""
+    if ":" in source and not source.startswith(("set:", "last:")):
+        return source
+    words = parse([source])
+    if words.jobs or len(words.jobsets) + words.n_last != 1:
+        raise click.UsageError(f"{source!r} is neither one job set nor a dataset: write set:9120, last or scope:name")
+    jobset_id = words.jobsets[0] if words.jobsets else newest(client, 1)[0]
+    dataset = client.jobset(jobset_id).output_dataset
+    if not dataset:
+        raise CommandProblem(f"set:{jobset_id} has no output dataset", code="no_outputs", exit_code=exits.NOT_FOUND)
+    return dataset
+
+
+def _fetched(client: Client, dataset: str, files: Iterator[DatasetFile], folder: Path, dry_run: bool) -> Iterator[Item]:
+    for file in files:
+        if not dry_run:
+            with bytes_shown(file.lfn, file.size_bytes) as moved:
+                client.datasets.get(dataset, file, folder, moved=moved)
+        yield file.raw

@@ -1,0 +1,130 @@
+"""`panda`: the entry point. It loads click and nothing else until a verb runs."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from panda import __version__
+from panda.cli import exits
+from panda.cli.problems import Told, told
+from panda.cli.verbs import Entry, LazyGroup
+
+JOBS, DATA, PLACES, HERE = "Jobs", "Data", "Places and people", "This machine"
+
+
+def _entry(section: str, module: str, attribute: str, summary: str, hidden: bool = False) -> Entry:
+    return Entry(section, f"panda.cli.commands.{module}", attribute, summary, hidden)
+
+
+VERBS = {
+    "submit": _entry(JOBS, "submit", "submit", "Submit job sets, from files or from flags."),
+    "status": _entry(JOBS, "status", "status", "Show my job sets, or one job set or job closely."),
+    "st": _entry(JOBS, "status", "status", "The same as status.", hidden=True),
+    "jobs": _entry(JOBS, "lists", "jobs", "List jobs."),
+    "sets": _entry(JOBS, "lists", "sets", "List job sets."),
+    "why": _entry(JOBS, "why", "why", "Tell why a job is where it is."),
+    "logs": _entry(JOBS, "logs", "logs", "Show a job's log, all of it or as it is written."),
+    "wait": _entry(JOBS, "wait", "wait", "Wait until jobs have ended."),
+    "retry": _entry(JOBS, "actions", "retry", "Give failed jobs a new attempt."),
+    "cancel": _entry(JOBS, "actions", "cancel", "Cancel jobs that have not ended."),
+    "datasets": _entry(DATA, "data", "datasets", "List datasets, or the files of one."),
+    "put": _entry(DATA, "data", "put", "Upload files into a dataset."),
+    "get": _entry(DATA, "data", "get", "Fetch the files of a dataset or the outputs of a job set."),
+    "queues": _entry(PLACES, "places", "queues", "List the queues that run jobs."),
+    "sites": _entry(PLACES, "places", "sites", "List the sites."),
+    "storages": _entry(PLACES, "places", "storages", "List the storages."),
+    "site": _entry(PLACES, "places", "site", "Open or close a queue, or all queues of a site."),
+    "whoami": _entry(PLACES, "server", "whoami", "Show who the server takes me for."),
+    "token": _entry(PLACES, "server", "token", "Make tokens for others."),
+    "api": _entry(PLACES, "server", "api", "Call the HTTP interface directly."),
+    "up": _entry(HERE, "local", "up", "Start a whole system on this machine."),
+    "down": _entry(HERE, "local", "down", "End the system that `up` started."),
+    "doctor": _entry(HERE, "local", "doctor", "Check an installation."),
+    "audit": _entry(HERE, "local", "audit", "Check the invariants of the database."),
+    "completion": _entry(HERE, "server", "completion", "Print the completion script of a shell."),
+}
+EXAMPLES = (
+    "panda submit jobs.yaml --wait",
+    "panda submit --memory 2GB --walltime 1h -- python fit.py",
+    "panda status last",
+    "panda jobs --set last --status failed -q | panda logs -",
+    "panda why 7000412958",
+)
+
+
+@click.group(
+    cls=LazyGroup,
+    verbs=VERBS,
+    examples=EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.option("--url", envvar="PANDA_URL", metavar="URL", help="Address of the server (PANDA_URL).")
+@click.version_option(__version__, prog_name="panda")
+def panda(url: str | None) -> None:
+    """PanDA: submit jobs, watch them, fetch what they made.
+
+    Results go to stdout, talk to stderr. In a pipe, lists are plain and tab-separated; -o json, jsonl, csv
+    or name chooses another form. The environment names the server and who I am: PANDA_URL, PANDA_TOKEN or
+    PANDA_TOKEN_FILE.
+    """
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(words: Sequence[str]) -> int:
+    """Run one command line; returns its exit code."""
+    try:
+        result = panda.main(list(words), prog_name="panda", standalone_mode=False)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, click.Abort):
+        return exits.INTERRUPTED
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except BrokenPipeError:
+        # Whoever read us has seen enough. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.OK
+    except Exception as problem:
+        tale = told(problem)
+        if tale is None:
+            raise
+        complain(tale, as_json=wants_json(words))
+        return tale.exit_code
+    return result if isinstance(result, int) else exits.OK
+
+
+def complain(tale: Told, *, as_json: bool) -> None:
+    """Say on stderr what went wrong."""
+    if as_json:
+        import json
+
+        facts = {"code": tale.code, "message": tale.message, "hint": tale.hint, "request_id": tale.request_id}
+        click.echo(json.dumps({"error": facts}), err=True)
+        return
+    request = f" (request {tale.request_id})" if tale.request_id else ""
+    click.echo(f"panda: {tale.message}{request}", err=True)
+    if tale.hint:
+        click.echo(f"  {tale.hint}", err=True)
+
+
+def wants_json(words: Sequence[str]) -> bool:
+    """Whether a command line asks for JSON; told from its words alone, since they may not even parse."""
+    ours = list(words[: words.index("--")] if "--" in words else words)
+    form = os.environ.get("PANDA_OUTPUT", "")
+    for word, following in zip(ours, [*ours[1:], ""], strict=True):
+        if word in ("-o", "--format"):
+            form = following
+        elif word.startswith("--format="):
+            form = word.removeprefix("--format=")
+        elif word.startswith("-o") and not word.startswith("--"):
+            form = word[2:].removeprefix("=")
+    return form in ("json", "jsonl")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+"""One PanDA server, seen from Python."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+from panda import __version__
+from panda.client.calls import Calls, Query, segment
+from panda.client.datasets import Datasets
+from panda.client.environment import DEFAULT_URL, timeout_from, token_from, url_from
+from panda.client.errors import ClientError, NotFound
+from panda.client.logs import Logs
+from panda.client.pages import one_page, pages
+from panda.client.replies import (
+    Accepted,
+    Affected,
+    Attempt,
+    Job,
+    JobEvent,
+    JobFile,
+    JobSet,
+    Reply,
+    Why,
+    parsed,
+)
+from panda.client.sandbox import Sandbox, pack
+from panda.client.transport import CONNECT_S, READ_S, HttpTransport, Transport
+from panda.client.waiting import PATIENCE_S, Waited, is_ended, look_at, wait
+
+#: Failed jobs that one retry of a job set reaches.
+RETRIED_AT_ONCE = 5_000
+
+
+class Client:
+    """Calls to a PanDA server in one person's name. Threads may share it.
+
+    Every method raises children of `ClientError`. Idempotent calls are repeated up to 5 times when the
+    connection breaks or the server asks for patience.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        token: str = "",
+        *,
+        transport: Transport | None = None,
+        connect_s: float = CONNECT_S,
+        read_s: float = READ_S,
+        ca: str = "",
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`ca`: PEM file of the roots to trust, for https; `transport` stands in for the network."""
+        self.url = url.rstrip("/")
+        self._calls = Calls(
+            transport or HttpTransport(self.url, connect_s=connect_s, read_s=read_s, ca=ca),
+            token,
+            user_agent=f"panda-client/{__version__}",
+            sleep=sleep,
+        )
+        self.datasets = Datasets(self._calls)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ, *, url: str = "") -> Self:
+        """A client as the environment says: PANDA_URL, PANDA_TOKEN or PANDA_TOKEN_FILE, PANDA_TIMEOUT
+        (seconds to wait for an answer), PANDA_CA (PEM file of the roots to trust).
+
+        What is not set comes from the installation on this machine whose folder is PANDA_DATA_DIR (`./data`).
+
+        Raises:
+            Invalid: a value that cannot be meant, a token file that cannot be read.
+        """
+        address = url or url_from(environ)
+        return cls(
+            address,
+            token_from(environ, address),
+            read_s=timeout_from(environ, READ_S),
+            ca=environ.get("PANDA_CA", ""),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        self._calls.close()
+
+    # ---- job sets ------------------------------------------------------------------------------
+
+    def submit(self, document: Mapping[str, Any], *, idempotency_key: str = "") -> Accepted:
+        """Submit a job set (the document of POST /v1/jobsets).
+
+        A key is made if none is given, so that the repeat after a lost answer gives the same job set.
+        Give your own to make a whole program safe to run again.
+
+        Raises:
+            Invalid: something in the document cannot be meant; nothing was stored.
+            Conflict: the key was used before, for another document.
+        """
+        headers = {"Idempotency-Key": idempotency_key or os.urandom(16).hex()}
+        answer = self._calls.json("POST", "/v1/jobsets", dict(document), headers=headers, idempotent=True)
+        return parsed(Accepted, answer)
+
+    def jobsets(self, *, owner: str | None = None, limit: int | None = None) -> Iterator[JobSet]:
+        """Job sets, newest first, fetched as they are asked for."""
+        return pages(self._calls, "/v1/jobsets", JobSet, {"owner": owner}, limit)
+
+    def jobset(self, jobset_id: int) -> JobSet:
+        """Raises NotFound."""
+        return parsed(JobSet, self._calls.get(f"/v1/jobsets/{jobset_id}"))
+
+    def jobset_jobs(self, jobset_id: int, *, status: str | None = None, limit: int | None = None) -> Iterator[Job]:
+        """The jobs of a set, newest first, fetched as they are asked for."""
+        return pages(self._calls, f"/v1/jobsets/{jobset_id}/jobs", Job, {"status": status}, limit)
+
+    def retry_jobset(self, jobset_id: int, *, stage: str | None = None, reason: str = "") -> Affected:
+        """Open a new attempt of every failed job of the set; see `retry`.
+
+        One call reaches at most RETRIED_AT_ONCE of them; ask again when it reached that many.
+        """
+        path = f"/v1/jobsets/{jobset_id}/retry"
+        return parsed(Affected, self._calls.json("POST", path, _retry(stage, reason), headers=_key()))
+
+    def cancel_jobset(self, jobset_id: int, *, reason: str = "") -> Affected:
+        """Cancel every job of the set that has not ended."""
+        path, document = f"/v1/jobsets/{jobset_id}/cancel", {"reason": reason}
+        return parsed(Affected, self._calls.json("POST", path, document, headers=_key(), idempotent=True))
+
+    # ---- jobs ----------------------------------------------------------------------------------
+
+    def jobs(
+        self,
+        *,
+        status: str | None = None,
+        jobset: int | None = None,
+        owner: str | None = None,
+        queue: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Job]:
+        """Jobs that fit, newest first, fetched as they are asked for. `status`: one or more, with commas."""
+        query: Query = {"status": status, "jobset": jobset, "owner": owner, "queue": queue}
+        return pages(self._calls, "/v1/jobs", Job, query, limit)
+
+    def job(self, panda_id: int) -> Job:
+        """Raises NotFound."""
+        return parsed(Job, self._calls.get(f"/v1/jobs/{panda_id}"))
+
+    def events(self, panda_id: int) -> list[JobEvent]:
+        """Every move of the job, oldest first."""
+        return one_page(self._calls, f"/v1/jobs/{panda_id}/events", JobEvent)
+
+    def files(self, panda_id: int) -> list[JobFile]:
+        """The job's inputs and outputs."""
+        return list(pages(self._calls, f"/v1/jobs/{panda_id}/files", JobFile))
+
+    def attempts(self, panda_id: int) -> list[Attempt]:
+        """The job's attempts, oldest first."""
+        return one_page(self._calls, f"/v1/jobs/{panda_id}/attempts", Attempt)
+
+    def why(self, panda_id: int) -> Why:
+        """Why the job is where it is: its wait, and what brokerage said of each queue."""
+        return parsed(Why, self._calls.get(f"/v1/jobs/{panda_id}/why"))
+
+    def logs(self, panda_id: int) -> Logs:
+        """The job's logs: `.list()`, `.blocks()`, `.tail()`, `.follow()`."""
+        return Logs(self._calls, panda_id, self.job)
+
+    def retry(self, panda_id: int, *, stage: str | None = None, reason: str = "") -> Affected:
+        """Open a new attempt of a failed job.
+
+        Args:
+            stage: define, broker, stage_in or stage_out; unset: where the last attempt failed.
+        Raises:
+            Conflict: the job is not failed.
+            Unavailable: `code` lost_reply: whether it was done is not known; look at the job.
+        """
+        path = f"/v1/jobs/{panda_id}/retry"
+        return parsed(Affected, self._calls.json("POST", path, _retry(stage, reason), headers=_key()))
+
+    def cancel(self, panda_id: int, *, reason: str = "") -> Affected:
+        """Cancel a job; a running one hears of it at its pilot's next heartbeat."""
+        path, document = f"/v1/jobs/{panda_id}/cancel", {"reason": reason}
+        return parsed(Affected, self._calls.json("POST", path, document, headers=_key(), idempotent=True))
+
+    def wait(
+        self,
+        *,
+        jobsets: Sequence[int] = (),
+        jobs: Sequence[int] = (),
+        timeout_s: float | None = None,
+        until: Callable[[Waited], bool] = is_ended,
+        on_look: Callable[[Waited], None] = lambda _: None,
+        patience_s: float = PATIENCE_S,
+    ) -> Waited:
+        """Wait until these have ended (or `until` holds), looking every 0.2 s at first, then every 2 s.
+
+        Raises:
+            WaitTimeout: `timeout_s` passed; the jobs go on.
+            Unavailable: the server stayed away for `patience_s`.
+        """
+        return wait(
+            look_at(jobsets, jobs, self.jobset, self.job),
+            until=until,
+            timeout_s=timeout_s,
+            on_look=on_look,
+            patience_s=patience_s,
+            sleep=self._calls.sleep,
+        )
+
+    # ---- sandboxes -----------------------------------------------------------------------------
+
+    def upload_sandbox(self, paths: Sequence[str | Path], base: Path | None = None) -> Sandbox:
+        """Pack `paths` (see `sandbox.pack`) and upload them, unless the server has the same bytes.
+
+        The answer's `sha256` is what a job set names as its `sandbox`.
+        """
+        from tempfile import TemporaryFile
+
+        with TemporaryFile() as packed:
+            sandbox = pack(paths, packed, base)
+            if not self.has_sandbox(sandbox.sha256):
+                headers = {"Content-Type": "application/gzip", "Content-Length": str(sandbox.size_bytes)}
+                path = f"/v1/sandboxes/{sandbox.sha256}"
+                with self._calls.response("PUT", path, headers=headers, body=lambda: _anew(packed)) as response:
+                    response.read()
+        return sandbox
+
+    def has_sandbox(self, sha256: str) -> bool:
+        """Whether the server keeps a sandbox of this content."""
+        try:
+            with self._calls.response("HEAD", f"/v1/sandboxes/{sha256}") as response:
+                response.read()
+        except NotFound:
+            return False
+        return True
+
+    # ---- places and the rest -------------------------------------------------------------------
+
+    def queues(self) -> Iterator[Reply]:
+        """PanDA queues; facts in `.raw`."""
+        return pages(self._calls, "/v1/queues", Reply)
+
+    def sites(self) -> Iterator[Reply]:
+        """Sites; facts in `.raw`."""
+        return pages(self._calls, "/v1/sites", Reply)
+
+    def storages(self) -> Iterator[Reply]:
+        """Storages; facts in `.raw`."""
+        return pages(self._calls, "/v1/storages", Reply)
+
+    def set_queue_status(self, queue: str, status: str, *, reason: str = "") -> Any:
+        """Open or close a queue: online, test, brokeroff or offline."""
+        document = {"status": status, "reason": reason}
+        return self._calls.json("POST", f"/v1/queues/{segment(queue)}/status", document, idempotent=True)
+
+    def whoami(self) -> dict[str, Any]:
+        """Who the server takes the caller for, and the roles."""
+        return dict(self._calls.get("/v1/whoami"))
+
+    def create_token(
+        self, owner: str, roles: Sequence[str], *, label: str = "", ttl_s: float | None = None, queue: str = ""
+    ) -> dict[str, Any]:
+        """A token for somebody (admins only); it is shown this once. `queue` binds a pilot's to one queue."""
+        document = {"owner": owner, "roles": list(roles), "label": label, "ttl_s": ttl_s, "queue": queue}
+        return dict(self._calls.json("POST", "/v1/tokens", document))
+
+    def is_ready(self) -> bool:
+        """Whether the server can do its work now."""
+        try:
+            with self._calls.response("GET", "/readyz") as response:
+                response.read()
+        except ClientError:
+            return False
+        return True
+
+    def request(self, method: str, path: str, document: object = None) -> Any:
+        """Any call; the JSON answer."""
+        headers = _key() if method == "POST" else None
+        return self._calls.json(method, path, document, headers=headers)
+
+
+def _retry(stage: str | None, reason: str) -> dict[str, str]:
+    return {"reason": reason} if stage is None else {"stage": stage, "reason": reason}
+
+
+def _key() -> dict[str, str]:
+    return {"Idempotency-Key": os.urandom(16).hex()}
+
+
+def _anew(packed: BinaryIO) -> BinaryIO:
+    """The packed sandbox from its start; the caller may close what it gets."""
+    packed.seek(0)
+    return os.fdopen(os.dup(packed.fileno()), "rb")

@@ -1,0 +1,1 @@
+"""Movers: one per kind of storage, found by entry point (`panda.movers`)."""

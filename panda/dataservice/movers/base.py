@@ -1,0 +1,88 @@
+"""What a mover is: the hands of the data service in storages of one kind."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from panda.errors import PandaError
+
+
+class Stream(Protocol):
+    """Bytes that come in."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none: that was all."""
+        ...
+
+
+#: Called by a mover every so often while bytes flow; it may raise to make the mover stop.
+Tick = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a file is: the storage's root (a folder or an address) and the path below it."""
+
+    root: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a file holds, as far as we check it."""
+
+    size_bytes: int
+    adler32: str
+    """Eight hex digits, lower case."""
+
+
+class Mover(Protocol):
+    """Every verb is safe to repeat. A file appears whole under its name, on disk, or not at all.
+
+    OSError stands for every trouble of the storage; FileNotFoundError for a file that is not there."""
+
+    def write(self, place: Place, stream: Stream, cap_bytes: int, tick: Tick) -> Content:
+        """Store what `stream` yields. Raises TooLarge beyond `cap_bytes`; nothing is kept then."""
+        ...
+
+    def copy(self, source: Place, destination: Place, expected: Content, tick: Tick) -> None:
+        """Copy between two storages of this kind. Raises WrongContent, and keeps nothing, if what arrived
+        is not `expected`."""
+        ...
+
+    def measure(self, place: Place, tick: Tick) -> Content:
+        """Read the file and say what it holds."""
+        ...
+
+    def size(self, place: Place) -> int:
+        """The file's size in bytes, without reading it."""
+        ...
+
+    def open(self, place: Place) -> BinaryIO:
+        """The file's bytes, from the first one."""
+        ...
+
+    def rename(self, place: Place, path: str) -> None:
+        """Move a file within its storage, over what may be there."""
+        ...
+
+    def remove(self, place: Place) -> None:
+        """Forget a file; no error if it is not there."""
+        ...
+
+
+class WrongContent(PandaError):
+    """A file is not what the catalogue says."""
+
+    code = "wrong_content"
+
+    def __init__(self, place: Place, found: Content, expected: Content) -> None:
+        super().__init__(
+            f"{place.path} holds {found.size_bytes} bytes with adler32 {found.adler32}, "
+            f"not {expected.size_bytes} with {expected.adler32}"
+        )
+        self.place, self.found, self.expected = place, found, expected
+
+
+def still() -> None:
+    """A tick for those whom nobody waits for."""

@@ -1,0 +1,327 @@
+"""Files on their way between storages: who needs them, who moves them, what happens when they arrive.
+
+A transfer's row is queued, then moving under a lease that its mover renews, then done or failed. Bytes
+move outside of any transaction. A mover that dies loses nothing: the lease ends, the transfer is queued
+again, and whoever takes it next finds what was achieved. `tries` counts takers and tells them apart.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from sqlalchemy.engine import Connection, Row
+
+from panda.dataservice import waiting
+from panda.dataservice.catalog import place_replicas
+from panda.dataservice.movers.base import Content, Place, WrongContent
+from panda.dataservice.storage import mover_of
+from panda.db.session import Begin, rows, run
+from panda.errors import PandaError, Unavailable
+from panda.logs import Log
+from panda.settings import Settings
+from panda.states import Stage
+
+log = Log("panda.transfers")
+
+#: Wait after the first failure; twice as long after each further one, up to `LONGEST_BACK_OFF_S`.
+BACK_OFF_S = 2.0
+LONGEST_BACK_OFF_S = 300.0
+
+INPUT_STATUS = """
+UPDATE job_files f SET status = h.status
+FROM (
+    SELECT f.panda_id, f.lfn, CASE WHEN r.file_id IS NULL THEN 'missing' ELSE 'ready' END AS status
+    FROM jobs j JOIN queues q ON q.name = j.computing_site
+    JOIN job_files f ON f.panda_id = j.panda_id AND f.kind = 'input' AND f.file_id IS NOT NULL
+    LEFT JOIN replicas r ON r.file_id = f.file_id AND r.storage = q.storage
+    WHERE j.panda_id = ANY(%(panda_ids)s)) AS h
+WHERE f.panda_id = h.panda_id AND f.kind = 'input' AND f.lfn = h.lfn AND f.status <> h.status
+"""
+WITH_INPUTS = "SELECT panda_id FROM jobs WHERE panda_id = ANY(%(panda_ids)s) AND n_inputs > 0 ORDER BY panda_id"
+DUE = """
+WITH next AS (
+    SELECT transfer_id FROM transfers WHERE status = 'queued' AND due_at <= (SELECT panda_now())
+    ORDER BY due_at LIMIT %(n)s FOR UPDATE SKIP LOCKED)
+UPDATE transfers t SET status = 'moving', source = NULL,
+    lease_until = panda_now() + make_interval(secs => %(lease_s)s)
+FROM next WHERE t.transfer_id = next.transfer_id
+RETURNING t.transfer_id
+"""
+#: A message may come twice; whoever sets the source first carries.
+TAKE = """
+UPDATE transfers SET source = '', tries = tries + 1,
+    lease_until = panda_now() + make_interval(secs => %(lease_s)s)
+WHERE transfer_id = %(transfer_id)s AND status = 'moving' AND source IS NULL
+RETURNING tries
+"""
+#: What is to be moved, and from where: the site's own storages first, then those of its cloud.
+SOURCES = """
+SELECT t.transfer_id, t.file_id, t.destination, t.error, d.scope || ':' || d.name || '/' || f.lfn AS file,
+    f.size_bytes, f.adler32, o.kind AS to_kind, o.root AS to_root, o.status AS to_status,
+    s.name AS source, s.kind AS from_kind, s.root AS from_root, r.path
+FROM transfers t JOIN files f USING (file_id) JOIN datasets d USING (dataset_id)
+JOIN storages o ON o.name = t.destination JOIN sites os ON os.name = o.site
+LEFT JOIN (replicas r JOIN storages s ON s.name = r.storage AND s.status = 'online'
+    JOIN sites ss ON ss.name = s.site) ON r.file_id = t.file_id
+WHERE t.transfer_id = %(transfer_id)s
+ORDER BY s.name = t.destination DESC, ss.name = os.name DESC, ss.cloud = os.cloud DESC, s.name
+"""
+SET_SOURCE = "UPDATE transfers SET source = %(source)s WHERE transfer_id = %(transfer_id)s AND tries = %(tries)s"
+RENEW = """
+UPDATE transfers SET lease_until = panda_now() + make_interval(secs => %(lease_s)s)
+WHERE transfer_id = %(transfer_id)s AND status = 'moving' AND tries = %(tries)s
+"""
+HOLD = "SELECT status, tries FROM transfers WHERE transfer_id = %(transfer_id)s FOR UPDATE"
+BACK_OFF = """
+UPDATE transfers SET status = 'queued', source = NULL, lease_until = NULL, error = %(error)s,
+    due_at = panda_now() + make_interval(secs => %(for_s)s)
+WHERE transfer_id = %(transfer_id)s AND status = 'moving' AND tries = %(tries)s
+"""
+END = """
+UPDATE transfers t SET status = %(status)s, error = %(error)s, lease_until = NULL, ended_at = panda_now()
+WHERE t.transfer_id = %(transfer_id)s AND t.status IN ('queued', 'moving')
+    AND NOT EXISTS (SELECT FROM transfer_waiters w WHERE w.transfer_id = t.transfer_id)
+"""
+REQUEUE = """
+WITH late AS (
+    SELECT transfer_id FROM transfers WHERE status = 'moving' AND lease_until < (SELECT panda_now())
+    ORDER BY lease_until LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+UPDATE transfers t SET status = 'queued', source = NULL, lease_until = NULL, due_at = panda_now(),
+    error = 'its mover went silent'
+FROM late WHERE t.transfer_id = late.transfer_id
+"""
+#: Of the transfers that come next, those without a waiter that still waits: killed, retried, archived.
+UNWANTED = """
+SELECT t.transfer_id FROM transfers t
+WHERE t.transfer_id IN (SELECT transfer_id FROM transfers WHERE status = 'queued' ORDER BY due_at LIMIT %(limit)s)
+    AND NOT EXISTS (SELECT FROM transfer_waiters w JOIN job_due d USING (panda_id)
+        WHERE w.transfer_id = t.transfer_id AND d.waits_for = 'data')
+ORDER BY t.transfer_id FOR UPDATE SKIP LOCKED
+"""
+#: A second look under the lock: a job may have attached just before it.
+FORGET = """
+WITH forgotten AS (
+    DELETE FROM transfers t WHERE transfer_id = ANY(%(transfer_ids)s) AND status = 'queued'
+        AND NOT EXISTS (SELECT FROM transfer_waiters w JOIN job_due d USING (panda_id)
+            WHERE w.transfer_id = t.transfer_id AND d.waits_for = 'data')
+    RETURNING transfer_id),
+released AS (DELETE FROM transfer_waiters w USING forgotten f WHERE w.transfer_id = f.transfer_id)
+SELECT transfer_id FROM forgotten
+"""
+LATE = """
+SELECT w.panda_id, d.scope || ':' || d.name || '/' || f.lfn AS file, t.destination, t.error
+FROM transfer_waiters w JOIN transfers t USING (transfer_id)
+JOIN files f USING (file_id) JOIN datasets d USING (dataset_id)
+WHERE w.panda_id = ANY(%(panda_ids)s) ORDER BY w.panda_id, file
+"""
+
+
+class Superseded(PandaError):
+    """Our lease ran out and somebody else moves this file now."""
+
+    code = "superseded"
+
+
+def request_inputs(connection: Connection, panda_ids: Sequence[int], *, deadline_s: float) -> list[int]:
+    """Bring the inputs of assigned jobs to the storages of their queues.
+
+    The caller holds their rows of `job_due`. Jobs that lack a file are parked for at most `deadline_s`
+    seconds; the last of their transfers makes them due for `activate`.
+
+    Returns: the PandaIDs whose inputs are all in place, ascending.
+    """
+    with_inputs = [row.panda_id for row in rows(connection, WITH_INPUTS, {"panda_ids": list(panda_ids)})]
+    if not with_inputs:
+        return sorted(panda_ids)
+    waiting_ids = waiting.await_files(
+        connection, waiting.INPUTS_WANTED, with_inputs, stage=Stage.ACTIVATE, deadline_s=deadline_s
+    )
+    run(connection, INPUT_STATUS, {"panda_ids": with_inputs})
+    return sorted(set(panda_ids) - set(waiting_ids))
+
+
+def due_ids(connection: Connection, n: int, lease_s: float) -> list[int]:
+    """The next `n` transfers to carry out; they are moving from now on, for `lease_s` seconds at first."""
+    return sorted(row.transfer_id for row in rows(connection, DUE, {"n": n, "lease_s": float(lease_s)}))
+
+
+def carry_out(begin: Begin, transfer_ids: Sequence[int], settings: Settings) -> list[tuple[int, str]]:
+    """Move files, one after the other, and wake the jobs whose last file it was.
+
+    Safe to run twice, also at the same time: each transfer has one carrier.
+
+    Returns: PandaIDs that wait in vain, because every try failed, each with a sentence. The caller ends
+    their attempts; if it dies before, the wait for data ends within half a minute and the sweeper does.
+    """
+    hopeless: list[tuple[int, str]] = []
+    for transfer_id in transfer_ids:
+        with begin() as connection:
+            taken = rows(
+                connection, TAKE, {"transfer_id": transfer_id, "lease_s": float(settings.data.transfer_lease_s)}
+            )
+            sources = rows(connection, SOURCES, {"transfer_id": transfer_id}) if taken else []
+        if sources:
+            hopeless += _Carrier(begin, sources, taken[0].tries, settings).carry()
+    return hopeless
+
+
+def requeue_expired(connection: Connection, limit: int = 1_000) -> int:
+    """Transfers whose mover went silent may be taken again. Returns how many."""
+    return run(connection, REQUEUE, {"limit": limit})
+
+
+def forget_unwanted(connection: Connection, limit: int = 1_000) -> int:
+    """Drop those of the next `limit` queued transfers that no job waits for any more. Returns how many."""
+    unwanted = [row.transfer_id for row in rows(connection, UNWANTED, {"limit": limit})]
+    return len(rows(connection, FORGET, {"transfer_ids": unwanted})) if unwanted else 0
+
+
+def deadline_passed(connection: Connection, panda_ids: Sequence[int]) -> dict[int, str]:
+    """What jobs whose wait for data has ended still lack, by PandaID, in a sentence."""
+    lacking: dict[int, list[Row[Any]]] = {}
+    for row in rows(connection, LATE, {"panda_ids": list(panda_ids)}):
+        lacking.setdefault(row.panda_id, []).append(row)
+    return {panda_id: _late_sentence(lacking.get(panda_id, [])) for panda_id in panda_ids}
+
+
+class _Carrier:
+    """One try at one transfer."""
+
+    def __init__(self, begin: Begin, sources: Sequence[Row[Any]], tries: int, settings: Settings) -> None:
+        self._begin = begin
+        self._what = sources[0]
+        self._sources = [row for row in sources if row.source is not None]
+        self._tries = tries
+        self._settings = settings.data
+        self._key = {"transfer_id": self._what.transfer_id, "tries": tries}
+        self._renewed = time.monotonic()
+
+    def carry(self) -> list[tuple[int, str]]:
+        """Move, then wake; or back off; or give up: then the PandaIDs that wait in vain, with a sentence."""
+        try:
+            return self._carry()
+        except Superseded:
+            log.info("transfer is somebody else's now", transfer_id=self._what.transfer_id)
+            return []
+
+    def _carry(self) -> list[tuple[int, str]]:
+        if not self._is_there():
+            if self._tries > self._settings.transfer_tries:
+                return self._give_up(self._what.error or "its movers died")
+            try:
+                self._move()
+            except Superseded:
+                raise
+            except (OSError, PandaError) as problem:
+                return self._failed(_words(problem))
+        self._wake()
+        return []
+
+    def _is_there(self) -> bool:
+        """An earlier carrier brought it there, and died before it could wake anybody."""
+        return any(row.source == self._what.destination for row in self._sources)
+
+    def _move(self) -> None:
+        if self._what.to_status != "online":
+            raise Unavailable(f"storage {self._what.destination} is {self._what.to_status}")
+        if not self._sources:
+            raise Unavailable("it has no replica on a storage that is online")
+        source = self._sources[(self._tries - 1) % len(self._sources)]  # another replica next time
+        with self._begin() as connection:
+            run(connection, SET_SOURCE, self._key | {"source": source.source})
+        original = Place(source.from_root, source.path)
+        arrival = Place(self._what.to_root, source.path)
+        expected = Content(self._what.size_bytes, self._what.adler32)
+        _copy(source.from_kind, original, self._what.to_kind, arrival, expected, self._keep_lease)
+        with self._begin() as connection:
+            rows(connection, HOLD, self._key)  # who attached before now will be woken; who comes later finds the file
+            place_replicas(connection, [(self._what.file_id, self._what.destination, arrival.path)])
+
+    def _keep_lease(self) -> None:
+        if time.monotonic() - self._renewed < self._settings.transfer_lease_s / 3:
+            return
+        with self._begin() as connection:
+            renewed = run(connection, RENEW, self._key | {"lease_s": float(self._settings.transfer_lease_s)})
+        if not renewed:
+            raise Superseded("another mover has this transfer now")
+        self._renewed = time.monotonic()
+
+    def _wake(self) -> None:
+        ended = False
+        while not ended:
+            with self._begin() as connection:
+                n = waiting.count_down(connection, self._what.transfer_id)
+                ended = n < waiting.CHUNK and self._end(connection, "done", None)
+
+    def _failed(self, problem: str) -> list[tuple[int, str]]:
+        log.warning("transfer failed", transfer_id=self._what.transfer_id, tries=self._tries, problem=problem)
+        if self._tries >= self._settings.transfer_tries:
+            return self._give_up(problem)
+        for_s = min(LONGEST_BACK_OFF_S, BACK_OFF_S * 2 ** (self._tries - 1))
+        with self._begin() as connection:
+            run(connection, BACK_OFF, self._key | {"error": problem[:2000], "for_s": for_s})
+        return []
+
+    def _give_up(self, problem: str) -> list[tuple[int, str]]:
+        times = self._settings.transfer_tries
+        why = f"{self._what.file} could not be brought to {self._what.destination} in {times} tries: {problem}"
+        hopeless: list[tuple[int, str]] = []
+        ended = False
+        while not ended:
+            with self._begin() as connection:
+                n, panda_ids = waiting.give_up(connection, self._what.transfer_id, why)
+                self._insist(connection)
+                ended = n < waiting.CHUNK and self._end(connection, "failed", problem[:2000])
+            hopeless += [(panda_id, why) for panda_id in panda_ids]
+        return hopeless
+
+    def _insist(self, connection: Connection) -> None:
+        """Only the newest carrier may give up. Raises Superseded, and so undoes what it did."""
+        held = rows(connection, HOLD, self._key)
+        if not held or (held[0].status, held[0].tries) != ("moving", self._tries):
+            raise Superseded("another mover has this transfer now")
+
+    def _end(self, connection: Connection, status: str, error: str | None) -> bool:
+        """End the transfer unless a job attached to it at the last moment. Returns whether it has ended.
+
+        The lock comes first, in a statement of its own: only the next one sees who attached meanwhile."""
+        held = rows(connection, HOLD, self._key)
+        if not held or held[0].status not in ("queued", "moving"):
+            return True
+        return run(connection, END, self._key | {"status": status, "error": error}) == 1
+
+
+def _copy(
+    from_kind: str, source: Place, to_kind: str, destination: Place, expected: Content, tick: Callable[[], None]
+) -> None:
+    mover = mover_of(to_kind)
+    if from_kind == to_kind:
+        mover.copy(source, destination, expected, tick)
+        return
+    draft = Place(destination.root, f"{destination.path}@{time.monotonic_ns()}")
+    try:
+        with mover_of(from_kind).open(source) as stream:
+            mover.write(draft, stream, expected.size_bytes + 1, tick)
+        found = mover.measure(draft, tick)
+        if found != expected:
+            raise WrongContent(source, found, expected)
+        mover.rename(draft, destination.path)
+    finally:
+        with suppress(OSError):
+            mover.remove(draft)
+
+
+def _words(problem: Exception) -> str:
+    if isinstance(problem, OSError) and problem.strerror:
+        return f"{problem.strerror}: {problem.filename}"
+    return str(problem)
+
+
+def _late_sentence(lacking: Sequence[Row[Any]]) -> str:
+    if not lacking:
+        return "its files were not in place in time"
+    first = lacking[0]
+    others = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+    because = f" ({first.error})" if first.error else ""
+    return f"{first.file}{others} did not reach {first.destination} in time{because}"

@@ -1,0 +1,154 @@
+"""Jobs that wait for files on their way, and how the last file wakes them.
+
+A job attaches to transfers while it holds its row of `job_due` and a shared lock on the transfers' rows.
+A transfer that ends first enters its replica under the exclusive lock of its own row, then wakes its
+waiters chunk by chunk. So a job that looks sees either a replica or a transfer that still has to wake
+it; `job_due.missing` counts down under the job's own lock, and exactly one transfer finds the zero.
+Rows are locked in one order: `job_due` ascending, then transfers ascending.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy.engine import Connection
+
+from panda.db.session import rows, run
+from panda.jobs import due
+from panda.states import Stage, Wait
+
+#: Waiters that one transaction wakes.
+CHUNK = 5_000
+#: A file that two passes want at once may need a second look; more means that something is wrong.
+_LOOKS = 5
+
+#: Inputs that are not at the storage of their job's queue.
+INPUTS_WANTED = """
+SELECT f.panda_id, f.file_id, q.storage AS destination
+FROM jobs j JOIN queues q ON q.name = j.computing_site
+JOIN job_files f ON f.panda_id = j.panda_id AND f.kind = 'input' AND f.file_id IS NOT NULL
+WHERE j.panda_id = ANY(%(panda_ids)s)
+    AND NOT EXISTS (SELECT FROM replicas r WHERE r.file_id = f.file_id AND r.storage = q.storage)
+"""
+#: Registered outputs that are not at the storage that their job set wants them on.
+OUTPUTS_WANTED = """
+SELECT f.panda_id, f.file_id, s.output_storage AS destination
+FROM jobs j JOIN jobsets s ON s.jobset_id = j.jobset_id AND s.output_storage IS NOT NULL
+JOIN job_files f ON f.panda_id = j.panda_id AND f.kind = 'output' AND f.status = 'registered'
+WHERE j.panda_id = ANY(%(panda_ids)s)
+    AND NOT EXISTS (SELECT FROM replicas r WHERE r.file_id = f.file_id AND r.storage = s.output_storage)
+"""
+#: In one order, so that of two passes that want the same files neither waits for the other's second.
+REQUEST = """
+INSERT INTO transfers (file_id, destination, due_at, created_at)
+SELECT w.file_id, w.destination, panda_now(), panda_now()
+FROM (SELECT DISTINCT * FROM unnest(%(file_ids)s::bigint[], %(destinations)s::text[]) AS w(file_id, destination)) AS w
+ORDER BY w.file_id, w.destination
+ON CONFLICT (file_id, destination) WHERE status IN ('queued', 'moving') DO NOTHING
+"""
+HOLD = """
+SELECT t.transfer_id, t.file_id, t.destination
+FROM transfers t
+JOIN (SELECT DISTINCT * FROM unnest(%(file_ids)s::bigint[], %(destinations)s::text[]) AS w(file_id, destination)) AS w
+    USING (file_id, destination)
+WHERE t.status IN ('queued', 'moving')
+ORDER BY t.transfer_id FOR SHARE OF t
+"""
+DETACH = "DELETE FROM transfer_waiters WHERE panda_id = ANY(%(panda_ids)s)"
+ATTACH = """
+INSERT INTO transfer_waiters (transfer_id, panda_id)
+SELECT * FROM unnest(%(transfer_ids)s::bigint[], %(panda_ids)s::bigint[]) ON CONFLICT DO NOTHING
+"""
+COUNT_MISSING = """
+UPDATE job_due d SET missing = w.n
+FROM (SELECT panda_id, count(*) AS n FROM transfer_waiters WHERE panda_id = ANY(%(panda_ids)s) GROUP BY panda_id) AS w
+WHERE d.panda_id = w.panda_id
+"""
+WAITERS = """
+SELECT panda_id FROM transfer_waiters WHERE transfer_id = %(transfer_id)s ORDER BY panda_id LIMIT %(limit)s
+"""
+RELEASE = """
+DELETE FROM transfer_waiters WHERE transfer_id = %(transfer_id)s AND panda_id = ANY(%(panda_ids)s) RETURNING panda_id
+"""
+COUNT_DOWN = """
+UPDATE job_due SET missing = missing - 1 WHERE panda_id = ANY(%(panda_ids)s) AND missing > 0
+RETURNING panda_id, missing
+"""
+INPUT_READY = """
+UPDATE job_files f SET status = 'ready' FROM transfers t
+WHERE t.transfer_id = %(transfer_id)s AND f.panda_id = ANY(%(panda_ids)s) AND f.kind = 'input' AND f.file_id = t.file_id
+"""
+#: The caller of the mover fails these at once; if it dies before, the sweeper does so a little later.
+GIVE_UP = """
+UPDATE job_due SET due_at = panda_now() + interval '30 seconds', error = %(why)s WHERE panda_id = ANY(%(panda_ids)s)
+"""
+
+
+def await_files(
+    connection: Connection, wanted_sql: str, panda_ids: Sequence[int], *, stage: Stage, deadline_s: float
+) -> list[int]:
+    """Park those of `panda_ids` that want files (`wanted_sql`: panda_id, file_id, destination) which are not
+    there yet; the last of these makes them due for `stage`.
+
+    The caller holds their rows of `job_due`. One transfer per file and destination serves all jobs.
+
+    Returns: the PandaIDs that wait now, ascending.
+    """
+    ids = {"panda_ids": list(panda_ids)}
+    wanted = rows(connection, wanted_sql, ids)
+    if not wanted:
+        return []
+    for _ in range(_LOOKS):
+        files = {"file_ids": [w.file_id for w in wanted], "destinations": [w.destination for w in wanted]}
+        run(connection, REQUEST, files)
+        held = rows(connection, HOLD, files)
+        transfer_of = {(row.file_id, row.destination): row.transfer_id for row in held}
+        wanted = rows(connection, wanted_sql, ids)  # again, under the locks: some may just have arrived
+        if all((want.file_id, want.destination) in transfer_of for want in wanted):
+            break
+    else:
+        raise RuntimeError("transfers end as fast as they are requested")
+    waiting = sorted({want.panda_id for want in wanted})
+    if not waiting:
+        return []
+    run(connection, DETACH, {"panda_ids": waiting})  # what an earlier attempt waited for
+    pairs = sorted({(transfer_of[want.file_id, want.destination], want.panda_id) for want in wanted})
+    run(connection, ATTACH, {"transfer_ids": [p[0] for p in pairs], "panda_ids": [p[1] for p in pairs]})
+    run(connection, COUNT_MISSING, {"panda_ids": waiting})
+    due.park(connection, waiting, stage=stage, waits_for=Wait.DATA, for_s=deadline_s)
+    return waiting
+
+
+def count_down(connection: Connection, transfer_id: int) -> int:
+    """The file of this transfer is there: up to `CHUNK` jobs wait for one file less, and wake at none.
+
+    Returns: how many waiters were dealt with; fewer than `CHUNK`: that was all.
+    """
+    panda_ids, still_waiting = _release(connection, transfer_id)
+    if still_waiting:
+        run(connection, INPUT_READY, {"transfer_id": transfer_id, "panda_ids": still_waiting})
+        counted = rows(connection, COUNT_DOWN, {"panda_ids": still_waiting})
+        due.wake(connection, sorted(row.panda_id for row in counted if row.missing == 0))
+    return len(panda_ids)
+
+
+def give_up(connection: Connection, transfer_id: int, why: str) -> tuple[int, list[int]]:
+    """The file of this transfer cannot be had: up to `CHUNK` waiters wait in vain.
+
+    Returns: how many waiters were dealt with, and the PandaIDs of those that still wait for it.
+    """
+    panda_ids, still_waiting = _release(connection, transfer_id)
+    if still_waiting:
+        run(connection, GIVE_UP, {"panda_ids": still_waiting, "why": why[:2000]})
+    return len(panda_ids), still_waiting
+
+
+def _release(connection: Connection, transfer_id: int) -> tuple[list[int], list[int]]:
+    """Take waiters off a transfer, their rows of `job_due` locked: all of them, and those that wait for data.
+    One that was killed, retried or archived meanwhile is taken off and left alone."""
+    found = rows(connection, WAITERS, {"transfer_id": transfer_id, "limit": CHUNK})
+    if not found:
+        return [], []
+    panda_ids = [row.panda_id for row in found]
+    locked = due.lock(connection, panda_ids)
+    released = rows(connection, RELEASE, {"transfer_id": transfer_id, "panda_ids": panda_ids})
+    still_there = {row.panda_id for row in released}
+    return panda_ids, [i for i in locked if i in still_there and locked[i].waits_for == Wait.DATA]

@@ -1,0 +1,70 @@
+"""Copytools: how files come to the node and leave it, one module per kind of URL.
+
+The whole contract of a copytool is two verbs. Both return `Copied` for the bytes that really
+went by, and raise JobFailure with PanDA's number; `stop` set means: give up (Abandoned).
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Dict, NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+from pilot.copytools import http, local
+from pilot.copytools.checksum import Copied
+from pilot.errors import ErrorCode, JobFailure
+from pilot.wire import Input
+
+
+class CopyTool(Protocol):
+    """A module of this package."""
+
+    def copy_in(self, url: str, path: str, stop: threading.Event) -> Copied:
+        """Bring the file at `url` to the new file `path` on the node."""
+
+    def copy_out(self, path: str, url: str, stop: threading.Event) -> Copied:
+        """Bring the file `path` to `url`, whole or not at all."""
+
+
+class Stored(NamedTuple):
+    """An output on site storage, as the final report tells it."""
+
+    lfn: str
+    size_bytes: int
+    adler32: str
+
+
+COPYTOOLS: Dict[str, CopyTool] = {"file": local, "http": http, "https": http}
+
+
+def _copytool(url: str) -> CopyTool:
+    scheme = urlsplit(url).scheme
+    if scheme not in COPYTOOLS:
+        raise JobFailure(ErrorCode.UNKNOWNCOPYTOOL, f"no copytool for {scheme or 'relative'} URLs: {url}")
+    return COPYTOOLS[scheme]
+
+
+def stage_in(wanted: Input, path: str, stop: threading.Event) -> Copied:
+    """Copy an input and verify what arrived.
+
+    Raises: JobFailure (1099, 1103, 1171, 1098), Abandoned.
+    """
+    copied = _copytool(wanted.url).copy_in(wanted.url, path, stop)
+    if copied.adler32 != wanted.adler32.lower().rjust(8, "0"):
+        raise JobFailure(
+            ErrorCode.GETADMISMATCH,
+            f"adler32 of input {wanted.lfn} is {copied.adler32}, the catalogue says {wanted.adler32}"
+            f" ({copied.size_bytes} of {wanted.size_bytes} bytes arrived from {wanted.url})",
+        )
+    if copied.size_bytes != wanted.size_bytes:
+        raise JobFailure(
+            ErrorCode.STAGEINFAILED,
+            f"input {wanted.lfn} has {copied.size_bytes} bytes, the catalogue says {wanted.size_bytes}",
+        )
+    return copied
+
+
+def stage_out(lfn: str, path: str, url: str, stop: threading.Event) -> Stored:
+    """Copy an output. Raises: JobFailure (1137, 1165, 1333), Abandoned."""
+    copied = _copytool(url).copy_out(path, url, stop)
+    return Stored(lfn, copied.size_bytes, copied.adler32)

@@ -1,0 +1,309 @@
+"""One attempt of a job on this node: from the server's message to the final report.
+
+The slot's loop moves a job through its phases; `prepare` and `close` do slow work and run in
+a crew's thread, everything else in the loop's thread.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+
+from pilot import __version__, copytools, payload
+from pilot.client import Client
+from pilot.copytools import Stored
+from pilot.errors import Abandoned, ErrorCode, JobFailure
+from pilot.folders import Folder
+from pilot.logs import FileLog, Log, PilotLog, Shipper
+from pilot.sandbox import Sandboxes
+from pilot.wire import PilotJob
+
+UNEVENTFUL_S = 10.0
+"""A shorter job that finished, moved no file and wrote nothing ships no pilot.log: its final
+report already says all of it, and an upload would cost more than the job."""
+
+
+class Phase(Enum):
+    """Where a job stands on this node."""
+
+    QUEUED = "queued"  #: waits for free cores and memory
+    PREPARING = "preparing"  #: sandbox and inputs are on their way
+    RUNNING = "running"  #: the payload runs
+    CLOSING = "closing"  #: outputs and logs are on their way
+    REPORTED = "reported"  #: the final report waits for the server's answer
+
+
+@dataclass(frozen=True)
+class End:
+    """How a job ends: status on the wire, PanDA's error number (0: none), a sentence."""
+
+    status: str
+    code: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What holds for all jobs of this pilot."""
+
+    log_cap_bytes: int
+    outage_s: float
+
+
+class Job:
+    """See above. `end` is set as soon as it is clear how the job ends."""
+
+    def __init__(self, order: PilotJob, terms: Terms, path: str, client: Client) -> None:
+        self.order = order
+        self.key = (order.panda_id, order.attempt_nr)
+        self.phase = Phase.QUEUED
+        self.path = path
+        self.folder: Optional[Folder] = None
+        self.log = PilotLog()
+        self.end: Optional[End] = None
+        self.report: Dict[str, Any] = {}
+        self.halt = threading.Event()  #: no more copies
+        self.forgotten = threading.Event()  #: nor uploads of logs, nor reports
+
+        self.pid = 0
+        self.sessions: Set[int] = set()  #: of its processes, as the watchdog saw them
+        self.started_at = 0.0  #: monotonic seconds, as all times here
+        self.ended_at = 0.0
+        self.kill_at: Optional[float] = None  #: when SIGKILL follows SIGTERM
+        self.exit_code: Optional[int] = None
+        self.cpu_s: Optional[float] = None
+        self.rss_mb: Optional[int] = None
+        self.peak_rss_mb = 0
+        self.disk_seen_at = 0.0
+
+        self._terms = terms
+        self._stored: List[Stored] = []
+        self.shipper = Shipper(client, order, self.forgotten)
+
+    @property
+    def needs_preparing(self) -> bool:
+        """There is slow work to do before the payload can start."""
+        return bool(self.order.sandbox or self.order.inputs)
+
+    # ---- before the payload -------------------------------------------------------------------
+
+    @property
+    def streams(self) -> List[FileLog]:
+        """stdout and stderr of the payload, once it is started."""
+        return self.folder.streams if self.folder else []
+
+    def settle(self, make: Callable[[str], Folder]) -> None:
+        """Get a work folder. Raises: JobFailure 1199."""
+        try:
+            self.folder = make(self.path)
+        except OSError as error:
+            raise JobFailure(ErrorCode.MKDIR, f"cannot make the work folder {self.path}: {error.strerror}") from error
+
+    def fill(self, sandboxes: Sandboxes) -> None:
+        """Bring sandbox and inputs.
+
+        Raises: JobFailure, Abandoned, TokenRefused.
+        """
+        if self.order.sandbox:
+            self.log.line(f"sandbox {self.order.sandbox}", notable=True)
+            sandboxes.unpack(self.order.sandbox, self.path, self.halt)
+        for wanted in self.order.inputs:
+            began_at = time.monotonic()
+            path = self._inside(wanted.lfn)
+            try:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                if os.path.lexists(path):  # an input wins over a file of the same name in the sandbox
+                    os.unlink(path)
+            except OSError as error:
+                raise JobFailure(
+                    ErrorCode.STAGEINFAILED, f"no place for input {wanted.lfn}: {error.strerror}"
+                ) from error
+            copied = copytools.stage_in(wanted, path, self.halt)
+            self.log.line(
+                f"input {wanted.lfn}: {copied.size_bytes} bytes, adler32 {copied.adler32},"
+                f" {time.monotonic() - began_at:.3f} s",
+                notable=True,
+            )
+
+    def _inside(self, lfn: str) -> str:
+        """The path of a file of the job. A name that leads elsewhere is refused."""
+        if lfn.startswith("/") or "\0" in lfn or {"", ".", ".."} & set(lfn.split("/")):
+            raise JobFailure(ErrorCode.SETUPFAILURE, f"file name {lfn!r} leads out of the work folder")
+        path = os.path.join(self.path, lfn)
+        parent = os.path.dirname(path)
+        root = os.path.realpath(self.path)
+        if not (os.path.realpath(parent) + "/").startswith(root + "/"):
+            raise JobFailure(ErrorCode.SETUPFAILURE, f"file name {lfn!r} leads out of the work folder")
+        return path
+
+    # ---- the payload --------------------------------------------------------------------------
+
+    def launch(self) -> None:
+        """Start the payload. Raises: JobFailure."""
+        assert self.folder is not None
+        try:
+            self.folder.open_streams(self._terms.log_cap_bytes)
+        except OSError as error:
+            raise JobFailure(ErrorCode.SETUPFAILURE, f"cannot open the payload's logs: {error.strerror}") from error
+        self.log.line(f"pilot {__version__} starts {self.order.command[0]!r} in {self.path}")
+        stdout, stderr = self.streams
+        self.pid = payload.start(self.order, self.path, stdout.descriptor, stderr.descriptor)
+        self.sessions = {self.pid}
+        self.phase = Phase.RUNNING
+        self.started_at = self.disk_seen_at = time.monotonic()
+        self.log.line(f"payload runs as process {self.pid}")
+
+    def condemn(self, end: End) -> None:
+        """Decide the end, once; a second reason changes nothing."""
+        if self.end is None:
+            self.end = end
+            self.log.line(f"{end.status}: {end.message}", notable=True)
+        self.halt.set()
+
+    def ended(self, wait_status: int, cpu_s: float, max_rss_bytes: int) -> None:
+        """The payload's process is gone."""
+        self.ended_at = time.monotonic()
+        self.phase = Phase.CLOSING
+        self.kill_at = None
+        self.exit_code = payload.exit_code(wait_status)
+        self.cpu_s = cpu_s
+        self.peak_rss_mb = max(self.peak_rss_mb, -(-max_rss_bytes // 10**6))
+        self.log.line(f"payload ended: exit code {self.exit_code}, cpu {cpu_s:.2f} s")
+        if self.end is None and self.exit_code != 0:
+            code, message = payload.judge(self.exit_code)
+            self.condemn(End("failed", code, message))
+
+    # ---- after the payload --------------------------------------------------------------------
+
+    @property
+    def needs_closing(self) -> bool:
+        """There is slow work to do after the payload: outputs, logs, or simply a long life."""
+        return bool(
+            self.order.outputs
+            or self.log.is_notable
+            or self.ended_at - self.started_at > UNEVENTFUL_S
+            or self.folder is None
+            or not self.folder.is_untouched()
+        )
+
+    def close(self) -> None:
+        """Ship outputs and logs, and write the final report. Raises: Abandoned, TokenRefused."""
+        if self.end is None:
+            try:
+                too_large = self.check_disk()
+                if too_large is not None:
+                    raise too_large
+                for output in self.order.outputs:
+                    self._stage_out(output.lfn, output.url)
+            except JobFailure as failure:
+                self.condemn(End("failed", failure.code, failure.message))
+            except Abandoned:
+                if self.end is None:
+                    raise
+        for stream in self.streams:
+            try:
+                stream.finish()
+            except OSError as error:
+                self.log.line(f"{stream.name}: {error.strerror}", notable=True)
+        logs: List[Log] = [*self.streams, self.log]
+        if self.log.is_notable or any(log.size_bytes() for log in self.streams):
+            self.shipper.ship_all(logs, self._terms.outage_s, lambda text: self.log.line(text, notable=True))
+        self.conclude()
+
+    def ship_growth(self) -> None:
+        """Send what the logs have grown by; what fails now is sent with the next, or at the end.
+
+        Raises: as `Shipper.ship`, and OSError if the job has just been cleared up."""
+        logs: List[Log] = [*self.streams, self.log]
+        for log in logs:
+            self.shipper.ship(log)
+
+    def conclude(self) -> None:
+        """Write the final report, from what is known."""
+        end = self.end or End("finished")
+        self.end = end
+        report = self.short_report(end.status)
+        if end.code:
+            report["error_code"] = int(end.code)
+        if end.message:
+            report["error_message"] = end.message[:2000]
+        if self.exit_code is not None:
+            report["exit_code"] = self.exit_code
+        if self.started_at:
+            report["wall_s"] = round((self.ended_at or time.monotonic()) - self.started_at, 3)
+        if self.cpu_s is not None:
+            report["cpu_s"] = round(self.cpu_s, 3)
+        if self.peak_rss_mb:
+            report["max_rss_mb"] = self.peak_rss_mb
+        if end.status == "finished" and self._stored:
+            report["outputs"] = [stored._asdict() for stored in self._stored]
+        logs: List[Log] = [*self.streams, self.log]
+        shipped = [{"name": log.name, "size_bytes": log.shipped_bytes} for log in logs if log.shipped_bytes]
+        if shipped:
+            report["logs"] = shipped
+        self.report = report
+
+    def _stage_out(self, lfn: str, url: str) -> None:
+        path = self._inside(lfn)
+        try:
+            is_file = stat.S_ISREG(os.stat(path).st_mode)
+        except OSError:
+            is_file = False
+        if not is_file:
+            raise JobFailure(ErrorCode.MISSINGOUTPUTFILE, f"the payload did not write its output {lfn}")
+        began_at = time.monotonic()
+        stored = copytools.stage_out(lfn, path, url, self.halt)
+        self._stored.append(stored)
+        self.log.line(
+            f"output {lfn}: {stored.size_bytes} bytes, adler32 {stored.adler32}, {time.monotonic() - began_at:.3f} s",
+            notable=True,
+        )
+
+    def check_disk(self) -> Optional[JobFailure]:
+        """What is wrong with the size of the work folder."""
+        used_mb = self.folder.used_bytes() / 10**6 if self.folder else 0
+        if used_mb <= self.order.disk_mb:
+            return None
+        return JobFailure(
+            ErrorCode.USERDIRTOOLARGE,
+            f"the work folder holds {used_mb:.0f} MB, {self.order.disk_mb} MB were asked for",
+        )
+
+    def clear_up(self) -> None:
+        """Remove the work folder, once nobody reads the logs in it."""
+        if self.folder is not None:
+            with self.shipper.lock:
+                self.folder.remove()
+
+    # ---- words for the server -----------------------------------------------------------------
+
+    def short_report(self, status: str) -> Dict[str, Any]:
+        """A `Report` with what every report has."""
+        return {
+            "panda_id": self.order.panda_id,
+            "attempt_nr": self.order.attempt_nr,
+            "token": self.order.token,
+            "status": status,
+        }
+
+    def beat(self) -> Dict[str, Any]:
+        """A `Beat`."""
+        beat: Dict[str, Any] = {
+            "panda_id": self.order.panda_id,
+            "attempt_nr": self.order.attempt_nr,
+            "token": self.order.token,
+        }
+        if self.cpu_s is not None:
+            beat["cpu_s"] = round(self.cpu_s, 3)
+        if self.rss_mb is not None and self.phase is Phase.RUNNING:
+            beat["rss_mb"] = self.rss_mb
+        return beat
+
+
+Key = Tuple[int, int]
+"""(panda_id, attempt_nr)"""

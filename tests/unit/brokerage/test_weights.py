@@ -1,0 +1,69 @@
+"""Jobs are dealt out fairly, and every one of them exactly once."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from panda.brokerage.broker import next_look_s
+from panda.brokerage.snapshot import Load, Locality, Queue
+from panda.brokerage.weights import backlog_weight, deal, queue_weight
+
+names = st.sampled_from("abcdefgh")
+weights = st.dictionaries(names, st.floats(1e-9, 1e9), min_size=1)
+
+
+def queue(load: Load, *, submitter: str = "local") -> Queue:
+    return Queue(
+        "Q", "S", "online", "", "DISK", "online", 1, 1, 1, 1, frozenset(), submitter=submitter, max_ready=0, load=load
+    )
+
+
+def test_the_weight_is_the_documented_one():
+    assert backlog_weight(Load()) == 1 / 10
+    assert backlog_weight(Load(assigned=10, activated=5, starting=5, running=59)) == 60 / (30 * 2)
+    assert backlog_weight(Load(assigned=15, activated=10, running=6)) == 7 / (35 * 1.5)
+
+
+def test_a_queue_where_the_bytes_are_weighs_more_than_one_where_they_are_not():
+    here, half, elsewhere = (Locality(0, ((storage, n),)) for storage, n in (("DISK", 10), ("DISK", 5), ("OTHER", 10)))
+    plain = queue_weight(queue(Load()), None)
+
+    assert queue_weight(queue(Load()), here) == plain
+    assert plain > queue_weight(queue(Load()), half) > queue_weight(queue(Load()), elsewhere) > 0
+
+
+def test_a_queue_that_no_pilot_visits_weighs_less():
+    assert queue_weight(queue(Load(), submitter="none"), None) < queue_weight(queue(Load()), None)
+    assert queue_weight(queue(Load(n_pilots=1), submitter="none"), None) == queue_weight(queue(Load()), None)
+
+
+def test_remainders_go_to_the_largest_and_ties_to_the_first_name():
+    assert deal(10, {"a": 1, "b": 1, "c": 1}, {"a": None, "b": None, "c": None}) == {"a": 4, "b": 3, "c": 3}
+    assert deal(10, {"a": 0.1, "b": 1}, {"a": None, "b": None}) == {"a": 1, "b": 9}
+    assert deal(1, {"a": 1, "b": 2}, {"a": None, "b": None}) == {"b": 1}
+
+
+@given(st.integers(0, 5000), weights)
+def test_all_jobs_are_dealt_and_none_far_from_its_share(n, given_weights):
+    dealt = deal(n, given_weights, dict.fromkeys(given_weights))
+
+    assert sum(dealt.values()) == n
+    total = sum(given_weights.values())
+    for name, weight in given_weights.items():
+        assert abs(dealt.get(name, 0) - n * weight / total) <= 1 + 1e-6
+
+
+@given(st.integers(0, 500), st.dictionaries(names, st.tuples(st.floats(1e-6, 1e6), st.none() | st.integers(0, 100))))
+def test_room_is_respected_and_used(n, queues):
+    room = {name: limit for name, (_, limit) in queues.items()}
+
+    dealt = deal(n, {name: weight for name, (weight, _) in queues.items()}, room)
+
+    assert all(room[name] is None or count <= room[name] for name, count in dealt.items())
+    unlimited = any(limit is None for limit in room.values())
+    assert sum(dealt.values()) == (n if unlimited else min(n, sum(limit for limit in room.values() if limit)))
+
+
+def test_looks_at_a_waiting_job_grow_apart():
+    assert [next_look_s(waited, 30) for waited in (0, 29, 60, 119, 120, 500, 1e6)] == [30, 30, 60, 60, 120, 480, 600]
+    assert next_look_s(0, 0) == 1
+    assert next_look_s(1e6, 3600) == 3600

@@ -1,0 +1,121 @@
+"""Copytools: both kinds of URL, whole files or none."""
+
+import os
+import threading
+import zlib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from pilot import copytools
+from pilot.errors import Abandoned, ErrorCode, JobFailure
+from pilot.wire import Input
+
+CONTENT = b"some bytes " * 200_000
+ADLER32 = f"{zlib.adler32(CONTENT):08x}"
+
+
+@pytest.fixture
+def storage():
+    """A web storage that keeps what is PUT; `full` says no."""
+    stored: dict[str, bytes] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+        def do_GET(self):
+            content = stored.get(self.path)
+            self.send_response(404 if content is None else 200)
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.end_headers()
+            self.wfile.write(content or b"")
+
+        def do_PUT(self):
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            assert "Authorization" not in self.headers
+            if self.path != "/full":
+                stored[self.path] = content
+            self.send_response(507 if self.path == "/full" else 201)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{httpd.server_address[1]}", stored
+    httpd.shutdown()
+    httpd.server_close()
+    thread.join()
+
+
+def test_a_file_goes_out_by_http_and_comes_back(storage, tmp_path):
+    url, stored = storage
+    (tmp_path / "out").write_bytes(CONTENT)
+
+    sent = copytools.stage_out("out", str(tmp_path / "out"), f"{url}/a/out?sig=x", threading.Event())
+    wanted = Input("in", len(CONTENT), ADLER32, f"{url}/a/out?sig=x")
+    copytools.stage_in(wanted, str(tmp_path / "in"), threading.Event())
+
+    assert sent == ("out", len(CONTENT), ADLER32)
+    assert stored["/a/out?sig=x"] == CONTENT
+    assert (tmp_path / "in").read_bytes() == CONTENT
+
+
+def test_http_refusals_get_pandas_numbers_and_no_signature_is_told(storage, tmp_path):
+    url, _stored = storage
+    (tmp_path / "out").write_bytes(b"x")
+
+    with pytest.raises(JobFailure) as gone:
+        copytools.stage_in(Input("in", 1, ADLER32, f"{url}/gone?sig=secret"), str(tmp_path / "in"), _event())
+    with pytest.raises(JobFailure) as full:
+        copytools.stage_out("out", str(tmp_path / "out"), f"{url}/full", _event())
+
+    assert gone.value.code is ErrorCode.NOSUCHFILE
+    assert "secret" not in gone.value.message
+    assert full.value.code is ErrorCode.NOREMOTESPACE
+
+
+def _event(is_set=False):
+    event = threading.Event()
+    if is_set:
+        event.set()
+    return event
+
+
+def test_a_copy_that_is_given_up_leaves_nothing(tmp_path):
+    (tmp_path / "out").write_bytes(CONTENT)
+    target = tmp_path / "storage" / "out"
+
+    with pytest.raises(Abandoned):
+        copytools.stage_out("out", str(tmp_path / "out"), target.as_uri(), _event(is_set=True))
+
+    assert os.listdir(target.parent) == []
+
+
+def test_a_size_that_differs_is_told(tmp_path):
+    (tmp_path / "replica").write_bytes(CONTENT)
+    wanted = Input("in", 5, ADLER32, (tmp_path / "replica").as_uri())
+
+    with pytest.raises(JobFailure, match="the catalogue says 5") as failure:
+        copytools.stage_in(wanted, str(tmp_path / "in"), _event())
+
+    assert failure.value.code is ErrorCode.STAGEINFAILED
+
+
+@pytest.mark.parametrize("url", ["gsiftp://host/file", "file", "file://other-host/file"])
+def test_other_urls_are_refused(url, tmp_path):
+    with pytest.raises(JobFailure) as failure:
+        copytools.stage_in(Input("in", 1, ADLER32, url), str(tmp_path / "in"), _event())
+
+    assert failure.value.code is ErrorCode.UNKNOWNCOPYTOOL
+
+
+def test_an_output_that_cannot_be_stored_is_a_failed_stage_out(tmp_path):
+    (tmp_path / "out").write_bytes(b"x")
+    (tmp_path / "file").write_bytes(b"")
+
+    with pytest.raises(JobFailure) as failure:
+        copytools.stage_out("out", str(tmp_path / "out"), (tmp_path / "file/below").as_uri(), _event())
+
+    assert failure.value.code is ErrorCode.STAGEOUTFAILED
