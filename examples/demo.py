@@ -67,7 +67,7 @@ def put(client: Client, dataset: str, files: list[tuple[str, Path]]) -> None:
 
 def submit(client: Client, dataset: str) -> tuple[int, int, str]:
     """The two job sets: (count, merge, dataset of the merged result)."""
-    sandbox = client.upload_sandbox([HERE / "stdlib" / "count.py", HERE / "stdlib" / "merge.py"]).sha256
+    sandbox = client.upload_sandbox(["count.py", "merge.py"], base=HERE / "stdlib").sha256
     python = sys.executable
     defaults = {"cores": 1, "memory_mb": 1000, "disk_mb": 500, "walltime_s": 600, "sandbox": sandbox}
     count = client.submit(

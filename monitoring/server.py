@@ -200,7 +200,8 @@ def build(
     }
     for name, value in chosen.items():
         setattr(options, name, value)
-    logging.getLogger("tornado.access").setLevel(logging.ERROR)  # what we answer with 5xx
+    for name in ("tornado.access", "flower.inspector"):  # no line per request, nor while no worker answers
+        logging.getLogger(name).setLevel(logging.ERROR)
     loop = IOLoop.current()
     events = PatientEvents(
         capp, loop, enable_events=False,
@@ -239,7 +240,7 @@ async def serve(server: MonitorServer, sessions: Sessions, host: str, port: int,
     server.events.start()
     server.started = True
     server.update_workers()
-    asking = asyncio.ensure_future(_ask_again(sessions))
+    asking = asyncio.ensure_future(_ask_again(server, sessions))
     await stop.wait()
     asking.cancel()
     http.stop()
@@ -247,10 +248,12 @@ async def serve(server: MonitorServer, sessions: Sessions, host: str, port: int,
         await asyncio.wait_for(http.close_all_connections(), 5)
 
 
-async def _ask_again(sessions: Sessions) -> None:
+async def _ask_again(server: MonitorServer, sessions: Sessions) -> None:
+    """Each minute: which sessions are still good, and which lanes the workers serve (for the broker page)."""
     while True:
         await asyncio.sleep(ASK_AGAIN_S)
         await asyncio.get_running_loop().run_in_executor(None, sessions.ask_again)
+        server.update_workers()
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

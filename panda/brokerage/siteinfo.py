@@ -236,8 +236,8 @@ def set_queue_status(
     return wake_waiting_for_queue(connection)
 
 
-def wake_waiting_for_queue(connection: Connection, limit: int = WAKE_CHUNK) -> int:
-    """Carry on after a queue changed: the next `limit` jobs that wait for one become runnable.
+def wake_waiting_for_queue(connection: Connection) -> int:
+    """Carry on after a queue changed: the next `WAKE_CHUNK` jobs that wait for one become runnable.
 
     In order of PandaID, once around, so that a job which parks again is not woken again. A beat
     tick calls it until it returns 0; a second caller at the same time gets 0.
@@ -245,8 +245,8 @@ def wake_waiting_for_queue(connection: Connection, limit: int = WAKE_CHUNK) -> i
     so_far = rows(connection, WOKEN_SO_FAR)
     if not so_far:
         return 0
-    woken = rows(connection, WAKE_NEXT, {"after": so_far[0].panda_id, "limit": limit})
-    if len(woken) < limit:
+    woken = rows(connection, WAKE_NEXT, {"after": so_far[0].panda_id, "limit": WAKE_CHUNK})
+    if len(woken) < WAKE_CHUNK:
         run(connection, STOP_WAKING)
     else:
         run(connection, KEEP_WAKING, {"after": str(max(row.panda_id for row in woken))})

@@ -40,10 +40,23 @@ SELECT jobset_id, name, owner, created_at, n_jobs, n_expanded, cancel_requested_
 WHERE n_expanded < n_jobs AND first_panda_id <= %(panda_id)s AND %(panda_id)s < first_panda_id + n_jobs
 """
 
-#: The newest WINDOW ids below `after` of one kind of list, and those of them that fit.
-_SCAN = """
-SELECT panda_id, status, computing_site, owner FROM {0} WHERE panda_id < %(after)s {1} ORDER BY panda_id DESC LIMIT {2}
-"""
+#: The newest ids below `after`, by an index that the ORDER BY leaves the planner no other choice than: with
+#: an equality it may walk the primary key instead, and for an owner without jobs that is every row there is.
+_SCANS = {
+    "all": """
+SELECT panda_id, status, computing_site, owner FROM {0}
+WHERE panda_id < %(after)s ORDER BY panda_id DESC LIMIT {1}
+""",
+    "owner": """
+SELECT panda_id, status, computing_site, owner FROM {0}
+WHERE (owner, panda_id) < (%(owner)s, %(after)s) AND owner >= %(owner)s ORDER BY owner DESC, panda_id DESC LIMIT {1}
+""",
+    "jobset": """
+SELECT panda_id, status, computing_site, owner FROM {0}
+WHERE (jobset_id, panda_id) < (%(jobset_id)s, %(after)s) AND jobset_id >= %(jobset_id)s
+ORDER BY jobset_id DESC, panda_id DESC LIMIT {1}
+""",
+}
 _LIST = """
 WITH scanned AS MATERIALIZED (
     SELECT * FROM (({0}) UNION ALL ({1})) AS both_places ORDER BY panda_id DESC LIMIT {2}),
@@ -57,14 +70,17 @@ SELECT (SELECT array_agg(panda_id) FROM fitting) AS panda_ids,
 """
 
 
-def _list_of(clause: str) -> str:
-    scans = [_SCAN.format(table, clause, WINDOW) for table in ("jobs", "jobs_archive")]
-    return _LIST.format(*scans, WINDOW)
+def _list_by(by: str, window: int) -> str:
+    scans = [_SCANS[by].format(table, window) for table in ("jobs", "jobs_archive")]
+    return _LIST.format(*scans, window)
 
 
-LIST_ALL = _list_of("")
-LIST_OF_OWNER = _list_of("AND owner = %(owner)s")
-LIST_OF_JOBSET = _list_of("AND jobset_id = %(jobset_id)s")
+#: By what an index holds; and whether rows are left out by something else, so that a page has to look further.
+LISTS = {
+    (by, is_filtered): _list_by(by, WINDOW if is_filtered else MAX_PAGE)
+    for by in _SCANS
+    for is_filtered in (False, True)
+}
 
 EVENTS = """
 SELECT at, was, now, attempt_nr, stage, by, reason, chain_id FROM job_events
@@ -199,13 +215,14 @@ def jobs(
         "after": after or END,
         "limit": min(limit, MAX_PAGE),
     }
-    sql = LIST_OF_JOBSET if jobset_id is not None else LIST_OF_OWNER if owner is not None else LIST_ALL
-    page = rows(connection, sql, values)[0]
+    by = "jobset" if jobset_id is not None else "owner" if owner is not None else "all"
+    is_filtered = bool(statuses) or queue is not None or (by == "jobset" and owner is not None)
+    page = rows(connection, LISTS[by, is_filtered], values)[0]
     panda_ids: list[int] = page.panda_ids or []
     found = rows(connection, JOBS, {"panda_ids": panda_ids}) if panda_ids else []
     if len(panda_ids) == values["limit"]:
         return JobPage(found, panda_ids[-1])
-    return JobPage(found, page.last_scanned if page.n_scanned == WINDOW else None)
+    return JobPage(found, page.last_scanned if is_filtered and page.n_scanned == WINDOW else None)
 
 
 def events(connection: Connection, panda_id: int) -> list[Row[Any]]:

@@ -76,7 +76,7 @@ def test_filters_narrow_a_list(anna, ten, engine, operator):
 
 def test_a_page_stops_looking_after_its_window_and_says_where(begin, ten, monkeypatch):
     monkeypatch.setattr(queries, "WINDOW", 4)
-    monkeypatch.setattr(queries, "LIST_ALL", queries._list_of(""))
+    monkeypatch.setitem(queries.LISTS, ("all", True), queries._list_by("all", 4))
     with begin() as connection:
         run(connection, "UPDATE jobs SET status = 'running' WHERE panda_id = %(id)s", {"id": ten[0]})
 

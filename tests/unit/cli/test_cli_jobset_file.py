@@ -168,7 +168,9 @@ def test_the_number_of_jobs_is_the_product_of_the_matrix_and_the_copies(matrix: 
 
     size = checked(draft({"name": "a", "command": command, "matrix": matrix, "count": count}).request)
 
-    lengths = [len(axis) if isinstance(axis, list) else axis["range"][1] - axis["range"][0] + 1 for axis in matrix.values()]
+    lengths = [
+        len(axis) if isinstance(axis, list) else axis["range"][1] - axis["range"][0] + 1 for axis in matrix.values()
+    ]
     assert size.n_jobs == prod(lengths) * count
 
 
@@ -182,7 +184,12 @@ def test_files_of_a_dataset_are_not_guessed() -> None:
 
 
 def test_a_whole_dataset_for_every_job_does_not_change_their_number() -> None:
-    document = {"name": "a", "command": ["x"], "inputs": {"IN": {"dataset": "mc:x", "files_per_job": "all"}}, "count": 3}
+    document = {
+        "name": "a",
+        "command": ["x"],
+        "inputs": {"IN": {"dataset": "mc:x", "files_per_job": "all"}},
+        "count": 3,
+    }
 
     assert checked(draft(document).request).n_jobs == 3
 
@@ -208,7 +215,11 @@ def test_an_escaped_placeholder_is_left_alone() -> None:
     assert filled({"command": ["$${year}"], "name": "${year}"}, {"year": 1})["command"] == ["$${year}"]
 
 
-@given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
 def test_any_document_is_a_request_or_a_refusal(found: Any) -> None:
     for document in ({"name": "a", "command": ["x"], "outputs": found}, {"name": "a", "jobs": found}, {"name": found}):
         try:

@@ -26,7 +26,9 @@ def test_a_selector_is_read(texts: list[str], expected: Words) -> None:
     assert parse(texts) == expected
 
 
-@pytest.mark.parametrize("text", ["x", "set:", "set:a", "1-", "-1", "20-10", "1.5", "LAST", "task:4", "٣", "1-99999999"])
+@pytest.mark.parametrize(
+    "text", ["x", "set:", "set:a", "1-", "-1", "20-10", "1.5", "LAST", "task:4", "٣", "1-99999999"]
+)
 def test_anything_else_is_a_usage_error(text: str) -> None:
     with pytest.raises(click.UsageError):
         parse([text])
@@ -88,7 +90,8 @@ def test_flags_win_over_the_file() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("n=4", 4), ("n=4.5", 4.5), ("n=true", True), ("n=no", "no"), ("n=[a]", "[a]"), ("n=", ""), ("n={", "{")]
+    ("text", "value"),
+    [("n=4", 4), ("n=4.5", 4.5), ("n=true", True), ("n=no", "no"), ("n=[a]", "[a]"), ("n=", ""), ("n={", "{")],
 )
 def test_a_set_value_is_a_plain_value(text: str, value: object) -> None:
     assert variables_of([text]) == {"n": value}

@@ -72,6 +72,7 @@ def server(book):
     server = StubServer(book)
     yield server
     server.stop()
+    assert book.breaches == []
 
 
 @pytest.fixture

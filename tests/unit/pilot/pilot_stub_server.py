@@ -10,6 +10,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
+
+from panda.api import schemas
+
+SCHEMAS: dict[str, Any] = {
+    "/v1/pilots/acquire": schemas.AcquireRequest,
+    "/v1/pilots/update": schemas.UpdateRequest,
+    "/v1/pilots/heartbeat": schemas.HeartbeatRequest,
+}
+
 TOKEN = "pilot-token-of-the-test"
 FINAL = {"finished", "failed", "cancelled"}
 
@@ -33,6 +43,8 @@ class Book:
     faults: list[Callable[[str], bool]] = field(default_factory=list)
     unreadable: set[int] = field(default_factory=set)
     """Jobs whose reports are refused, unless they are the pilot's own last resort (1319)."""
+    breaches: list[str] = field(default_factory=list)
+    """Requests that the real server would not have understood."""
     token: str = TOKEN
     heartbeat_s: float = 30
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -82,6 +94,11 @@ class Handler(BaseHTTPRequestHandler):
         for fault in self.book.faults:
             if fault(parts.path):
                 return self._problem(503, "unavailable", "not now")
+        if parts.path in SCHEMAS:
+            try:
+                msgspec.json.decode(body, type=SCHEMAS[parts.path])
+            except msgspec.ValidationError as error:
+                self.book.breaches.append(f"{parts.path}: {error}")
         with self.book.changed:
             try:
                 if parts.path == "/v1/pilots/acquire":

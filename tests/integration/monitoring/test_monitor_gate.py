@@ -1,0 +1,152 @@
+"""Who comes in, how, and for how long."""
+
+import pytest
+
+from monitoring.gate import COOKIE, SESSION_S, Sessions, safe_next
+from monitoring.page import Parts
+from panda.auth.identity import Identity, Role
+from panda.errors import Forbidden, Unauthenticated
+from tests.integration.monitoring.conftest import Browser, Token, World
+
+
+def test_without_a_session_a_browser_is_sent_to_the_login(world: World, parts: Parts) -> None:
+    stranger = Browser(parts)
+
+    for path in ("/", "/jobs?status=failed", "/jobs/7", "/jobsets", "/queues", "/search?q=1", "/nowhere"):
+        answer = stranger.get(path)
+        assert answer.status_code == 303, path
+        assert answer.headers["location"].startswith("/login?next=%2F"), path
+        assert "alice" not in answer.text
+
+
+def test_without_a_session_a_program_gets_401(world: World, parts: Parts) -> None:
+    stranger = Browser(parts)
+
+    assert stranger.get("/jobs", accept="application/json").status_code == 401
+    assert stranger.get("/jobs?json").status_code == 401
+    assert stranger.post("/logout").status_code == 401
+
+
+def test_the_login_and_static_files_are_open(parts: Parts) -> None:
+    stranger = Browser(parts)
+
+    assert "Log in" in stranger.get("/login").text
+    assert stranger.get("/static/monitor.css").headers["content-type"] == "text/css; charset=utf-8"
+    assert stranger.get("/static/..%2frender.py").status_code == 404
+
+
+def test_a_token_opens_a_session_and_the_way_goes_on(world: World, parts: Parts, token: Token) -> None:
+    browser = Browser(parts)
+
+    answer = browser.log_in(token("olga", "operator"), next="/jobs/7")
+    cookie = answer.cookies[COOKIE]
+
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/jobs/7"
+    assert cookie.http_only
+    assert cookie.same_site == "Strict"
+    assert cookie.max_age == SESSION_S
+    assert browser.get("/jobs/7").status_code == 200
+
+
+def test_a_token_in_the_address_opens_nothing(parts: Parts, token: Token) -> None:
+    assert Browser(parts).get(f"/?token={token('olga', 'operator')}").status_code == 303
+
+
+@pytest.mark.parametrize("wrong", ["", "nonsense", "panda_nonsense"])
+def test_a_wrong_token_opens_nothing(parts: Parts, wrong: str) -> None:
+    answer = Browser(parts).log_in(wrong, next="/jobs")
+
+    assert answer.status_code == 401
+    assert COOKIE not in answer.cookies
+    assert 'value="/jobs"' in answer.text
+
+
+def test_a_pilot_has_no_business_here(parts: Parts, token: Token) -> None:
+    answer = Browser(parts).log_in(token("pilot-service", "pilot"))
+
+    assert answer.status_code == 403
+    assert COOKIE not in answer.cookies
+
+
+def test_another_site_can_neither_log_in_nor_out(parts: Parts, token: Token, operator: Browser) -> None:
+    plain = token("mallory", "user")
+
+    crossed = Browser(parts).post("/login", {"Origin": "https://evil.example"}, token=plain)
+    fetched = Browser(parts).post("/login", {"Sec-Fetch-Site": "cross-site"}, token=plain)
+    logout = operator.post("/logout", {"Sec-Fetch-Site": "cross-site"})
+
+    assert (crossed.status_code, fetched.status_code, logout.status_code) == (403, 403, 403)
+    assert operator.get("/").status_code == 200
+
+
+def test_logging_out_ends_the_session(operator: Browser) -> None:
+    assert operator.post("/logout").status_code == 303
+    assert operator.get("/").status_code == 303
+
+
+@pytest.mark.parametrize(
+    "path", ["//evil.example", "https://evil.example", "/\\evil.example", "", None, "/login", "/a\nb"]
+)
+def test_after_a_login_nobody_is_sent_elsewhere(path: str | None) -> None:
+    assert safe_next(path) == "/"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Door:
+    """Verifies the tokens that it knows."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Identity] = {"good": Identity("ada", frozenset({Role.USER}))}
+        self.is_away = False
+
+    def __call__(self, token: str) -> Identity:
+        if self.is_away:
+            raise OSError("the database is away")
+        if token not in self.known:
+            raise Unauthenticated("this token is not known here")
+        return self.known[token]
+
+
+def test_a_session_ends_after_twelve_hours() -> None:
+    clock = Clock()
+    sessions = Sessions(Door(), clock)
+    key, _ = sessions.open("good")
+
+    clock.now = SESSION_S - 1
+    before = sessions.get(key)
+    clock.now = SESSION_S + 1
+
+    assert before is not None
+    assert sessions.get(key) is None
+
+
+def test_a_revoked_token_ends_its_session_and_a_store_that_is_away_does_not() -> None:
+    door = Door()
+    sessions = Sessions(door)
+    key, _ = sessions.open("good")
+
+    door.is_away = True
+    sessions.ask_again()
+    while_away = sessions.get(key)
+    door.is_away = False
+    door.known.clear()
+    sessions.ask_again()
+
+    assert while_away is not None
+    assert sessions.get(key) is None
+
+
+def test_a_pilots_token_is_refused_by_name() -> None:
+    door = Door()
+    door.known["pilot"] = Identity("wn-1", frozenset({Role.PILOT}))
+
+    with pytest.raises(Forbidden):
+        Sessions(door).open("pilot")

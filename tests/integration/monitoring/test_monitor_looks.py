@@ -1,0 +1,77 @@
+"""Numbers as people read them, and pictures that hold what they were given."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from monitoring import looks, pictures
+from monitoring.celery_side import client_url, flower_url, shown_url
+from panda.states import JobStatus, Stage
+
+AT = datetime(2026, 11, 22, 16, 44, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(None, "\N{EN DASH}"), (0.4, "400 ms"), (5.1, "5.1 s"), (59.7, "1 min"), (860, "14 min 20 s"), (10471, "2 h 54 min"),
+     (86_400 * 2.5, "2 d 12 h"), (-3, "0 ms")],
+)  # fmt: skip
+def test_a_duration_has_at_most_two_units(seconds: float | None, told: str) -> None:
+    assert looks.duration(seconds) == told
+
+
+@pytest.mark.parametrize(
+    ("n", "told"),
+    [(None, "\N{EN DASH}"), (0, "0"), (31_482, "31,482"), (118_600, "119k"), (1_096_240, "1.1M"), (2e9, "2,000M")],
+)
+def test_a_count_is_short_once_it_is_long(n: float | None, told: str) -> None:
+    assert looks.count(n) == told
+
+
+@pytest.mark.parametrize(("n", "told"), [(0, "0 B"), (2.04e9, "2.04 GB"), (412e6, "412 MB"), (None, "\N{EN DASH}")])
+def test_sizes_are_decimal(n: float | None, told: str) -> None:
+    assert looks.size(n) == told
+
+
+def test_instants_are_told_from_now() -> None:
+    assert looks.ago(AT - timedelta(minutes=40), AT) == "40 min ago"
+    assert looks.ago(AT + timedelta(hours=2), AT) == "in 2 h"
+    assert looks.moment(AT, AT + timedelta(minutes=1)) == "16:44:12"
+    assert looks.moment(AT, AT + timedelta(days=1)) == "22 Nov 16:44"
+
+
+def test_every_status_and_stage_has_a_look() -> None:
+    assert set(looks.JOB) == set(JobStatus)
+    assert set(looks.STAGE_OF) == set(JobStatus)
+    assert set(looks.STAGE_TITLE) == set(looks.STAGE_COLOUR) == set(Stage)
+
+
+def test_a_chart_holds_only_what_happened_and_escapes_words() -> None:
+    times = [AT, AT + timedelta(minutes=30)]
+
+    drawn = pictures.stacked(times, [("<b>", "running", [1, 2]), ("none", "sent", [0, 0])], AT, times[1])
+
+    assert "&lt;b&gt;" in drawn
+    assert "<b>" not in drawn
+    assert "c-sent" not in drawn
+
+
+def test_pictures_of_nothing_are_no_error() -> None:
+    assert pictures.spark([], "running") == ""
+    assert "empty" in pictures.mix([("running", 0, "none")])
+    assert pictures.stacked([], [("running", "running", [])], AT, AT)
+    assert pictures.timeline({}, {}, AT, AT)
+
+
+@pytest.mark.parametrize("value", [0, 1, 3.9, 7, 19, 61_000, 1e7])
+def test_an_axis_ends_above_its_largest_value(value: float) -> None:
+    assert value <= pictures.nice(value) <= max(4, 2.6 * value)
+
+
+def test_redis_urls_are_told_apart() -> None:
+    socket = "redis+socket:///run/my%20data/redis.sock?virtual_host=2"
+
+    assert client_url(socket) == "unix:///run/my%20data/redis.sock?db=2"
+    assert flower_url(socket) == "redis+socket:///run/my data/redis.sock"
+    assert client_url("redis://host:6379/0") == flower_url("redis://host:6379/0") == "redis://host:6379/0"
+    assert shown_url("redis://:secret@host:6379/0") == "redis://:**@host:6379/0"

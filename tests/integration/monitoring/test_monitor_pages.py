@@ -1,0 +1,324 @@
+"""What every page promises: HTML for people, the same data as JSON, and never a failure of the whole."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine
+
+from monitoring import queries
+from monitoring.page import Parts
+from monitoring.reading import Memory, Reader
+from panda.db.session import begin_of, make_engine
+from panda.states import JobStatus, Stage
+from tests.integration.monitoring.conftest import CHAIN, NASTY, Browser, CeleryStub, Token, World
+
+PAGES = (
+    "/",
+    "/jobs",
+    "/jobs?status=failed",
+    "/jobs?owner=alice",
+    "/jobsets",
+    "/jobsets/{jobset}",
+    "/queues",
+    "/jobs/7",
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_html_and_the_same_data_is_json(world: World, operator: Browser, page: str) -> None:
+    path = page.format(jobset=world.jobset_id)
+
+    html = operator.get(path)
+    document = operator.json(path + ("&" if "?" in path else "?") + "json")
+
+    assert html.status_code == 200
+    assert html.headers["content-type"].startswith("text/html")
+    assert set(document) == {"data", "as_of"}
+    assert document["as_of"].endswith("Z")
+    assert document == operator.json(path) | {"as_of": document["as_of"], "data": document["data"]}
+
+
+@pytest.mark.parametrize("status", list(JobStatus))
+def test_a_job_of_each_status_has_a_page(world: World, operator: Browser, status: JobStatus) -> None:
+    page = operator.get(f"/jobs/{world.jobs[status]}")
+    data = operator.json(f"/jobs/{world.jobs[status]}")["data"]
+
+    assert page.status_code == 200
+    assert f"Job {world.jobs[status]}" in page.text
+    assert data["job"]["status"] == status
+    assert [row["stage"] for row in data["chain"]] == list(Stage)
+
+
+def test_the_chain_of_a_failed_job_shows_where_it_broke(world: World, operator: Browser) -> None:
+    chain = operator.json(f"/jobs/{world.jobs['failed']}")["data"]["chain"]
+
+    assert [row["mark"] for row in chain] == ["done"] * 5 + ["failed", "todo"]
+
+
+def test_a_chain_that_flower_remembers_is_a_link(world: World, operator: Browser, celery: CeleryStub) -> None:
+    forgotten = operator.get(f"/jobs/{world.jobs['defined']}").text
+    celery.tasks.add(CHAIN)
+    remembered = operator.get(f"/jobs/{world.jobs['defined']}").text
+
+    assert f'href="/flower/task/{CHAIN}"' not in forgotten
+    assert f'href="/flower/task/{CHAIN}"' in remembered
+
+
+def test_the_list_by_status_holds_exactly_the_jobs_of_that_status(world: World, operator: Browser) -> None:
+    for status in JobStatus:
+        found = operator.json(f"/jobs?status={status}")["data"]["jobs"]
+
+        assert [job["panda_id"] for job in found] == [world.jobs[status]]
+
+
+def test_pages_of_the_list_hold_every_job_once(world: World, operator: Browser) -> None:
+    for panda_id in range(100, 230):
+        world.job(panda_id, "pending")
+
+    seen: list[int] = []
+    before = ""
+    while True:
+        data = operator.json(f"/jobs?jobset={world.jobset_id}{before}")["data"]
+        seen += [job["panda_id"] for job in data["jobs"]]
+        if data["next"] is None:
+            break
+        before = f"&before={data['next']}"
+
+    assert seen == sorted([*range(100, 230), *world.jobs.values()], reverse=True)
+
+
+def test_a_list_stops_looking_and_goes_on_where_it_stopped(
+    world: World, operator: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "LOOK_AT", 3)
+
+    first = operator.json("/jobs?status=pending")["data"]
+    below, found = first["next"], list(first["jobs"])
+    while below is not None:
+        data = operator.json(f"/jobs?status=pending&before={below}")["data"]
+        below, found = data["next"], found + data["jobs"]
+
+    assert first["is_partial"]
+    assert first["jobs"] == []
+    assert [job["panda_id"] for job in found] == [world.jobs["pending"]]
+
+
+def test_the_overview_counts_and_explains(world: World, operator: Browser) -> None:
+    world.sql(
+        "INSERT INTO count_history SELECT panda_now() - make_interval(mins => m), s, 5 "
+        "FROM generate_series(1, 50) m, unnest(ARRAY['running', 'activated']) s"
+    )
+    world.sql("INSERT INTO stage_runs VALUES (date_trunc('minute', panda_now()), 'broker', 60, 2, 120, 9)")
+    world.sql(
+        "INSERT INTO incidents (component, level, key, message, first_at, last_at) "
+        "VALUES ('relay', 'warning', 'k', 'the relay was late', panda_now(), panda_now())"
+    )
+
+    data = operator.json("/")["data"]
+    page = operator.get("/")
+
+    assert data["jobs"]["running"] == 1
+    assert data["kpis"]["running"] == 3
+    assert data["kpis"]["cores_in_use"] == 12
+    assert data["chart"]["hours"] == 1
+    assert {row["stage"]: row["failed"] for row in data["stages"]}["broker"] == 2
+    assert [(row["error_code"], row["n"]) for row in data["errors"]] == [("pilot:1137", 1)]
+    assert [row["name"] for row in data["queues"]] == ["north"]
+    assert "the relay was late" in page.text
+    assert '<path class="fill c-running"' in page.text
+    assert not data["is_first_run"]
+
+
+def test_archived_failures_are_among_the_errors_of_the_day(world: World, operator: Browser) -> None:
+    world.job(500, "failed", archived=True)
+    world.job(501, "failed", archived=True)
+    world.sql("UPDATE jobs_archive SET error_code = 'payload:3' WHERE panda_id = 501")
+    world.job(502, "failed", archived=True)
+    world.sql("UPDATE jobs_archive SET ended_at = panda_now() - interval '2 days' WHERE panda_id = 502")
+
+    errors = operator.json("/")["data"]["errors"]
+
+    assert {row["error_code"]: row["n"] for row in errors} == {"pilot:1137": 2, "payload:3": 1}
+    assert all(sum(row["trend"]) == row["n"] for row in errors)
+
+
+def test_the_first_visit_shows_how_to_submit(parts: Parts, token: Token) -> None:
+    page = Browser(parts, token("olga", "operator")).get("/")
+
+    assert page.status_code == 200
+    for command in ("panda submit -- echo hello", "panda status", "panda logs last"):
+        assert command in page.text
+
+
+def test_everything_that_people_write_is_escaped(world: World, operator: Browser) -> None:
+    panda_id = world.job(900, "failed", name=NASTY)
+    world.sql("UPDATE jobsets SET name = %(n)s", n=NASTY)
+    world.sql("UPDATE queues SET status_reason = %(n)s, status = 'test'", n=NASTY)
+    world.sql(
+        "INSERT INTO incidents (component, level, key, message, first_at, last_at) "
+        "VALUES (%(n)s, 'error', 'k', %(n)s, panda_now(), panda_now())",
+        n=NASTY,
+    )
+    world.sql(
+        "INSERT INTO job_files (panda_id, kind, lfn, did, status) VALUES (900, 'input', %(n)s, %(n)s, 'ready')", n=NASTY
+    )
+
+    for path in (
+        "/",
+        "/jobs",
+        "/jobsets",
+        f"/jobsets/{world.jobset_id}",
+        "/queues",
+        f"/jobs/{panda_id}",
+        "/search?q=%3Cscript%3E",
+    ):
+        text = operator.get(path).text
+        assert "<script>alert" not in text, path
+        assert "<img" not in text, path
+        assert ">49<" not in text, path
+
+
+def test_no_page_needs_an_inline_script_or_style(world: World, operator: Browser) -> None:
+    for path in ("/", "/jobs", "/jobsets", f"/jobsets/{world.jobset_id}", "/queues", "/jobs/7", "/login"):
+        page = operator.get(path)
+
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+        assert "unsafe-inline" not in page.headers["content-security-policy"]
+        assert " style=" not in page.text, path
+        assert " onclick=" not in page.text, path
+        assert "<style" not in page.text, path
+        assert "http://" not in page.text.replace("http://www.w3.org/", ""), path
+        assert "https://" not in page.text, path
+
+
+def test_a_log_is_shown_and_served_as_plain_text(world: World, operator: Browser, parts: Parts) -> None:
+    panda_id = world.jobs["failed"]
+    lines = [f"line {k}" for k in range(400)] + ["ERROR <b>the disk is full</b>"]
+    content = "\n".join(lines) + "\n"
+    folder = Path(parts.settings.data_dir) / "spool" / "logs" / "000000" / "000"
+    folder.mkdir(parents=True)
+    (folder / f"{panda_id}.1.payload.stderr").write_text(content)
+    world.sql(
+        "INSERT INTO job_logs VALUES (%(id)s, 1, 'payload.stderr', %(n)s, panda_now())", id=panda_id, n=len(content)
+    )
+
+    log = operator.json(f"/jobs/{panda_id}")["data"]["log"]
+    page = operator.get(f"/jobs/{panda_id}").text
+    raw = operator.get(f"/jobs/{panda_id}/logs/1/payload.stderr")
+
+    assert len(log["lines"]) == 200
+    assert not log["is_whole"]
+    assert '<div class="e">ERROR &lt;b&gt;the disk is full&lt;/b&gt;</div>' in page
+    assert raw.text == content
+    assert raw.headers["content-type"] == "text/plain; charset=utf-8"
+    assert raw.headers["x-content-type-options"] == "nosniff"
+    assert operator.get(f"/jobs/{panda_id}/logs/1/..%2f..%2ftoken").status_code in (400, 404)
+
+
+def test_an_unknown_job_has_a_page_that_helps(world: World, operator: Browser) -> None:
+    unknown = operator.get("/jobs/123456")
+    promised = operator.get("/jobs/950")
+    as_json = operator.get("/jobs/123456?json")
+
+    assert unknown.status_code == 404
+    assert "There is no job 123456" in unknown.text
+    assert "panda status" in unknown.text
+    assert promised.status_code == 404
+    assert "is not made yet" in promised.text
+    assert f"/jobsets/{world.jobset_id}" in promised.text
+    assert as_json.status_code == 404
+    assert as_json.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/jobs?status=runing", 400), ("/jobs?stauts=running", 400), ("/jobs?before=x", 400), ("/jobs?jobset=-1", 400),
+        ("/?hours=5", 400), ("/nowhere", 404), ("/jobs/99999999999999999999999", 404), ("/jobsets/77777", 404),
+        ("/jobsets/99999999999999999999999", 404), ("/static/nothing.js", 404), ("/jobs/1/logs/1/x", 404),
+        ("/jobs/7?attempt=x", 400), ("/jobs/7?log=nothing", 200), ("/jobs?queue=%00", 400), ("/search?q=%00", 404),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_answered_with_a_reason(
+    world: World, operator: Browser, path: str, status: int
+) -> None:
+    answer = operator.get(path)
+
+    assert answer.status_code == status
+    assert answer.text
+
+
+def test_a_mistyped_status_is_corrected(world: World, operator: Browser) -> None:
+    assert "did you mean &#39;running&#39;" in operator.get("/jobs?status=runing").text
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("7", "/jobs/7"), ("7 000", "/jobs/7000"), ("set:3", "/jobsets/3"), ("north", "/jobs?queue=north"),
+        ("alice", "/jobsets?owner=alice"), (CHAIN, f"/flower/task/{CHAIN}"), ("", "/"),
+    ],
+)  # fmt: skip
+def test_search_finds_by_number_name_or_celery_id(world: World, operator: Browser, text: str, target: str) -> None:
+    answer = operator.get("/search", params={"q": text})
+
+    assert answer.status_code == 303
+    assert answer.headers["location"] == target
+
+
+def test_a_user_sees_their_own_jobs_alone(world: World, parts: Parts, token: Token) -> None:
+    world.job(600, "running", owner="bob")
+    alice = Browser(parts, token("alice", "user"))
+
+    mine = alice.json("/jobs")["data"]["jobs"]
+
+    assert {job["owner"] for job in mine} == {"alice"}
+    assert alice.get("/jobs/600").status_code == 403
+    assert alice.get("/jobs/600/logs/1/payload.stdout").status_code == 403
+    assert alice.get("/jobs?owner=bob").status_code == 403
+    assert alice.get("/").status_code == 200
+
+
+def test_a_block_that_is_too_slow_does_not_cost_the_page(
+    world: World, operator: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitoring.reading.STATEMENT_TIMEOUT", "SET LOCAL statement_timeout = 50")
+    monkeypatch.setattr(queries, "STAGES", "SELECT pg_sleep(5)")
+
+    data = operator.json("/")["data"]
+    page = operator.get("/")
+
+    assert data["stages"] == {"trouble": "too slow"}
+    assert data["queues"][0]["name"] == "north"
+    assert page.status_code == 200
+    assert "took longer than 2 s" in page.text
+
+
+def test_without_a_database_the_overview_says_so(parts: Parts, token: Token) -> None:
+    viewer = Browser(parts, token("olga", "operator"))
+    away = begin_of(make_engine("postgresql://nobody@/nothing?host=/nonexistent"))
+    without = replace(parts, reader=Reader(away), memory=Memory(keep_s=0))
+    blind = Browser(without)
+    blind.cookies = viewer.cookies
+
+    overview, job = blind.get("/"), blind.get("/jobs/7")
+
+    assert overview.status_code == 200
+    assert "The database does not answer" in overview.text
+    assert job.status_code == 503
+
+
+def test_no_question_walks_through_all_jobs(world: World, database_url: str) -> None:
+    """The plan of each list, with sequential scans made dear, touches `jobs` by an index alone."""
+    engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://"))
+    values = {
+        "before": queries.BIGGEST, "status": "running", "queue": None, "error": None, "jobset_id": 1, "owner": "alice",
+        "n": 50, "look_at": 100, "window_s": 259200,
+    }  # fmt: skip
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SET enable_seqscan = off")
+        for sql in (*queries.LISTS.values(), queries.ERRORS, queries.CORES_IN_USE):
+            plan = "\n".join(row[0] for row in connection.exec_driver_sql("EXPLAIN " + sql, values))
+            assert "Seq Scan on jobs" not in plan, plan
+    engine.dispose()
