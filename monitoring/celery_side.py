@@ -10,13 +10,20 @@ from urllib.parse import unquote, urlsplit
 
 from celery import Celery
 
+from panda.errors import ConfigError
 from panda.settings import Settings
 
 KEY_PREFIX = "panda:"
 
 
 def bare_app(settings: Settings) -> Celery:
-    """A Celery app without tasks, on the same broker as the workers."""
+    """A Celery app without tasks, on the same broker as the workers.
+
+    Raises:
+        ConfigError: no Redis is named.
+    """
+    if not settings.store.redis_url:
+        raise ConfigError("no Redis: set PANDA_REDIS_URL, or start everything with `panda up`")
     app = Celery("panda", broker=settings.store.redis_url)
     app.conf.update(
         accept_content=["json"],

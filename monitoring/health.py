@@ -2,7 +2,7 @@
 
 import http.client
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import redis
 from sqlalchemy.engine import Connection
@@ -17,7 +17,8 @@ PROBE_S = 1.0
 RELAY_LATE_S, TICKS_LATE_S, TRANSFERS_LATE_S = 5.0, 120.0, 60.0
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """A cell of the health strip. `state`: ok, warn, down or unknown."""
 
     name: str

@@ -50,8 +50,12 @@ def _rows(found: Sequence[Any]) -> list[Facts]:
 
 
 def _why(reader: Reader, panda_id: int) -> Block[Any]:
+    def explain(connection: Connection) -> Facts:
+        found = why.why(connection, panda_id)
+        return {**found._asdict(), "decision": found.decision._asdict()}
+
     try:
-        return reader.block(lambda c: why.why(c, panda_id))
+        return reader.block(explain)
     except PandaError as problem:
         return Block(trouble=str(problem))
 

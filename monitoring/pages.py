@@ -48,13 +48,13 @@ class Jobs(Page):
         for name in req.params:
             if name not in known:
                 raise UnknownName("filter", name, known)
-        status = req.get_param("status") or None
+        status = _text(req, "status")
         if status is not None and status not in set(JobStatus):
-            raise UnknownName("status", status, list(JobStatus), where="status")
-        wanted = {"status": status, "queue": req.get_param("queue") or None, "error": req.get_param("error") or None}
+            raise UnknownName("status", status, [str(known) for known in JobStatus], where="status")
+        wanted = {"status": status, "queue": _text(req, "queue"), "error": _text(req, "error")}
         jobset_id = _id(req, "jobset")
         before = _id(req, "before") or queries.BIGGEST
-        owner = self._whose(req, req.get_param("owner") or None)
+        owner = self._whose(req, _text(req, "owner"))
 
         def ask(connection: Connection) -> tuple[list[queries.Facts], int | None, bool]:
             return queries.jobs(connection, **wanted, jobset_id=jobset_id, owner=owner, before=before, n=PAGE_SIZE)
@@ -130,7 +130,7 @@ class JobSets(Page):
     """/jobsets?owner=&before="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        owner = self._whose(req, req.get_param("owner") or None)
+        owner = self._whose(req, _text(req, "owner"))
         before = _id(req, "before") or queries.BIGGEST
         found = self._parts.reader.block(lambda c: queries.jobsets(c, owner, before, PAGE_SIZE + 1))
         items = [_jobset(row) for row in (found.value or [])[:PAGE_SIZE]]
@@ -223,6 +223,14 @@ class Search(Page):
         if self._parts.reader.ask(lambda c: queries.jobsets(c, text, queries.BIGGEST, 1)):
             return f"/jobsets?owner={quote(text, safe='')}"
         return None
+
+
+def _text(req: falcon.Request, name: str) -> str | None:
+    """A filter's value. Raises Invalid: no name of ours holds such characters."""
+    text = req.get_param(name) or None
+    if text is not None and not text.isprintable():
+        raise Invalid("holds characters that cannot be printed", where=name)
+    return text
 
 
 def _id(req: falcon.Request, name: str) -> int | None:

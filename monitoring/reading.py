@@ -6,7 +6,6 @@ A block that is too slow, or a database that is away, costs the block, never the
 import threading
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy.engine import Connection
@@ -24,12 +23,15 @@ QUERY_CANCELED = "57014"
 TOO_SLOW, AWAY = "too slow", "unavailable"
 
 
-@dataclass(frozen=True)
 class Block(Generic[T]):
-    """What one question answered: a value, or the trouble that kept it away (`too slow`, `unavailable`)."""
+    """What one question answered: a value, or the trouble that kept it away (`too slow`, `unavailable`).
 
-    value: T | None = None
-    trouble: str | None = None
+    No dataclass, so that JSON gets `plain()` and not its two fields."""
+
+    __slots__ = ("trouble", "value")
+
+    def __init__(self, value: T | None = None, trouble: str | None = None) -> None:
+        self.value, self.trouble = value, trouble
 
     def plain(self) -> Any:
         """For JSON: the value, or `{"trouble": …}`."""

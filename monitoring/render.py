@@ -96,8 +96,6 @@ def envelope(data: Any, as_of: datetime) -> bytes:
 def _plain(value: Any) -> Any:
     if isinstance(value, Block):
         return value.plain()
-    if hasattr(value, "_asdict"):
-        return value._asdict()
     return str(value)
 
 

@@ -79,15 +79,15 @@ class Deny(RequestHandler):
     """Why not, in plain text; for a browser without a session the way to the login."""
 
     def initialize(self, code: int, reason: str, to: str = "") -> None:
-        self._code, self._reason, self._to = code, reason, to
+        self._answer, self._told, self._way = code, reason, to
 
     def prepare(self) -> None:
-        if self._to:
-            self.redirect(self._to, status=303)
+        if self._way:
+            self.redirect(self._way, status=303)
             return
-        self.set_status(self._code)
+        self.set_status(self._answer)
         self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.finish(self._reason + "\n")
+        self.finish(self._told + "\n")
 
     def check_xsrf_cookie(self) -> None:
         """Nothing happens here, so nothing is checked: the reason must get through."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import setup_logging, worker_process_init
-from kombu import Queue
+from kombu.entity import Queue
 
 from panda import logs
 from panda.db.session import Begin, begin_from
@@ -25,6 +25,7 @@ LANE_OF = {stage: FINAL if stage in (Stage.STAGE_OUT, Stage.ARCHIVE) else STAGES
 #: Seconds between two runs of each tick. A tick that could not start in time is dropped, not queued.
 TICK_S: dict[str, float] = {
     "panda.tick.sweep": 1.0,
+    "panda.tick.queues": 2.0,
     "panda.tick.fold": 2.0,
     "panda.tick.transfers": 5.0,
     "panda.tick.history": 60.0,

@@ -9,6 +9,7 @@ from socket import gethostname
 
 from sqlalchemy.engine import Connection
 
+from panda.brokerage import siteinfo
 from panda.dataservice import transfers
 from panda.db.session import rows, run
 from panda.jobs import audit, counters, sweeping
@@ -57,6 +58,15 @@ def sweep() -> None:
         with begin()() as connection:
             if not sweeping.sweep(connection, current()):
                 return
+
+
+@tick("queues")
+def wake_for_queues() -> None:
+    """Jobs that fit no queue look again after a queue was opened: in chunks, until all have."""
+    woken = 1
+    while woken:
+        with begin()() as connection:
+            woken = siteinfo.wake_waiting_for_queue(connection)
 
 
 @tick("fold")

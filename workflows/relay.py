@@ -11,7 +11,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from kombu.exceptions import OperationalError as RedisDown
@@ -99,7 +99,7 @@ class Relay:
         """Redis without our mark was erased: everything sent is made due at once (law 4)."""
         if time.monotonic() - self._epoch_seen_at < EPOCH_S and not self._unsure:
             return
-        mark = self._redis.get(EPOCH_KEY)
+        mark = cast(bytes | None, self._redis.get(EPOCH_KEY))
         with self._begin() as connection:
             if mark is None or mark.decode() != relaying.redis_epoch(connection):
                 mark = secrets.token_hex(8).encode()
@@ -113,7 +113,7 @@ class Relay:
 
     def _room(self, redis: Any, lane: str) -> int:
         """Groups that may still be sent down a lane."""
-        waiting = redis.default_channel.queue_declare(lane).message_count
+        waiting: int = redis.default_channel.queue_declare(lane).message_count
         return max(0, self._settings.engine.window_groups - waiting)
 
     def _send_groups(self, redis: Any, lane: str) -> bool:

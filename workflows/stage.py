@@ -41,7 +41,7 @@ BACK_OFF_S = 5.0
 SYNCHRONOUS = frozenset({Stage.STAGE_OUT, Stage.ARCHIVE})
 
 
-class StageTask(Task):  # type: ignore[misc]
+class StageTask(Task):
     """Base of the seven stages. Its `run(connection, panda_ids, chain_id)` returns the survivors.
 
     A stage that must look at files names a function `before(begin, panda_ids)`: it runs outside the
@@ -53,10 +53,7 @@ class StageTask(Task):  # type: ignore[misc]
     before: Callable[[Begin, list[int]], Any] | None = None
 
     def __call__(self, panda_ids: Sequence[int]) -> list[int]:
-        if not panda_ids:
-            survivors = self._canary()
-        else:
-            survivors = self.carry(list(panda_ids))
+        survivors = self.carry(list(panda_ids)) if panda_ids else self._canary()
         if not survivors:
             self.request.chain = None  # nothing left to send on: the chain ends here
         return survivors

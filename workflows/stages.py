@@ -15,7 +15,7 @@ from workflows.app import app
 from workflows.stage import stage_options
 
 
-@app.task(**stage_options(Stage.DEFINE))  # type: ignore[untyped-decorator]
+@app.task(**stage_options(Stage.DEFINE))
 def define(connection: Connection, panda_ids: list[int], chain_id: str | None) -> list[int]:
     """Bind the inputs to the catalogue; a job that names a file that does not exist fails here."""
     problems = binding.bind_inputs(connection, panda_ids)
@@ -29,7 +29,7 @@ def define(connection: Connection, panda_ids: list[int], chain_id: str | None) -
     return good
 
 
-@app.task(**stage_options(Stage.BROKER))  # type: ignore[untyped-decorator]
+@app.task(**stage_options(Stage.BROKER))
 def broker(connection: Connection, panda_ids: list[int], chain_id: str | None) -> list[int]:
     """Choose a queue for each job; those that fit none wait for one."""
     placed = brokerage.place(connection, panda_ids, by="broker", chain_id=chain_id, settings=current())
@@ -37,7 +37,7 @@ def broker(connection: Connection, panda_ids: list[int], chain_id: str | None) -
     return placed
 
 
-@app.task(**stage_options(Stage.STAGE_IN))  # type: ignore[untyped-decorator]
+@app.task(**stage_options(Stage.STAGE_IN))
 def stage_in(connection: Connection, panda_ids: list[int], chain_id: str | None) -> list[int]:
     """Bring the inputs to the chosen sites. Jobs whose inputs are there go on; the others are parked,
     and the last transfer of each makes it due for `activate`."""
@@ -46,7 +46,7 @@ def stage_in(connection: Connection, panda_ids: list[int], chain_id: str | None)
     return there
 
 
-@app.task(**stage_options(Stage.ACTIVATE))  # type: ignore[untyped-decorator]
+@app.task(**stage_options(Stage.ACTIVATE))
 def activate(connection: Connection, panda_ids: list[int], chain_id: str | None) -> list[int]:
     """Everything is in place: pilots may take these from now on."""
     active = move_many(
@@ -59,14 +59,14 @@ def activate(connection: Connection, panda_ids: list[int], chain_id: str | None)
     return active
 
 
-@app.task(**stage_options(Stage.DISPATCH))  # type: ignore[untyped-decorator]
+@app.task(**stage_options(Stage.DISPATCH))
 def dispatch(connection: Connection, panda_ids: list[int], chain_id: str | None) -> list[int]:
     """Wait for a pilot. Harvester sees the demand in `ready`; nobody survives, the chain ends."""
     due.park(connection, panda_ids, stage=Stage.DISPATCH, waits_for=Wait.PILOT, for_s=current().engine.pilot_wait_s)
     return []
 
 
-@app.task(**stage_options(Stage.STAGE_OUT, before=staticmethod(outputs.verify)))  # type: ignore[untyped-decorator]
+@app.task(**stage_options(Stage.STAGE_OUT, before=staticmethod(outputs.verify)))
 def stage_out(
     connection: Connection, panda_ids: list[int], chain_id: str | None, problems: dict[int, str]
 ) -> list[int]:
@@ -79,7 +79,7 @@ def stage_out(
     return home
 
 
-@app.task(**stage_options(Stage.ARCHIVE))  # type: ignore[untyped-decorator]
+@app.task(**stage_options(Stage.ARCHIVE))
 def archive(connection: Connection, panda_ids: list[int], chain_id: str | None) -> list[int]:
     """Settle accounts and move the jobs to the archive. The last stage: nobody survives it."""
     archiving.archive_many(connection, panda_ids, by="archive", chain_id=chain_id)

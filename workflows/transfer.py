@@ -4,11 +4,11 @@ from panda.dataservice import transfers
 from panda.jobs import due, ending
 from panda.jobs.ending import Failure
 from panda.settings import current
-from panda.states import Stage
+from panda.states import Stage, Wait
 from workflows.app import DATA, app, begin
 
 
-@app.task(name="panda.transfer", queue=DATA, soft_time_limit=None, time_limit=None)  # type: ignore[untyped-decorator]
+@app.task(name="panda.transfer", queue=DATA, soft_time_limit=None, time_limit=None)
 def transfer(transfer_ids: list[int]) -> None:
     """Move files; wake the jobs whose last file it was, fail those whose file can be had nowhere."""
     settings = current()
@@ -16,13 +16,16 @@ def transfer(transfer_ids: list[int]) -> None:
     if not hopeless:
         return
     with begin()() as connection:
-        stage_of = {i: Stage(row.stage) for i, row in due.lock(connection, sorted({i for i, _ in hopeless})).items()}
+        rows = due.lock(connection, sorted({panda_id for panda_id, _ in hopeless}))
         failures = {
-            panda_id: Failure(
-                panda_id, Stage.STAGE_OUT if stage_of[panda_id] is Stage.STAGE_OUT else Stage.STAGE_IN,
-                "stage_in:transfer_failed", why, again=True,
-            )
+            panda_id: _failure(panda_id, why, is_output=rows[panda_id].stage == Stage.STAGE_OUT)
             for panda_id, why in hopeless
-            if panda_id in stage_of
-        }  # fmt: skip
+            if panda_id in rows and rows[panda_id].waits_for == Wait.DATA
+        }
         ending.fail_many(connection, list(failures.values()), by="transfer", engine=settings.engine)
+
+
+def _failure(panda_id: int, why: str, *, is_output: bool) -> Failure:
+    """Inputs may be had at another site; outputs are published where they are, so a person decides."""
+    stage = Stage.STAGE_OUT if is_output else Stage.STAGE_IN
+    return Failure(panda_id, stage, f"{stage}:transfer_failed", why, again=not is_output)

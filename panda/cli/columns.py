@@ -28,7 +28,8 @@ SETS = (
     Column("created_at", "created", "time"),
     Column("name"),
 )
-SETS_WITH_BAR = (*SETS[:3], Column("ledger", "progress", "bar"), *SETS[3:])
+#: On a terminal the bar tells the rest.
+SETS_WITH_BAR = (*SETS[:3], Column("ledger", "progress", "bar"), SETS[4], *SETS[8:])
 ACCEPTED = (
     Column("jobset_id", "set", "number"),
     Column("n_jobs", "jobs", "number"),

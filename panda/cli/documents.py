@@ -88,6 +88,15 @@ def parse_yaml(text: str) -> Any:
     return yaml.load(text, Loader)  # a SafeLoader
 
 
+def plain_value(text: str) -> str | int | float | bool:
+    """A value as it would be read in a file; whatever is no plain value there is just text."""
+    try:
+        value = parse_yaml(text)
+    except yaml.YAMLError:
+        return text
+    return value if isinstance(value, str | int | float | bool) else text
+
+
 def as_yaml(document: object) -> str:
     """A document as YAML, in its own order."""
     return yaml.dump(document, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)

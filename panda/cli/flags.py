@@ -73,16 +73,9 @@ def laid_over(document: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str
 
 def variables_of(pairs: Sequence[str]) -> dict[str, Any]:
     """`--set name=value`, the value read as YAML reads a plain word. Raises click.UsageError."""
-    from panda.cli.documents import parse_yaml
+    from panda.cli.documents import plain_value
 
-    result: dict[str, Any] = {}
-    for name, text in (_pair(each, "--set") for each in pairs):
-        try:
-            value = parse_yaml(text)
-        except Exception:  # whatever YAML makes of it: then it is just text
-            value = text
-        result[name] = value if isinstance(value, str | int | float | bool) else text
-    return result
+    return {name: plain_value(text) for name, text in (_pair(each, "--set") for each in pairs)}
 
 
 def _set(**values: Any) -> dict[str, Any]:

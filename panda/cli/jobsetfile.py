@@ -76,14 +76,15 @@ def draft(document: Mapping[str, Any]) -> Draft:
     return Draft(request, upload)
 
 
-def only(mapping: object, known: Sequence[str], where: str) -> None:
-    """Raises FileProblem: `mapping` is none, or has a key that is not in `known`."""
+def only(mapping: object, known: Sequence[str], where: str) -> Mapping[str, Any]:
+    """`mapping`, if it is one. Raises FileProblem: it is none, or has a key that is not in `known`."""
     if not isinstance(mapping, Mapping):
         raise FileProblem(where, f"wants names with values, not {_short(mapping)}")
     for key in mapping:
         if key in known:
             continue
         raise FileProblem(f"{where}.{key}" if where else str(key), "is no key of a job set", hint=_near(key, known))
+    return mapping
 
 
 def listed(value: object, where: str) -> list[Any]:
@@ -110,10 +111,8 @@ def _short(value: object) -> str:
 
 
 def _resources(found: object, known: Sequence[str], where: str) -> dict[str, Any]:
-    only(found, known, where)
-    assert isinstance(found, Mapping)
     result: dict[str, Any] = {}
-    for key, value in found.items():
+    for key, value in only(found, known, where).items():
         if key in ("memory", "disk"):
             result[f"{key}_mb"] = _measured(units.megabytes, value, f"{where}.{key}")
         elif key == "walltime":
@@ -275,10 +274,9 @@ class _Texts:
 
 
 def _brokerage(found: object) -> dict[str, list[str]]:
-    only(found, ("sites", "exclude"), "brokerage")
-    assert isinstance(found, Mapping)
-    named = [_word(site, "brokerage.sites") for site in listed(found.get("sites", []), "brokerage.sites")]
-    exclude = [_word(site, "brokerage.exclude") for site in listed(found.get("exclude", []), "brokerage.exclude")]
+    wishes = only(found, ("sites", "exclude"), "brokerage")
+    named = [_word(site, "brokerage.sites") for site in listed(wishes.get("sites", []), "brokerage.sites")]
+    exclude = [_word(site, "brokerage.exclude") for site in listed(wishes.get("exclude", []), "brokerage.exclude")]
     exclude += [site[1:] for site in named if site.startswith("!")]
     wanted = {"sites": [site for site in named if not site.startswith("!")], "exclude": exclude}
     return {key: names for key, names in wanted.items() if names}

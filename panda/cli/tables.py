@@ -29,19 +29,20 @@ COLOURS = {
 
 
 def write_table(items: Iterable[Item], columns: Sequence[Column]) -> None:
-    """A table as wide as the terminal at most; the last column takes what is left."""
+    """A table as wide as the terminal at most; words are cut where there is no room, numbers are not."""
+    lines = [[cell(value_of(item, column.field), column.kind) for column in columns] for item in items]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
-        is_last = number == len(columns) - 1
+        widest = max((line[number].cell_len for line in lines), default=0)
         table.add_column(
             column.head,
             justify="right" if column.kind in ("number", "bytes") else "left",
             overflow="ellipsis",
             no_wrap=True,
-            ratio=1 if is_last and column.kind == "text" else None,
+            min_width=None if column.kind == "text" else max(widest, len(column.head)),
         )
-    for item in items:
-        table.add_row(*(cell(value_of(item, column.field), column.kind) for column in columns))
+    for line in lines:
+        table.add_row(*line)
     Console().print(table)
 
 

@@ -155,10 +155,15 @@ class HttpResponse:
 
     def read(self, n_bytes: int = -1) -> bytes:
         try:
-            return self._answer.read() if n_bytes < 0 else self._answer.read(n_bytes)
+            block = self._answer.read() if n_bytes < 0 else self._answer.read(n_bytes)
         except _broken() as problem:
             self._drop()
             raise LostReply(str(problem) or type(problem).__name__) from problem
+        if not block and n_bytes > 0 and self._answer.length:
+            # http.client notices a missing end only when it reads everything at once.
+            self._drop()
+            raise LostReply(f"{self._answer.length} bytes never came")
+        return block
 
     def close(self) -> None:
         """Give the answer up; a body that was not read to its end takes the connection with it."""

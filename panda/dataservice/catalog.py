@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 
 from sqlalchemy.engine import Connection, Row
 
-from panda.dataservice.binding import bind_inputs as bind_inputs  # what jobs ask of the catalogue
 from panda.dataservice.movers.base import Mover, Place, Stream, still
 from panda.dataservice.storage import draft_path, file_path, mover_of
 from panda.db.session import Begin, rows, run

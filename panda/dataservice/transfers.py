@@ -16,7 +16,7 @@ from panda.dataservice import waiting
 from panda.dataservice.catalog import place_replicas
 from panda.dataservice.movers.base import Content, Place, WrongContent
 from panda.dataservice.storage import mover_of
-from panda.db.session import Begin, rows, run
+from panda.db.session import Begin, asynchronous, rows, run
 from panda.errors import PandaError, Unavailable
 from panda.logs import Log
 from panda.settings import Settings
@@ -67,7 +67,7 @@ LEFT JOIN (replicas r JOIN storages s ON s.name = r.storage AND s.status = 'onli
 WHERE t.transfer_id = %(transfer_id)s
 ORDER BY s.name = t.destination DESC, ss.name = os.name DESC, ss.cloud = os.cloud DESC, s.name
 """
-SET_SOURCE = "UPDATE transfers SET source = %(source)s WHERE transfer_id = %(transfer_id)s AND tries = %(tries)s"
+SET_SOURCE = "UPDATE transfers SET source = %(source)s WHERE transfer_id = %(transfer_id)s"
 RENEW = """
 UPDATE transfers SET lease_until = panda_now() + make_interval(secs => %(lease_s)s)
 WHERE transfer_id = %(transfer_id)s AND status = 'moving' AND tries = %(tries)s
@@ -156,13 +156,9 @@ def carry_out(begin: Begin, transfer_ids: Sequence[int], settings: Settings) -> 
     """
     hopeless: list[tuple[int, str]] = []
     for transfer_id in transfer_ids:
-        with begin() as connection:
-            taken = rows(
-                connection, TAKE, {"transfer_id": transfer_id, "lease_s": float(settings.data.transfer_lease_s)}
-            )
-            sources = rows(connection, SOURCES, {"transfer_id": transfer_id}) if taken else []
-        if sources:
-            hopeless += _Carrier(begin, sources, taken[0].tries, settings).carry()
+        carrier = _take(begin, transfer_id, settings)
+        if carrier is not None:
+            hopeless += carrier.carry()
     return hopeless
 
 
@@ -186,16 +182,26 @@ def deadline_passed(connection: Connection, panda_ids: Sequence[int]) -> dict[in
 
 
 class _Carrier:
-    """One try at one transfer."""
+    """One try at one transfer. Its transactions may be lost in a crash of PostgreSQL: then the lease of
+    the transfer ends, and the next carrier finds the file or brings it again."""
 
     def __init__(self, begin: Begin, sources: Sequence[Row[Any]], tries: int, settings: Settings) -> None:
         self._begin = begin
         self._what = sources[0]
-        self._sources = [row for row in sources if row.source is not None]
+        replicas = [row for row in sources if row.source is not None]
+        #: An earlier carrier brought it there, and died before it could wake anybody.
+        self._is_there = any(row.source == self._what.destination for row in replicas)
+        #: Another replica at every try.
+        self._source = replicas[(tries - 1) % len(replicas)] if replicas else None
         self._tries = tries
         self._settings = settings.data
         self._key = {"transfer_id": self._what.transfer_id, "tries": tries}
         self._renewed = time.monotonic()
+
+    @property
+    def source_name(self) -> str:
+        """The storage that it is brought from; empty: there is none."""
+        return self._source.source if self._source is not None else ""
 
     def carry(self) -> list[tuple[int, str]]:
         """Move, then wake; or back off; or give up: then the PandaIDs that wait in vain, with a sentence."""
@@ -206,7 +212,7 @@ class _Carrier:
             return []
 
     def _carry(self) -> list[tuple[int, str]]:
-        if not self._is_there():
+        if not self._is_there:
             if self._tries > self._settings.transfer_tries:
                 return self._give_up(self._what.error or "its movers died")
             try:
@@ -218,23 +224,18 @@ class _Carrier:
         self._wake()
         return []
 
-    def _is_there(self) -> bool:
-        """An earlier carrier brought it there, and died before it could wake anybody."""
-        return any(row.source == self._what.destination for row in self._sources)
-
     def _move(self) -> None:
+        source = self._source
         if self._what.to_status != "online":
             raise Unavailable(f"storage {self._what.destination} is {self._what.to_status}")
-        if not self._sources:
+        if source is None:
             raise Unavailable("it has no replica on a storage that is online")
-        source = self._sources[(self._tries - 1) % len(self._sources)]  # another replica next time
-        with self._begin() as connection:
-            run(connection, SET_SOURCE, self._key | {"source": source.source})
         original = Place(source.from_root, source.path)
         arrival = Place(self._what.to_root, source.path)
         expected = Content(self._what.size_bytes, self._what.adler32)
         _copy(source.from_kind, original, self._what.to_kind, arrival, expected, self._keep_lease)
         with self._begin() as connection:
+            asynchronous(connection)
             rows(connection, HOLD, self._key)  # who attached before now will be woken; who comes later finds the file
             place_replicas(connection, [(self._what.file_id, self._what.destination, arrival.path)])
 
@@ -251,6 +252,7 @@ class _Carrier:
         ended = False
         while not ended:
             with self._begin() as connection:
+                asynchronous(connection)
                 n = waiting.count_down(connection, self._what.transfer_id)
                 ended = n < waiting.CHUNK and self._end(connection, "done", None)
 
@@ -290,6 +292,19 @@ class _Carrier:
         if not held or held[0].status not in ("queued", "moving"):
             return True
         return run(connection, END, self._key | {"status": status, "error": error}) == 1
+
+
+def _take(begin: Begin, transfer_id: int, settings: Settings) -> _Carrier | None:
+    """Who carries this transfer now; None: somebody else does, or nobody needs to."""
+    with begin() as connection:
+        asynchronous(connection)
+        lease_s = float(settings.data.transfer_lease_s)
+        taken = rows(connection, TAKE, {"transfer_id": transfer_id, "lease_s": lease_s})
+        if not taken:
+            return None
+        carrier = _Carrier(begin, rows(connection, SOURCES, {"transfer_id": transfer_id}), taken[0].tries, settings)
+        run(connection, SET_SOURCE, {"transfer_id": transfer_id, "source": carrier.source_name})
+    return carrier
 
 
 def _copy(

@@ -127,8 +127,9 @@ FROM jsonb_to_recordset(%(outputs)s) AS o(panda_id bigint, attempt_nr int, lfn t
 ON CONFLICT (panda_id, attempt_nr, lfn) DO UPDATE SET size_bytes = excluded.size_bytes, adler32 = excluded.adler32
 """
 
-#: Pilot errors that are the payload's own, by PanDA's numbers: the same job would fail again.
-PAYLOAD_ERRORS = frozenset({1165, 1212, 1213, 1235, 1305, 1144, 1150, 1187, 1198, 1124, 1106, 1132})
+#: Pilot errors, by PanDA's numbers, that lie with a node, a storage or the system (see pilot/errors.py): the job
+#: may well succeed elsewhere. Everything else is the payload's own and would only happen again.
+SYSTEM_ERRORS = frozenset({1098, 1099, 1103, 1137, 1171, 1172, 1199, 1201, 1202, 1208, 1246, 1319, 1323, 1333, 1344})
 
 
 def update(begin: Begin, request: UpdateRequest, settings: Settings) -> UpdateReply:
@@ -252,8 +253,7 @@ def _failure(report: Report) -> Failure:
     if report.error_code in (0, 1305) and report.exit_code:
         code = f"payload:{report.exit_code}"
     message = report.error_message or f"the payload ended with exit code {report.exit_code}"
-    again = report.error_code not in PAYLOAD_ERRORS and report.error_code != 0
-    return Failure(report.panda_id, Stage.DISPATCH, code, message, again=again)
+    return Failure(report.panda_id, Stage.DISPATCH, code, message, again=report.error_code in SYSTEM_ERRORS)
 
 
 def _outputs(reports: Sequence[Report]) -> str | None:

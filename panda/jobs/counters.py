@@ -41,6 +41,9 @@ TIDY = """
 DELETE FROM count_history WHERE at < panda_now() - interval '90 days';
 DELETE FROM stage_runs WHERE minute < panda_now() - interval '30 days';
 DELETE FROM brokerage_decisions WHERE at < panda_now() - interval '30 days';
+DELETE FROM transfer_waiters w USING transfers t WHERE t.transfer_id = w.transfer_id
+    AND t.ended_at < panda_now() - interval '7 days';
+DELETE FROM transfers WHERE ended_at < panda_now() - interval '7 days';
 DELETE FROM fair_clock WHERE at < panda_now();
 SELECT panda_ensure_partitions((SELECT last_value FROM panda_id_seq) + 5000000)
 """

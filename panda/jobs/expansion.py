@@ -25,7 +25,7 @@ CORES, MEMORY_MB, DISK_MB, WALLTIME_S = 1, 2_000, 1_000, 6 * 3600
 BURST_STEP_S = 0.001
 
 NEXT = """
-SELECT jobset_id, name, owner, share, document, bindings, first_panda_id, n_jobs, n_expanded, released_at,
+SELECT jobset_id, name, owner, share, document, bindings, first_panda_id, n_jobs, n_expanded, released_at, created_at,
     (SELECT d.scope || ':' || d.name FROM datasets d WHERE d.dataset_id = s.output_dataset_id) AS output_did,
     output_dataset_id
 FROM jobsets s WHERE n_expanded < n_jobs ORDER BY n_expanded, jobset_id LIMIT 1 FOR UPDATE SKIP LOCKED
@@ -52,7 +52,7 @@ jobs AS (
     INSERT INTO jobs (panda_id, jobset_id, seq, name, owner, share, priority, status, max_attempts, shape_id,
         n_inputs, n_outputs, created_at, changed_at, spec)
     SELECT panda_id, %(jobset_id)s, seq, name, %(owner)s, %(share)s, priority, 'pending', max_attempts, shape_id,
-        n_inputs, n_outputs, panda_now(), panda_now(), spec FROM new),
+        n_inputs, n_outputs, %(created_at)s, panda_now(), spec FROM new),
 due AS (
     INSERT INTO job_due (panda_id, stage, waits_for, due_at)
     SELECT panda_id, 'define', %(waits_for)s::text, CASE WHEN %(waits_for)s::text IS NULL
@@ -159,6 +159,7 @@ def _insert(
         connection,
         JOBS,
         {"jobs": _text(jobs), "jobset_id": jobset.jobset_id, "owner": jobset.owner, "share": jobset.share,
+         "created_at": jobset.created_at,
          "waits_for": None if jobset.released_at else "parent", "start": start, "step_s": BURST_STEP_S,
          "first_seq": specs[0][0], "parent_wait_s": float(engine.parent_wait_s)},
     )  # fmt: skip

@@ -25,6 +25,9 @@ KILLS = """
 SELECT panda_id FROM jobs WHERE panda_id = ANY(%(panda_ids)s) AND kill_requested_at IS NOT NULL ORDER BY panda_id
 """
 UNREADY = "DELETE FROM ready WHERE panda_id = ANY(%(panda_ids)s)"
+ON_THE_WAY = """
+SELECT panda_id, error, final AS is_final FROM job_due WHERE panda_id = ANY(%(panda_ids)s) ORDER BY panda_id
+"""
 RESTING = "SELECT panda_id FROM jobs WHERE panda_id = ANY(%(panda_ids)s) AND status = 'failed' ORDER BY panda_id"
 
 
@@ -54,9 +57,21 @@ def _lease(connection: Connection, panda_ids: Sequence[int], settings: Settings)
 
 
 def _data(connection: Connection, panda_ids: Sequence[int], settings: Settings) -> None:
+    """Files did not arrive, or the mover gave up and said so in `error`.
+
+    Inputs may be had at another site. Outputs are registered where they are: running the payload again
+    would write over what is published, so a person decides (retry from stage_out ships them again)."""
     hours = settings.data.stage_in_deadline_s / 3600
-    message = f"its inputs were not in place after {hours:g} h"
-    late = [Failure(panda_id, Stage.STAGE_IN, "stage_in:deadline", message, again=True) for panda_id in panda_ids]
+    late = [
+        Failure(
+            row.panda_id,
+            Stage.STAGE_OUT if row.is_final else Stage.STAGE_IN,
+            f"{'stage_out' if row.is_final else 'stage_in'}:deadline",
+            row.error or f"its files were not in place after {hours:g} h",
+            again=not row.is_final,
+        )
+        for row in rows(connection, ON_THE_WAY, {"panda_ids": list(panda_ids)})
+    ]
     ending.fail_many(connection, late, by="sweeper", engine=settings.engine)
 
 

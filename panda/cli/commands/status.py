@@ -98,8 +98,9 @@ def jobset_card(jobset: Item) -> list[str]:
 
 def job_card(job: Item) -> list[str]:
     """A job's facts, one to a line."""
-    facts = [(field, plain(value_of(job, field))) for field in CARD if job.get(field) not in (None, "", [], False)]
-    return [f"job {job['panda_id']}"] + [f"  {field.replace('_', ' '):18} {text}" for field, text in facts]
+    facts = [(field, plain(value_of(job, field))) for field in CARD if job.get(field) is not False]
+    facts = [(field, text) for field, text in facts if text]
+    return [f"job {job['panda_id']}", *(f"  {field.replace('_', ' '):18} {text}" for field, text in facts)]
 
 
 def _show_part(client: Client, selectors: Sequence[str], part: str, look: Look) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from panda.dataservice import catalog
+from panda.dataservice import binding, catalog
 from panda.db.session import Begin, rows, run
 from panda.settings import Settings
 
@@ -104,7 +104,7 @@ class Lab:
         """Jobs whose inputs are bound to the catalogue."""
         panda_ids = self.jobs(n, **what)
         with self.begin() as connection:
-            assert catalog.bind_inputs(connection, panda_ids) == {}
+            assert binding.bind_inputs(connection, panda_ids) == {}
         return panda_ids
 
     def write_output(self, panda_id: int, lfn: str, content: bytes) -> Path:

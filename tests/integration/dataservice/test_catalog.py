@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from panda.dataservice import catalog
+from panda.dataservice import binding, catalog
 from panda.dataservice.catalog import NewFile
 from panda.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 
@@ -205,7 +205,7 @@ def test_one_job_cannot_take_the_name_of_anothers_file_even_with_the_same_conten
 
 def bind(lab, panda_ids):
     with lab.begin() as connection:
-        return catalog.bind_inputs(connection, panda_ids)
+        return binding.bind_inputs(connection, panda_ids)
 
 
 def inputs_of(lab, panda_id):

@@ -273,7 +273,9 @@ def test_the_last_jobs_of_a_set_end_at_once_and_it_ends_once(world):
     together(*[lambda i=i: world.run_chain(Stage.STAGE_OUT, [i]) for i in flat])
     world.settle()
 
-    [row] = world.query("SELECT n_open, n_finished, ended_at FROM jobsets WHERE jobset_id = %(i)s", i=accepted.jobset_id)
+    [row] = world.query(
+        "SELECT n_open, n_finished, ended_at FROM jobsets WHERE jobset_id = %(i)s", i=accepted.jobset_id
+    )
     assert (row.n_open, row.n_finished) == (0, 8)
     assert row.ended_at is not None
     assert world.status(child.first_panda_id) == "activated"

@@ -214,9 +214,7 @@ def test_a_child_set_waits_for_its_parent(world):
     assert world.status(child.first_panda_id) == "activated"
 
 
-@pytest.mark.parametrize(
-    ("policy", "status"), [("cancel", "cancelled"), ("run", "activated"), ("hold", "pending")]
-)
+@pytest.mark.parametrize(("policy", "status"), [("cancel", "cancelled"), ("run", "activated"), ("hold", "pending")])
 def test_a_parent_that_fails_is_answered_by_the_childs_policy(world, policy, status):
     parent = world.submit(jobs=[{"command": ["true"]}])
     child = world.submit(jobs=[{"command": ["true"]}], depends_on=[parent.jobset_id], on_parent_failure=policy)

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from monitoring import looks, pictures
-from monitoring.celery_side import client_url, flower_url, shown_url
+from monitoring.celery_side import flower_url, shown_url
+from panda.settings import client_url
 from panda.states import JobStatus, Stage
 
 AT = datetime(2026, 11, 22, 16, 44, 12, tzinfo=UTC)

@@ -199,8 +199,8 @@ def test_pages_are_fetched_as_they_are_asked_for() -> None:
     assert [job.panda_id for job in jobs] == [8, 4]
     assert [request.target for request in script.sent] == [
         "/v1/jobs?status=failed&limit=500",
-        "/v1/jobs?status=failed&limit=500&after=8",
-        "/v1/jobs?status=failed&limit=500&after=5",
+        "/v1/jobs?status=failed&after=8&limit=500",
+        "/v1/jobs?status=failed&after=5&limit=500",
     ]
 
 
@@ -208,7 +208,7 @@ def test_a_limit_asks_for_no_more_than_it_needs() -> None:
     client, script, _ = client_of(page(9, 8, following=8), page(7, following=7))
 
     assert [job.panda_id for job in client.jobs(limit=3)] == [9, 8, 7]
-    assert [request.target for request in script.sent] == ["/v1/jobs?limit=3", "/v1/jobs?limit=1&after=8"]
+    assert [request.target for request in script.sent] == ["/v1/jobs?limit=3", "/v1/jobs?after=8&limit=1"]
 
 
 def test_a_cursor_that_does_not_move_is_not_followed_for_ever() -> None:
@@ -223,7 +223,9 @@ def job(status: str) -> Answer:
 
 
 def test_a_wait_looks_ever_more_seldom_until_the_end() -> None:
-    client, script, slept = client_of(Answer(404, {"code": "not_expanded"}), *[job("running")] * 14, job("finished"))
+    client, script, slept = client_of(
+        Answer(404, {"code": "not_expanded"}), *[job("running") for _ in range(14)], job("finished")
+    )
     seen = list[dict[str, int]]()
 
     waited = client.wait(jobs=[1], on_look=lambda waited: seen.append(waited.by_status))

@@ -198,11 +198,15 @@ def test_a_pilot_with_a_full_slot_sleeps(start, book):
     assert pilot.wait() == 0
 
 
-def test_what_a_tiny_job_leaves_is_not_seen_by_the_next(run, book):
-    writers = [make_job(n, "sh", "-c", "ls -A . tmp; echo x > tmp/left; echo y > left") for n in (1, 2, 3, 4)]
-    silent = [make_job(n, "true") for n in (5, 6, 7, 8)]
-    lookers = [make_job(n, "ls", "-A", ".", "tmp") for n in (9, 10)]
-    run(*writers, *silent, *lookers)
+@pytest.mark.parametrize(
+    "deed",
+    ["echo x > left", "echo x > tmp/left", "ln payload.stdout tmp/../hard", "chmod 777 tmp", "true"],
+)
+def test_what_a_silent_job_leaves_is_not_seen_by_the_next(run, book, deed):
+    # A clean folder of a silent job becomes the next job's.
+    doers = [make_job(n, "sh", "-c", deed) for n in (1, 2)]
+    lookers = [make_job(n, "sh", "-c", "stat -c '%n %h %a' * . tmp/*; true") for n in (3, 4)]
+    run(*doers, *lookers)
 
-    seen = {book.logs[n, "payload.stdout"] for n in (1, 2, 3, 4, 9, 10)}
-    assert seen == {b".:\npayload.stderr\npayload.stdout\ntmp\n\ntmp:\n"}
+    clean = b"payload.stderr 1 600\npayload.stdout 1 600\ntmp 2 700\n. 3 700\n"
+    assert {book.logs[n, "payload.stdout"] for n in (3, 4)} == {clean}

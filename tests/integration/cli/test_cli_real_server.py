@@ -1,0 +1,177 @@
+"""The command line against the real API and a real database: what the two agree on."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_scripted import Panda
+
+from panda.client import Client
+from panda.db.session import Begin, run
+from panda.jobs import due, ending, expansion
+from panda.settings import Settings
+from panda.states import Stage
+
+
+def expand(begin: Begin, settings: Settings) -> None:
+    with begin() as connection:
+        while expansion.expand_chunk(connection, settings.engine):
+            pass
+
+
+def fail(begin: Begin, settings: Settings, *panda_ids: int) -> None:
+    failures = [ending.Failure(i, Stage.DISPATCH, "payload:3", "exit code 3") for i in panda_ids]
+    with begin() as connection:
+        due.lock(connection, panda_ids)
+        ending.fail_many(connection, failures, by="test", engine=settings.engine)
+
+
+def test_a_file_with_everything_is_taken_and_shown(
+    real: Begin, panda: Panda, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "skim.py").write_text("print(1)")
+    (tmp_path / "skim.yaml").write_text(
+        "defaults: {cores: 2, memory: 1GB, walltime: 1h, env: {A: no}}\n"
+        "matrix: {syst: [up, down], seed: {range: [1, 3]}}\n"
+        "outputs: {SKIM: {dataset: 'user.${user}:skim', file: '_${seq:06d}.root'}}\n"
+        "upload: [skim.py]\n"
+        "command: [python, skim.py, --seed, '${seed}', '%OUT']\n"
+    )
+
+    accepted = panda("submit", tmp_path / "skim.yaml", "-o", "json").json
+    expand(real, settings)
+
+    assert (accepted["n_jobs"], accepted["output_dataset"]) == (6, "user.anna:skim")
+    shown = panda("status", "last", "-o", "json").json
+    assert (shown["name"], shown["status"], shown["ledger"]["accepted"]) == ("skim", "running", 6)
+    jobs = panda("jobs", "last", "-o", "json").json
+    assert len(jobs) == 6
+    assert jobs[-1]["command"] == ["python", "skim.py", "--seed", "1", "SKIM_000000.root"]
+    assert (jobs[0]["cores"], jobs[0]["memory_mb"], jobs[0]["walltime_s"]) == (2, 1000, 3600)
+    assert panda("jobs", "--set", "last", "--status", "pending,failed", "-q").out.split() == [
+        str(job["panda_id"]) for job in jobs
+    ]
+
+
+def test_the_same_key_is_the_same_job_set(real: Begin, panda: Panda) -> None:
+    first = panda("submit", "--key", "monday", "-q", "--", "true")
+    second = panda("submit", "--key", "monday", "-q", "--", "true")
+    other = panda("submit", "--key", "monday", "-q", "--", "false")
+
+    assert first.out == second.out
+    assert other.code == 5
+
+
+def test_jobs_that_wait_are_explained_cancelled_and_waited_for(real: Begin, panda: Panda, settings: Settings) -> None:
+    panda("submit", "--count", "3", "--", "true")
+    expand(real, settings)
+    first = int(panda("jobs", "last", "-q").out.split()[-1])
+
+    why = panda("why", first)
+    cancelled = panda("cancel", first)
+    waited = panda("wait", first, "--timeout", "5s")
+
+    assert why.code == 0
+    assert why.out.startswith(f"{first}\tpending\t")
+    assert cancelled.out == f"{first}\t1\t\n"
+    assert waited.code == 9
+    assert panda("status", first, "--events", "--fields", "now").out == "pending\ncancelled\n"
+    assert panda("retry", first).code == 5
+    assert panda("cancel", "last", "--yes").code == 0
+
+
+def test_failed_jobs_of_a_set_get_a_new_attempt(real: Begin, panda: Panda, settings: Settings) -> None:
+    panda("submit", "--count", "2", "--max-attempts", "5", "--", "true")
+    expand(real, settings)
+    ids = [int(name) for name in panda("jobs", "last", "-q").out.split()]
+    fail(real, settings, *ids)
+
+    refused = panda("retry", "last")
+    retried = panda("retry", "last", "--yes", "-o", "json")
+
+    assert refused.code == 2
+    assert retried.json[0]["n"] == 2
+    assert panda("jobs", "last", "--fields", "attempt_nr").out == "2\n2\n"
+
+
+def test_files_go_in_and_come_out_as_they_were(real: Begin, panda: Panda, tmp_path: Path) -> None:
+    contents = {"a.root": b"", "b.root": b"x" * 300_000, "c.txt": b"text"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+
+    put = panda("put", *(tmp_path / name for name in contents), "--dataset", "user.anna:in", "--close")
+    got = panda("get", "user.anna:in", "--dest", tmp_path / "back", "--match", "*.root", "-q")
+
+    assert put.code == 0
+    assert got.out.split() == ["a.root", "b.root"]
+    assert {file.name: file.read_bytes() for file in (tmp_path / "back").iterdir()} == {
+        name: content for name, content in contents.items() if name.endswith(".root")
+    }
+    assert panda("datasets", "--fields", "dataset,n_files,status").out == "user.anna:in\t3\tclosed\n"
+    assert panda("put", tmp_path / "c.txt", "--dataset", "user.anna:in").code in (0, 5)
+
+
+def test_files_of_a_dataset_are_dealt_to_jobs(real: Begin, panda: Panda, settings: Settings, tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / f"f{number}.root").write_bytes(b"x")
+    panda("put", *sorted(tmp_path.iterdir()), "--dataset", "user.anna:in")
+
+    submitted = panda(
+        "submit", "--input", "user.anna:in/*.root", "--files-per-job", "2", "-o", "json", "--", "cat", "%IN"
+    )
+    expand(real, settings)
+
+    assert submitted.json["n_jobs"] == 3
+    assert panda("jobs", "last", "-o", "json").json[-1]["command"] == ["cat", "f0.root", "f1.root"]
+
+
+def test_a_sandbox_that_is_there_is_not_sent_again(real: Begin, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("1")
+    client = Client.from_env()
+
+    sandbox = client.upload_sandbox(["a.py"], tmp_path)
+
+    assert client.has_sandbox(sandbox.sha256)
+    assert not client.has_sandbox("0" * 64)
+
+
+def test_places_and_people_are_shown(real: Begin, panda: Panda) -> None:
+    assert panda("whoami").out == "anna\tuser\n"
+    assert panda("queues", "-q").out == "HOLLAND-CPU\n"
+    assert panda("sites", "-q").out == "HOLLAND\n"
+    assert panda("storages", "-q").out == "HOLLAND-DISK\n"
+    forbidden = panda("site", "set", "HOLLAND", "offline", "--reason", "r", "-o", "json")
+    assert (forbidden.code, json.loads(forbidden.err)["error"]["code"]) == (4, "forbidden")
+
+
+def test_what_the_server_refuses_is_six_and_says_where(real: Begin, panda: Panda) -> None:
+    ended = panda("submit", "--input", "user.anna:nothing", "--", "cat", "%IN")
+
+    assert ended.code in (3, 6)
+    assert "user.anna:nothing" in ended.err or "template.inputs.IN" in ended.err
+
+
+def test_a_wrong_token_is_four(real: Begin, panda: Panda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PANDA_TOKEN", "panda_nobody")
+
+    ended = panda("jobs")
+
+    assert ended.code == 4
+    assert "PANDA_TOKEN" in ended.err
+
+
+def test_the_audit_holds_and_names_what_does_not(
+    real: Begin, panda: Panda, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panda("submit", "--count", "2", "--", "true")
+    expand(real, settings)
+    monkeypatch.setenv("PANDA_DATABASE_URL", settings.store.database_url)
+
+    whole = panda("audit")
+    with real() as connection:
+        run(connection, "DELETE FROM job_due")
+    broken = panda("audit", "-o", "json")
+
+    assert (whole.code, whole.err) == (0, "every invariant holds\n")
+    assert broken.code == 1
+    assert broken.json[0]["rows"]
