@@ -43,6 +43,9 @@ check: $(VENV)/.dev  ## ruff, mypy, import-linter, architecture tests
 bench: $(VENV)/.dev  ## measure; ONLY=B2,B4 for some; writes benchmarks/latest.json and docs/reference/benchmarks.md
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
+guards: $(VENV)/.dev  ## remove each guard of the engine in a copy and demand that a test fails (slow)
+	$(BIN)/python tests/mutation/guards.py
+
 pilot: $(VENV)/.server  ## build dist/pilot.pyz
 	$(BIN)/python -m pilot.build dist/pilot.pyz
 
@@ -53,4 +56,4 @@ lock:  ## renew the pinned versions (needs uv on the PATH)
 		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -c requirements/server.txt \
 		-o requirements/dev.txt
 
-.PHONY: help demo up test check bench pilot lock
+.PHONY: help demo up test check bench guards pilot lock

@@ -113,7 +113,7 @@ def commands(facts: Facts) -> list[tuple[str, str]]:
         found.append(("Try again", f"panda retry {panda_id}"))
     if facts["status"] not in FINAL:
         found.append(("End it", f"panda cancel {panda_id}"))
-    found.append(("Its job set", f"panda status {facts['jobset_id']}"))
+    found.append(("Its job set", f"panda status set:{facts['jobset_id']}"))
     return found
 
 

@@ -113,7 +113,7 @@ class Dispatcher:
 class Data:
     """Placement of files."""
 
-    transfer_lease_s: int = 300
+    transfer_lease_s: int = 60
     """A mover that is silent for this long lost its transfer."""
     transfer_tries: int = 4
     """Tries of one transfer before the jobs that wait for it are told."""

@@ -5,12 +5,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sqlalchemy.engine import Connection
+
 from panda.client import Client
-from panda.db.session import begin_of, make_engine, rows
+from panda.db.session import make_engine, rows
 from panda.jobs import audit
 
 TWO_SITES = """
@@ -69,8 +72,7 @@ class System:
         self.client = Client(self.api, self.token)
         facts = json.loads((folder / "run" / "supervisor.json").read_text())
         self.redis_url = str(facts["redis_url"])
-        self.engine = make_engine(facts["database_url"], pool_size=4)
-        self.begin = begin_of(self.engine)
+        self.database_url = str(facts["database_url"])
 
     @classmethod
     def started(cls, folder: Path, **settings: object) -> "System":
@@ -87,7 +89,6 @@ class System:
     def stop(self) -> None:
         """`panda down`; nothing of it may be left running."""
         self.client.close()
-        self.engine.dispose()
         done = local("down", "--data", str(self.folder))
         assert done.returncode == 0, done.stderr
         left = await_that(lambda: not self.left_running() or None, 10, lambda: f"still there: {self.left_running()}")
@@ -115,13 +116,23 @@ class System:
 
     def query(self, sql: str, **values: Any) -> list[Any]:
         """Rows of any question to the database."""
-        with self.begin() as connection:
+        with self._connected() as connection:
             return rows(connection, sql, values)
 
     def findings(self) -> list[audit.Finding]:
         """Invariants that do not hold, over every job."""
-        with self.begin() as connection:
+        with self._connected() as connection:
             return audit.audit(connection, everything=True)
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """A connection of its own: the database may have been killed since the last one."""
+        engine = make_engine(self.database_url, pool_size=1)
+        try:
+            with engine.begin() as connection:
+                yield connection
+        finally:
+            engine.dispose()
 
     def panda(self, *words: str, stdin: str = "", folder: Path | None = None) -> "subprocess.CompletedProcess[str]":
         """The `panda` command, as a person at this machine calls it."""

@@ -45,7 +45,7 @@ def profile(settings: Settings) -> dict[str, Any]:
         "task_ignore_result": True,
         "task_acks_late": True,
         "task_reject_on_worker_lost": False,
-        "task_retry_on_worker_lost": True,
+        "task_retry_on_worker_lost": False,  # recovery.py does it, by the database's count
         "task_acks_on_failure": True,
         "task_acks_on_timeout": True,
         "task_soft_time_limit": engine.hard_limit_s - 5,
@@ -92,7 +92,7 @@ def begin() -> Begin:
     return begin_from(current())
 
 
-app = Celery("panda", include=["workflows.stages", "workflows.transfer", "workflows.beat"])
+app = Celery("panda", include=["workflows.stages", "workflows.transfer", "workflows.beat", "workflows.recovery"])
 app.conf.update(profile(current()))
 
 

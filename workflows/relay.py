@@ -104,9 +104,11 @@ class Relay:
             if mark is None or mark.decode() != relaying.redis_epoch(connection):
                 mark = secrets.token_hex(8).encode()
                 n = relaying.new_epoch(connection, mark.decode())
-                log.warning("Redis was erased; all that was sent is due again", jobs=n)
+                n_transfers = transfers.resend_all(connection)
+                log.warning("Redis was erased; all that was sent is due again", jobs=n, transfers=n_transfers)
             elif self._unsure:
                 relaying.resend_all(connection)
+                transfers.resend_all(connection)
         self._redis.set(EPOCH_KEY, mark)  # after the commit: dying in between only repeats it
         self._epoch_seen_at = time.monotonic()
         self._unsure = False
@@ -132,7 +134,7 @@ class Relay:
             return False
         batch = self._settings.data.batch_transfers
         with self._begin() as connection:
-            ids = transfers.due_ids(connection, room * batch, self._settings.data.transfer_lease_s)
+            ids = transfers.due_ids(connection, room * batch, self._settings.engine.resend_s)
         for start in range(0, len(ids), batch):
             transfer.apply_async((ids[start : start + batch],), connection=redis)
         return bool(ids)

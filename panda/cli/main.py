@@ -88,7 +88,7 @@ def run(words: Sequence[str]) -> int:
     except BrokenPipeError:
         # Whoever read us has seen enough. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.OK
+        return exits.ERROR
     except Exception as problem:
         tale = told(problem)
         if tale is None:

@@ -10,7 +10,7 @@ from panda.client import Waited
 
 #: From the beginning of a job's life to its end.
 ORDER = (
-    "pending", "defined", "assigned", "activated", "waiting", "sent", "starting", "running", "holding",
+    "accepted", "pending", "defined", "assigned", "activated", "waiting", "sent", "starting", "running", "holding",
     "transferring", "finished", "failed", "cancelled", "closed",
 )  # fmt: skip
 

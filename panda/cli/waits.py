@@ -69,7 +69,8 @@ def _seconds(text: str) -> int:
 def _write(waited: Waited, look: Look) -> None:
     is_single = len(waited.jobsets) + len(waited.jobs) == 1
     if waited.jobsets:
-        emit(look, [each.raw for each in waited.jobsets], columns.SETS, columns.set_name, single=is_single)
+        shown_columns = columns.SETS_WITH_BAR if look.is_for_people else columns.SETS
+        emit(look, [each.raw for each in waited.jobsets], shown_columns, columns.set_name, single=is_single)
     if waited.jobs:
         emit(look, [each.raw for each in waited.jobs], _JOBS, columns.job_name, single=is_single)
 

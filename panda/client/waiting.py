@@ -34,7 +34,7 @@ class Waited:
 
     @property
     def by_status(self) -> dict[str, int]:
-        """Jobs by where they stand, over everything that is waited for."""
+        """Jobs by where they stand, over everything that is waited for; `accepted`: not made yet."""
         counts: dict[str, int] = {}
         for jobset in self.jobsets:
             for status, n in _counts(jobset).items():
@@ -114,9 +114,9 @@ def look_at(
 
 def _counts(jobset: JobSet) -> dict[str, int]:
     if jobset.by_status:
-        return jobset.by_status
+        return {"accepted": jobset.ledger.unexpanded, **jobset.by_status}
     names = ("waiting", "running", "finished", "failed", "cancelled")
-    return {name: int(getattr(jobset.ledger, name)) for name in names}
+    return {"accepted": jobset.ledger.unexpanded, **{name: int(getattr(jobset.ledger, name)) for name in names}}
 
 
 def _told(waited: Waited) -> str:

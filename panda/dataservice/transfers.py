@@ -91,6 +91,11 @@ UPDATE transfers t SET status = 'queued', source = NULL, lease_until = NULL, due
     error = 'its mover went silent'
 FROM late WHERE t.transfer_id = late.transfer_id
 """
+#: Sent, and taken by nobody yet.
+RESEND = """
+UPDATE transfers SET status = 'queued', lease_until = NULL, due_at = panda_now()
+WHERE status = 'moving' AND source IS NULL
+"""
 #: Of the transfers that come next, those without a waiter that still waits: killed, retried, archived.
 UNWANTED = """
 SELECT t.transfer_id FROM transfers t
@@ -165,6 +170,11 @@ def carry_out(begin: Begin, transfer_ids: Sequence[int], settings: Settings) -> 
 def requeue_expired(connection: Connection, limit: int = 1_000) -> int:
     """Transfers whose mover went silent may be taken again. Returns how many."""
     return run(connection, REQUEUE, {"limit": limit})
+
+
+def resend_all(connection: Connection) -> int:
+    """What was sent and no mover took is due again: Redis was erased, or a worker died. Returns how many."""
+    return run(connection, RESEND)
 
 
 def forget_unwanted(connection: Connection, limit: int = 1_000) -> int:

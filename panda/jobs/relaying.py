@@ -30,9 +30,14 @@ CLAIM_FINAL = CLAIM.format(lane="final")
 CLAIM_ROAD = CLAIM.format(lane="NOT final")
 
 OVERDUE = """
-UPDATE job_due SET due_at = panda_now()
-WHERE waits_for IS NULL AND deliveries > 0 AND due_at > (SELECT panda_now())
+UPDATE job_due d SET due_at = panda_now() FROM (
+    SELECT panda_id FROM job_due
+    WHERE waits_for IS NULL AND deliveries > 0 AND due_at > (SELECT panda_now()) {which}
+    ORDER BY panda_id FOR UPDATE) AS sent
+WHERE d.panda_id = sent.panda_id
 """
+ALL_OVERDUE = OVERDUE.format(which="")
+THESE_OVERDUE = OVERDUE.format(which="AND panda_id = ANY(%(panda_ids)s)")
 STATE = "SELECT value FROM engine_state WHERE key = %(key)s"
 SET_STATE = """
 INSERT INTO engine_state (key, value) VALUES (%(key)s, %(value)s) ON CONFLICT (key) DO UPDATE SET value = excluded.value
@@ -84,7 +89,14 @@ def resend_all(connection: Connection) -> int:
     """Whatever was sent and not finished is due again now: Redis was erased, or a worker died.
 
     A second message for a job does no harm (law 2). Returns the jobs touched."""
-    return run(connection, OVERDUE)
+    return run(connection, ALL_OVERDUE)
+
+
+def resend(connection: Connection, panda_ids: Sequence[int]) -> int:
+    """Those of `panda_ids` that were sent and not finished are due again now: their worker died.
+
+    Returns the jobs touched."""
+    return run(connection, THESE_OVERDUE, {"panda_ids": list(panda_ids)})
 
 
 def redis_epoch(connection: Connection) -> str | None:

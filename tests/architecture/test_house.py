@@ -1,6 +1,7 @@
 """The drawn-up house, held against the code."""
 
 import ast
+import re
 import runpy
 import subprocess
 import sys
@@ -118,3 +119,13 @@ def test_the_databases_words_are_those_of_the_code(begin, table, column, words):
 
     assert {word for word in words if f"'{word}'" in found.text} == set(words)
     assert found.text.count("'::text") == len(set(words))
+
+
+def test_one_clock_the_databases_and_one_function_for_it():
+    """Law 16. Everything else that tells the time in SQL would escape the clock of the tests."""
+    other = re.compile(r"\b(now\(\)|clock_timestamp\(\)|current_timestamp|localtimestamp)", re.IGNORECASE)
+    for folder in ("panda", "workflows", "monitoring"):
+        for file in (ROOT / folder).rglob("*.py"):
+            if file.name != "0001_engine.py":
+                text = file.read_text(encoding="utf-8").replace("panda_now()", "").replace(".utcnow()", "")
+                assert not re.search(r"(?<![\w.])" + other.pattern[2:], text, re.IGNORECASE), file

@@ -72,7 +72,7 @@ def test_an_endless_upload_ends_at_the_cap(anna, begin, settings, endless):
     assert files_in(settings) == []
 
 
-@pytest.mark.parametrize("sha256", ["x" * 64, SHA256.upper(), SHA256[:-1], "..", "%2e%2e%2f%2e%2e"])
+@pytest.mark.parametrize("sha256", ["x" * 64, "AB" * 32, "a" * 63, "..", "%2e%2e%2f%2e%2e"])
 def test_the_client_does_not_choose_the_name(anna, settings, sha256):
     assert put(anna, sha256=sha256).status_code in (404, 422)
     assert not (settings.data_dir / "spool").exists()

@@ -1,7 +1,9 @@
 """Commands against a server that does as it is told: exit codes, asking, waiting, logs."""
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -278,6 +280,39 @@ def test_a_wait_tells_each_change_once(at_script: Scripted, panda: Panda) -> Non
 
     assert ended.err.splitlines() == ["0/3 ended: 3 waiting", "3/3 ended: 3 finished"]
     assert ended.out == "9\tfinished\n"
+
+
+def test_jobs_that_are_not_made_yet_count_in_the_progress(at_script: Scripted, panda: Panda) -> None:
+    at_script.on("GET", "/v1/jobsets/9", jobset("running", unexpanded=2, waiting=1), jobset("finished", finished=3))
+
+    assert panda("wait", "set:9").err.splitlines()[0] == "0/3 ended: 2 accepted, 1 waiting"
+
+
+def on_a_terminal(url: str, *words: str, **environ: str) -> str:
+    """What a command shows on a terminal of 100 columns."""
+    given = {**os.environ, "PANDA_URL": url, "PANDA_TOKEN": "t", "COLUMNS": "100", "TERM": "xterm", **environ}
+    screen, terminal = pty.openpty()
+    program = [sys.executable, "-m", "panda.cli.main", *words]
+    with subprocess.Popen(program, env=given, stdin=terminal, stdout=terminal, stderr=terminal):
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError), os.fdopen(screen, "rb", buffering=0) as seen:
+            while block := seen.read(65536):
+                shown += block
+    return shown.decode()
+
+
+def test_a_terminal_gets_a_table_with_bars_and_colours_unless_it_wants_none(script: Scripted) -> None:
+    script.on("GET", "/v1/whoami", ME)
+    script.on("GET", "/v1/jobsets", page(jobset("running", running=1, finished=2)))
+
+    coloured = on_a_terminal(script.url, "status")
+    plain = on_a_terminal(script.url, "status", NO_COLOR="1")
+
+    assert "\x1b[34m" in coloured
+    assert "\x1b[3" not in plain
+    assert "█" * 13 + "▒" * 7 in plain
+    assert "▶ running" in plain
 
 
 @pytest.mark.parametrize(

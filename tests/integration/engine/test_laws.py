@@ -6,7 +6,8 @@ import pytest
 
 from panda.jobs import counters, due, relaying, retry
 from panda.jobs.submission import CHANNEL
-from panda.states import Stage
+from panda.jobs.transitions import move_many
+from panda.states import JobStatus, Stage
 from workflows.app import TICK_S, app
 
 
@@ -219,3 +220,15 @@ def test_parking_forgets_deliveries_so_that_a_long_life_is_no_poison(world, begi
     world.settle()
 
     assert world.status(panda_id) == "defined"
+
+
+def test_a_move_changes_only_rows_that_still_have_the_status_that_was_seen(world, begin):
+    [panda_id] = world.jobs()
+    world.turn_expansion()
+
+    with begin() as connection:
+        first = move_many(connection, [panda_id], JobStatus.PENDING, JobStatus.DEFINED, by="one")
+        second = move_many(connection, [panda_id], JobStatus.PENDING, JobStatus.CANCELLED, by="two")
+        connection.rollback()
+
+    assert (first, second) == ([panda_id], [])

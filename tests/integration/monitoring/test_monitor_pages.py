@@ -1,14 +1,18 @@
 """What every page promises: HTML for people, the same data as JSON, and never a failure of the whole."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import create_engine
 
 from monitoring import queries
 from monitoring.page import Parts
 from monitoring.reading import Memory, Reader
+from panda.cli.main import panda
+from panda.cli.selectors import parse
 from panda.db.session import begin_of, make_engine
 from panda.states import JobStatus, Stage
 from tests.integration.monitoring.conftest import CHAIN, NASTY, Browser, CeleryStub, Token, World
@@ -54,6 +58,18 @@ def test_the_chain_of_a_failed_job_shows_where_it_broke(world: World, operator: 
     chain = operator.json(f"/jobs/{world.jobs['failed']}")["data"]["chain"]
 
     assert [row["mark"] for row in chain] == ["done"] * 5 + ["failed", "todo"]
+
+
+def test_what_a_page_says_to_type_are_commands_that_exist(world: World, operator: Browser) -> None:
+    shown: set[str] = set()
+    for path in (f"/jobs/{world.jobs['failed']}", f"/jobs/{world.jobs['running']}", f"/jobsets/{world.jobset_id}"):
+        shown |= set(re.findall(r'data-copy="panda ([^"]+)"', operator.get(path).text))
+
+    assert f"retry set:{world.jobset_id}" in shown
+    for line in shown:
+        verb, *selectors = line.split()
+        assert CliRunner().invoke(panda, [verb, "--help"]).exit_code == 0, line
+        assert parse(selectors), line
 
 
 def test_a_chain_that_flower_remembers_is_a_link(world: World, operator: Browser, celery: CeleryStub) -> None:

@@ -1,5 +1,6 @@
 """What -o writes, byte for byte; bars; cards."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from panda.cli.bars import CELLS, WIDTH, bar, counts
 from panda.cli.commands.status import job_card, jobset_card
 from panda.cli.commands.why import story
 from panda.cli.show import Column, Look, emit, plain
+from panda.cli.tables import ago, size
 
 ITEMS: list[dict[str, Any]] = [
     {
@@ -156,3 +158,28 @@ def test_why_prints_the_funnel_with_every_refusal() -> None:
         "    weight of N-Q: 1.5  <- chosen",
         "  missing files: 2",
     ]
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (10**13, "10.0 TB"), (10**16, "10000.0 TB")]
+)
+def test_bytes_are_told_in_the_unit_that_suits_them(n_bytes: int, text: str) -> None:
+    assert size(n_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("before", "text"),
+    [
+        (timedelta(seconds=5), "5s ago"),
+        (timedelta(minutes=3), "3m ago"),
+        (timedelta(hours=30), "1d ago"),
+        (timedelta(hours=-2), "in 1h"),
+    ],
+)
+def test_times_are_told_from_now(before: timedelta, text: str) -> None:
+    assert ago((datetime.now(UTC) - before).isoformat()) == text
+
+
+@pytest.mark.parametrize("text", ["soon", "", "2026-01-01T00:00:00"])
+def test_what_is_no_instant_is_shown_as_it_is(text: str) -> None:
+    assert ago(text) == text
