@@ -11,9 +11,7 @@ from urllib.parse import unquote, urlsplit
 from celery import Celery
 
 from panda.errors import ConfigError
-from panda.settings import Settings
-
-KEY_PREFIX = "panda:"
+from panda.settings import REDIS_KEY_PREFIX, Settings
 
 
 def bare_app(settings: Settings) -> Celery:
@@ -33,7 +31,7 @@ def bare_app(settings: Settings) -> Celery:
         broker_connection_timeout=2,
         broker_transport_options={
             "visibility_timeout": settings.engine.visibility_s,
-            "global_keyprefix": KEY_PREFIX,
+            "global_keyprefix": REDIS_KEY_PREFIX,
             "socket_timeout": 30,
             "socket_connect_timeout": 2,
             "socket_keepalive": True,

@@ -46,7 +46,7 @@ def job_page(reader: Reader, spool: Spool, facts: Facts, *, log: str | None, log
 
 
 def _rows(found: Sequence[Any]) -> list[Facts]:
-    return [dict(row._mapping) for row in found]
+    return [row._asdict() for row in found]
 
 
 def _why(reader: Reader, panda_id: int) -> Block[Any]:

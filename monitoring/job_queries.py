@@ -40,7 +40,7 @@ SET_STATUSES = """
 SELECT status, coalesce(computing_site, '') AS queue, failed_stage, error_code, count(*) AS n,
     max(error_message) AS message
 FROM (SELECT status, computing_site, failed_stage, error_code, error_message FROM jobs
-    WHERE jobset_id = %(jobset_id)s ORDER BY panda_id LIMIT %(sample)s) AS sample
+    WHERE jobset_id = %(jobset_id)s ORDER BY -panda_id LIMIT %(sample)s) AS sample
 GROUP BY 1, 2, 3, 4 ORDER BY n DESC
 """
 

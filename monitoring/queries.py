@@ -135,10 +135,10 @@ LIST_COLUMNS = """panda_id, jobset_id, name, owner, status, attempt_nr, max_atte
 #: (SELECT … FROM a table, newest first, a window of it), then the filter. `down_to` is where the window ended.
 JOBS_LIST = """
 WITH live AS (
-    SELECT {columns}, shape_id FROM jobs WHERE panda_id < %(before)s {live} ORDER BY panda_id DESC LIMIT %(look_at)s),
+    SELECT {columns}, shape_id FROM jobs WHERE {below} {live} ORDER BY {newest} LIMIT %(look_at)s),
 archived AS (
-    SELECT {columns}, shape_id FROM jobs_archive WHERE panda_id < %(before)s {archived}
-    ORDER BY panda_id DESC LIMIT %(look_at)s),
+    SELECT {columns}, shape_id FROM jobs_archive WHERE {below} {archived}
+    ORDER BY {newest} LIMIT %(look_at)s),
 looked AS (
     SELECT greatest(
         (SELECT CASE WHEN count(*) < %(look_at)s THEN 0 ELSE min(panda_id) END FROM live),
@@ -152,16 +152,17 @@ SELECT found.*, looked.down_to FROM looked LEFT JOIN LATERAL (
 """
 
 
-def _list(live: str, archived: str) -> str:
-    return JOBS_LIST.format(columns=LIST_COLUMNS, live=live, archived=archived)
+#: The primary key holds the PandaID, the indexes by job set and by owner hold its negative.
+_BY_ID = {"below": "panda_id < %(before)s", "newest": "panda_id DESC"}
+_BY_NEGATIVE = {"below": "-panda_id > -%(before)s", "newest": "-panda_id"}
 
 
-_BOTH = {
-    "all": "",
-    "jobset": "AND jobset_id = %(jobset_id)s",
-    "owner": "AND owner = %(owner)s",
-}
-LISTS = {name: _list(clause, clause) for name, clause in _BOTH.items()}
+def _list(live: str, archived: str, order: dict[str, str] = _BY_ID) -> str:
+    return JOBS_LIST.format(columns=LIST_COLUMNS, live=live, archived=archived, **order)
+
+
+_BOTH = {"jobset": "AND jobset_id = %(jobset_id)s", "owner": "AND owner = %(owner)s"}
+LISTS = {name: _list(clause, clause, _BY_NEGATIVE) for name, clause in _BOTH.items()} | {"all": _list("", "")}
 #: What a pilot holds, or may take, stands in a slim table of its own: no window is needed.
 LISTS["leased"] = _list("AND panda_id IN (SELECT panda_id FROM leases)", "AND false")
 LISTS["ready"] = _list("AND panda_id IN (SELECT panda_id FROM ready)", "AND false")
@@ -169,7 +170,7 @@ LISTS["ready"] = _list("AND panda_id IN (SELECT panda_id FROM ready)", "AND fals
 
 def facts(connection: Connection, sql: str, values: dict[str, Any] | None = None) -> list[Facts]:
     """Rows as plain dictionaries."""
-    return [dict(row._mapping) for row in rows(connection, sql, values)]
+    return [row._asdict() for row in rows(connection, sql, values)]
 
 
 def now(connection: Connection) -> datetime:

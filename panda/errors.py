@@ -30,6 +30,7 @@ class UnknownName(Invalid):
     """A name that is not in a closed list; the nearest ones are suggested."""
 
     def __init__(self, kind: str, name: str, known: Sequence[str], *, where: str = "") -> None:
+        known = [str(each) for each in known]
         near = get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known)) or 'none'}"
         super().__init__(f"unknown {kind} {name!r}{hint}", where=where, code=f"unknown_{kind.replace(' ', '_')}")

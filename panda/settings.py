@@ -77,6 +77,8 @@ class Engine:
     """A stage that runs longer is killed."""
     resend_s: int = 155
     """A group that made no progress is sent again after this; >= visibility_s + hard_limit_s."""
+    gather_s: float = 0.1
+    """Jobs that become runnable within this time after a group was sent go together in the next one."""
     poll_s: float = 0.05
     """The relay's look at the database when nothing woke it."""
     sweep_s: float = 1.0
@@ -171,6 +173,9 @@ class Settings:
         """TCP port of the monitor."""
         return self.monitor.port or self.api.port + 1
 
+
+#: Before every key of Celery in Redis; workers and Flower must agree on it.
+REDIS_KEY_PREFIX = "panda:"
 
 SHORT = {
     "PANDA_DATABASE_URL": ("store", "database_url"),

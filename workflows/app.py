@@ -15,7 +15,7 @@ from kombu.entity import Queue
 
 from panda import logs
 from panda.db.session import Begin, begin_from
-from panda.settings import Settings, current
+from panda.settings import REDIS_KEY_PREFIX, Settings, current
 from panda.states import Stage
 
 STAGES, FINAL, DATA, TICKS = "stages", "final", "data", "ticks"
@@ -74,7 +74,7 @@ def profile(settings: Settings) -> dict[str, Any]:
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
             "health_check_interval": 25,
-            "global_keyprefix": "panda:",
+            "global_keyprefix": REDIS_KEY_PREFIX,
             "queue_order_strategy": "priority",
         },
         "beat_schedule": {

@@ -33,7 +33,7 @@ class Mutation:
 MUTATIONS = (
     Mutation("1", "runnable and waiting are two things", "panda/jobs/due.py",
              "AND stage = %(stage)s::text AND waits_for IS NULL", "AND stage = %(stage)s::text",
-             "late_message_finds_nothing_while_its_job_waits"),
+             "late_activate_message"),
     Mutation("1", "a late wait runs its own handler, and only that", "panda/jobs/sweeping.py",
              "        _HANDLERS[wait](connection, sorted(panda_ids), settings)",
              "        due.wake(connection, sorted(panda_ids))",
@@ -59,7 +59,7 @@ MUTATIONS = (
              "dispatcher_leaves_a_job_that_a_kill_holds"),
     Mutation("5", "two dispatchers skip each other's rows", "panda/dispatcher/matching.py",
              "ORDER BY rank LIMIT %(n)s FOR UPDATE SKIP LOCKED) r", "ORDER BY rank LIMIT %(n)s) r",
-             "dispatchers"),
+             "while_another_one_holds"),
     Mutation("5", "two relays skip each other's rows", "panda/jobs/relaying.py",
              "ORDER BY due_at LIMIT %(n)s FOR UPDATE SKIP LOCKED", "ORDER BY due_at LIMIT %(n)s",
              "two_relays"),

@@ -313,3 +313,19 @@ def test_a_database_that_dies_after_a_claim_gives_the_jobs_to_another_pilot_late
 
     assert second.panda_id == panda_id
     assert second.attempt_nr == 2
+
+
+def test_a_dispatcher_gives_the_next_job_while_another_one_holds_the_first(world, begin):
+    world.jobs(2, brokerage={"sites": ["NORTH"]})
+    world.settle()
+    matching.forget()
+    [shape] = {row.shape_id for row in world.query("SELECT shape_id FROM ready")}
+    request = AcquireRequest(
+        pilot_id="slow", queue="NORTH-Q", request_id="r", cores=4, memory_mb=8000, disk_mb=20_000, walltime_s=86_400
+    )
+
+    with begin() as slow:
+        [held] = matching.claim(slow, request, "default", [shape], [b"x" * 32], 120)
+        [given] = ask(world, "quick")
+
+    assert given.panda_id != held.panda_id

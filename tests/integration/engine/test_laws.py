@@ -1,9 +1,14 @@
 """The laws of the engine that neither the road nor the interleavings show. docs/reference/guards.md lists,
 for each law, the change to the code that makes one of these tests fail."""
 
+import io
+from pathlib import Path
+
 import psycopg
 import pytest
 
+from panda.dataservice import catalog
+from panda.dispatcher.words import OutputReport
 from panda.jobs import counters, due, relaying, retry
 from panda.jobs.submission import CHANNEL
 from panda.jobs.transitions import move_many
@@ -232,3 +237,61 @@ def test_a_move_changes_only_rows_that_still_have_the_status_that_was_seen(world
         connection.rollback()
 
     assert (first, second) == ([panda_id], [])
+
+
+def put(world, lfn, storage, content=b"some bytes"):
+    """A file of dataset `in:put` at one storage."""
+    with world.begin() as connection:
+        catalog.create(connection, "in:put", owner="alice")
+    stream = io.BytesIO(content)
+    catalog.put(world.begin, "in:put", lfn, stream, storage=storage, owner="alice", cap_bytes=10_000)
+
+
+def test_a_late_activate_message_does_not_release_a_job_whose_inputs_are_on_their_way(world):
+    put(world, "far.txt", "SOUTH-DISK")
+    accepted = world.submit(jobs=[{"command": ["true"], "inputs": ["in:put/far.txt"]}], brokerage={"sites": ["NORTH"]})
+    panda_id = accepted.first_panda_id
+    world.turn_expansion()
+    for group in world.claim(final=False):
+        world.run_chain(group.stage, group.panda_ids)
+    assert world.due(panda_id).waits_for == "data"
+
+    assert world.run_stage(Stage.ACTIVATE, [panda_id]) == []
+    assert world.status(panda_id) == "assigned"
+    world.settle()
+
+    assert world.status(panda_id) == "activated"
+
+
+def test_inputs_are_in_place_before_a_job_is_activated_and_outputs_registered_before_it_is_finished(world):
+    put(world, "far.txt", "SOUTH-DISK")
+    accepted = world.submit(
+        jobs=[{"command": ["true"], "inputs": ["in:put/far.txt"], "outputs": ["out.txt"]}],
+        brokerage={"sites": ["NORTH"]},
+    )
+    world.settle()
+    [job] = world.acquire()
+    [source], [target] = job.inputs, job.outputs
+
+    assert Path(source.url.removeprefix("file://")).read_bytes() == b"some bytes"
+    place = Path(target.url.removeprefix("file://"))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(b"result")
+    world.report(job, "finished", outputs=[OutputReport(lfn="out.txt", size_bytes=6, adler32="092202a0")])
+    world.settle()
+
+    [output] = world.query("SELECT status FROM job_files WHERE panda_id = %(i)s AND kind = 'output'", i=job.panda_id)
+    assert world.status(accepted.first_panda_id) == "finished"
+    assert output.status == "registered"
+
+
+def test_an_output_that_was_never_written_fails_the_job_and_publishes_nothing(world):
+    accepted = world.submit(jobs=[{"command": ["true"], "outputs": ["out.txt"]}])
+    world.settle()
+    [job] = world.acquire()
+
+    world.report(job, "finished", outputs=[OutputReport(lfn="out.txt", size_bytes=6, adler32="00000001")])
+    world.settle()
+
+    assert world.job(accepted.first_panda_id)["failed_stage"] == "stage_out"
+    assert world.query("SELECT 1 FROM files") == []
