@@ -14,9 +14,9 @@ import httpx
 import pytest
 from celery import Celery
 
-from monitoring.celery_side import KEY_PREFIX
 from panda.db.session import Begin
 from panda.local.redis import EmbeddedRedis
+from panda.settings import REDIS_KEY_PREFIX
 from tests.integration.monitoring.conftest import Token, World
 
 WAIT_S = 30
@@ -128,7 +128,7 @@ def test_the_list_of_tasks_is_a_post_that_only_reads(monitor: Monitor, token: To
 def test_events_under_our_prefix_reach_flower_and_the_pages(monitor: Monitor, token: Token) -> None:
     viewer = monitor.client(token("olga", "operator"))
     app = Celery("elsewhere", broker=monitor.redis.url)
-    app.conf.broker_transport_options = {"global_keyprefix": KEY_PREFIX}
+    app.conf.broker_transport_options = {"global_keyprefix": REDIS_KEY_PREFIX}
 
     def has_arrived() -> bool:
         with app.events.default_dispatcher(hostname="lane@w1") as sender:
