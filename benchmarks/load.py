@@ -16,7 +16,7 @@ import msgspec
 
 from benchmarks.system import QUEUES, System
 from panda.api.schemas import AcquireReply, JobSetAccepted, UpdateReply
-from panda.dispatcher.words import AcquireRequest, OutputReport, PilotJob, Report, UpdateRequest
+from panda.dispatcher.words import AcquireRequest, PilotJob, Report, UpdateRequest
 from panda.jobs.specs import Defaults, JobSetRequest, JobSpec
 
 T = TypeVar("T")

@@ -1,6 +1,5 @@
 """An installation of its own for each benchmark: the real `panda up`, its state in a folder that goes away."""
 
-import json
 import os
 import subprocess
 import sys

@@ -16,10 +16,13 @@ from panda.client import Client
 from panda.db.session import make_engine, rows
 from panda.jobs import audit
 
-TWO_SITES = """
+#: Two sites with pilots; a third whose pilots are played by tests, and that takes only jobs that ask for it.
+SITES = """
 [sites.NORTH]
 cloud = "LOCAL"
 [sites.SOUTH]
+cloud = "LOCAL"
+[sites.WEST]
 cloud = "LOCAL"
 
 [storages.NORTH-DISK]
@@ -30,6 +33,10 @@ root = "storage/north"
 site = "SOUTH"
 kind = "local"
 root = "storage/south"
+[storages.WEST-DISK]
+site = "WEST"
+kind = "local"
+root = "storage/west"
 
 [queues.NORTH-Q]
 site = "NORTH"
@@ -37,7 +44,7 @@ storage = "NORTH-DISK"
 cores = 2
 memory_mb = 4000
 disk_mb = 10000
-walltime_s = 3600
+walltime_s = 86400
 submitter = "local"
 max_pilots = 2
 pilot_cores = 4
@@ -49,11 +56,21 @@ storage = "SOUTH-DISK"
 cores = 2
 memory_mb = 4000
 disk_mb = 10000
-walltime_s = 3600
+walltime_s = 86400
 submitter = "local"
 max_pilots = 2
 pilot_cores = 4
 pilot_options = ["--grace-s", "1"]
+
+[queues.WEST-Q]
+site = "WEST"
+storage = "WEST-DISK"
+status = "test"
+cores = 2
+memory_mb = 4000
+disk_mb = 10000
+walltime_s = 86400
+submitter = "none"
 """
 
 T = TypeVar("T")
@@ -78,7 +95,7 @@ class System:
     def started(cls, folder: Path, **settings: object) -> "System":
         """`panda up --detach` in `folder`; `settings` as `engine_sweep_s=0.5`."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "sites.toml").write_text(TWO_SITES)
+        (folder / "sites.toml").write_text(SITES)
         environ = clean_environ() | {f"PANDA_{name.upper()}": str(value) for name, value in settings.items()}
         done = local("up", "--data", str(folder), "--port", "0", "--detach", environ=environ)
         if done.returncode:
@@ -101,6 +118,11 @@ class System:
     def pid(self, name: str) -> int:
         """The process that runs under this name now."""
         return int(json.loads((self.folder / "run" / f"{name}.json").read_text())["pid"])
+
+    def children(self, name: str) -> list[int]:
+        """The processes that it started, e.g. a Celery worker's pool."""
+        pid = self.pid(name)
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def pilots(self) -> dict[str, int]:
         """Pids of the pilots that run, by pilot id."""

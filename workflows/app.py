@@ -1,7 +1,8 @@
 """The Celery app and its lanes; the composition root of the workers.
 
 Four lanes: `final` (stage_out, archive) is served before `stages` (define … dispatch), so that what pilots
-bring back is settled before new work is taken on; `data` carries transfers, `ticks` the clock. Messages
+bring back is settled before new work is taken on; `ticks`, the clock, comes between them; `data` carries
+transfers and has a worker of its own, because a transfer may take long. Messages
 carry ids and nothing else; there is no result backend. The profile is explained, setting by setting, in
 docs/explanation/celery.md.
 """

@@ -22,7 +22,7 @@ from workflows.chain import TASK_OF
 log = Log("panda.tick")
 
 TAKE = """
-INSERT INTO tick_leases AS t (name, lease_until, holder) VALUES (%(name)s, panda_now() + interval '60 s', %(holder)s)
+INSERT INTO tick_leases AS t (name, lease_until, holder) VALUES (%(name)s, panda_now() + interval '35 s', %(holder)s)
 ON CONFLICT (name) DO UPDATE SET lease_until = excluded.lease_until, holder = excluded.holder
     WHERE t.lease_until <= panda_now()
 RETURNING name

@@ -22,7 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from panda import logs
 from panda.dataservice import transfers
-from panda.db.session import Begin
+from panda.db.session import Begin, rows
 from panda.jobs import expansion, kill, relaying
 from panda.jobs.submission import CHANNEL
 from panda.logs import Log
@@ -34,6 +34,17 @@ from workflows.transfer import transfer
 log = Log("panda.relay")
 
 EPOCH_KEY = "panda:epoch"
+#: What there is to do, told by the indexes that each step would use: one statement for a turn without work.
+LOOK = """
+SELECT EXISTS (SELECT FROM jobsets WHERE n_expanded < n_jobs) AS expand,
+    EXISTS (SELECT FROM jobsets WHERE released_at IS NULL AND open_parents = 0 AND n_expanded > n_released) AS release,
+    EXISTS (SELECT FROM jobsets WHERE cancel_requested_at IS NOT NULL AND ended_at IS NULL) AS cancel,
+    EXISTS (SELECT FROM job_due WHERE waits_for IS NULL AND final
+        AND (deliveries = 0 OR due_at <= (SELECT panda_now()))) AS final,
+    EXISTS (SELECT FROM job_due WHERE waits_for IS NULL AND NOT final
+        AND (deliveries = 0 OR due_at <= (SELECT panda_now()))) AS stages,
+    EXISTS (SELECT FROM transfers WHERE status = 'queued' AND due_at <= (SELECT panda_now())) AS data
+"""
 #: Between two looks at Redis' mark.
 EPOCH_S = 1.0
 #: After a store refused us.
@@ -49,6 +60,7 @@ class Relay:
         self._settings = settings
         self._redis = Redis.from_url(settings.store.redis_client_url, socket_timeout=5, socket_connect_timeout=5)
         self._epoch_seen_at = 0.0
+        self._send_after = dict.fromkeys((FINAL, STAGES), 0.0)
         self._stopped = False
         self._unsure = True  # what an earlier relay sent may be lost
 
@@ -76,15 +88,17 @@ class Relay:
 
     def turn(self) -> bool:
         """One turn. Returns whether anything was done."""
-        worked = self._step(lambda c: expansion.expand_chunk(c, self._settings.engine))
-        worked |= self._step(lambda c: expansion.release_chunk(c, self._settings.engine))
-        worked |= self._step(kill.cancel_chunk)
+        with self._begin() as connection:
+            [there] = rows(connection, LOOK)
+        worked = there.expand and self._step(lambda c: expansion.expand_chunk(c, self._settings.engine))
+        worked |= there.release and self._step(lambda c: expansion.release_chunk(c, self._settings.engine))
+        worked |= there.cancel and self._step(kill.cancel_chunk)
         try:
             with app.pool.acquire(block=True) as redis:
                 self._watch_epoch()
-                worked |= self._send_groups(redis, FINAL)
-                worked |= self._send_groups(redis, STAGES)
-                worked |= self._send_transfers(redis)
+                worked |= there.final and self._send_groups(redis, FINAL)
+                worked |= (there.stages or there.expand or there.release) and self._send_groups(redis, STAGES)
+                worked |= there.data and self._send_transfers(redis)
         except REDIS_PROBLEMS as problem:
             log.warning("Redis is away", problem=repr(problem))
             self._unsure = True
@@ -100,16 +114,19 @@ class Relay:
         if time.monotonic() - self._epoch_seen_at < EPOCH_S and not self._unsure:
             return
         mark = cast(bytes | None, self._redis.get(EPOCH_KEY))
+        new_mark = ""
         with self._begin() as connection:
             if mark is None or mark.decode() != relaying.redis_epoch(connection):
-                mark = secrets.token_hex(8).encode()
-                n = relaying.new_epoch(connection, mark.decode())
+                new_mark = secrets.token_hex(8)
+                n = relaying.new_epoch(connection, new_mark)
                 n_transfers = transfers.resend_all(connection)
                 log.warning("Redis was erased; all that was sent is due again", jobs=n, transfers=n_transfers)
             elif self._unsure:
                 relaying.resend_all(connection)
                 transfers.resend_all(connection)
-        self._redis.set(EPOCH_KEY, mark)  # after the commit: dying in between only repeats it
+        if new_mark:  # after the commit: dying in between only repeats it
+            # Only a new one: writing back the one that we saw would hide that Redis was erased since.
+            self._redis.set(EPOCH_KEY, new_mark)
         self._epoch_seen_at = time.monotonic()
         self._unsure = False
 
@@ -119,11 +136,17 @@ class Relay:
         return max(0, self._settings.engine.window_groups - waiting)
 
     def _send_groups(self, redis: Any, lane: str) -> bool:
+        """Send what is runnable in a lane. A lane that was emptied fills up for `gather_s` before it is
+        emptied again: a message costs the same with one job in it and with hundreds."""
+        if time.monotonic() < self._send_after[lane]:
+            return False
         room = self._room(redis, lane)
         if not room:
             return False
         with self._begin() as connection:
             groups = relaying.claim_groups(connection, self._settings.engine, final=lane == FINAL, n_groups=room)
+        if groups and len(groups) < room:
+            self._send_after[lane] = time.monotonic() + self._settings.engine.gather_s
         for group in groups:
             chain_from(group.stage, group.panda_ids).apply_async(connection=redis)
         return bool(groups)

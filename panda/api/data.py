@@ -33,7 +33,7 @@ class DatasetsResource:
             dataset = catalog.show(connection, did)
         resp.status = falcon.HTTP_201
         resp.set_header("Location", f"/v1/datasets/{did}")
-        show(resp, schemas.Dataset(**dataset._mapping))
+        show(resp, schemas.Dataset(**dataset._asdict()))
 
     @allowed(Action.READ_DATA, "after", "limit")
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -41,7 +41,7 @@ class DatasetsResource:
         limit = page_limit(req)
         with self._begin() as connection:
             found = catalog.datasets(connection, word(req, "after") or "", limit)
-        items = [schemas.Dataset(**row._mapping) for row in found]
+        items = [schemas.Dataset(**row._asdict()) for row in found]
         show_page(resp, items, items[-1].dataset if len(items) == limit else None)
 
 
@@ -55,7 +55,7 @@ class DatasetResource:
     def on_get(self, req: falcon.Request, resp: falcon.Response, did: str) -> None:
         with self._begin() as connection:
             dataset = catalog.show(connection, did)
-        show(resp, schemas.Dataset(**dataset._mapping))
+        show(resp, schemas.Dataset(**dataset._asdict()))
 
 
 class DatasetCloseResource:
@@ -71,7 +71,7 @@ class DatasetCloseResource:
             policy.require(req.context.identity, Action.WRITE_DATA, catalog.show(connection, did).owner)
             catalog.close(connection, did)
             dataset = catalog.show(connection, did)
-        show(resp, schemas.Dataset(**dataset._mapping))
+        show(resp, schemas.Dataset(**dataset._asdict()))
 
 
 class DatasetFilesResource:
@@ -86,7 +86,7 @@ class DatasetFilesResource:
         limit = page_limit(req)
         with self._begin() as connection:
             found = catalog.files_of(connection, did, after=word(req, "after") or "", limit=limit)
-        items = [schemas.DatasetFile(**row._mapping) for row in found]
+        items = [schemas.DatasetFile(**row._asdict()) for row in found]
         show_page(resp, items, items[-1].lfn if len(items) == limit else None)
 
 
@@ -116,7 +116,7 @@ class DatasetFileResource:
             adler32=adler32,
         )  # fmt: skip
         resp.status = falcon.HTTP_201
-        show(resp, schemas.DatasetFile(**file._mapping))
+        show(resp, schemas.DatasetFile(**file._asdict()))
 
     @allowed(Action.READ_DATA)
     def on_get(self, req: falcon.Request, resp: falcon.Response, did: str, lfn: str) -> None:

@@ -41,7 +41,7 @@ class JobsResource:
                 after=after_id(req),
                 limit=page_limit(req),
             )
-        show_page(resp, [schemas.Job(**row._mapping) for row in page.items], page.next)
+        show_page(resp, [schemas.Job(**row._asdict()) for row in page.items], page.next)
 
 
 class JobResource:
@@ -55,7 +55,7 @@ class JobResource:
         with self._begin() as connection:
             policy.require(req.context.identity, Action.READ_JOBS, queries.owner_of(connection, panda_id))
             job = queries.job(connection, panda_id)
-        show(resp, schemas.Job(**job._mapping))
+        show(resp, schemas.Job(**job._asdict()))
 
 
 class JobEventsResource:
@@ -69,7 +69,7 @@ class JobEventsResource:
         with self._begin() as connection:
             policy.require(req.context.identity, Action.READ_JOBS, queries.owner_of(connection, panda_id))
             events = queries.events(connection, panda_id)
-        show_page(resp, [schemas.JobEvent(**row._mapping) for row in events])
+        show_page(resp, [schemas.JobEvent(**row._asdict()) for row in events])
 
 
 class JobFilesResource:
@@ -83,7 +83,7 @@ class JobFilesResource:
         with self._begin() as connection:
             policy.require(req.context.identity, Action.READ_JOBS, queries.owner_of(connection, panda_id))
             page = queries.files(connection, panda_id, after=word(req, "after") or "", limit=page_limit(req, 500))
-        show_page(resp, [schemas.JobFile(**row._mapping) for row in page.items], page.next)
+        show_page(resp, [schemas.JobFile(**row._asdict()) for row in page.items], page.next)
 
 
 class JobAttemptsResource:
@@ -97,7 +97,7 @@ class JobAttemptsResource:
         with self._begin() as connection:
             policy.require(req.context.identity, Action.READ_JOBS, queries.owner_of(connection, panda_id))
             attempts = queries.attempts(connection, panda_id)
-        show_page(resp, [schemas.Attempt(**row._mapping) for row in attempts])
+        show_page(resp, [schemas.Attempt(**row._asdict()) for row in attempts])
 
 
 class JobWhyResource:
@@ -139,7 +139,7 @@ class JobLogsResource:
         with self._begin() as connection:
             policy.require(req.context.identity, Action.READ_JOBS, queries.owner_of(connection, panda_id))
             logs = queries.logs(connection, panda_id)
-        show_page(resp, [schemas.JobLog(**row._mapping) for row in logs])
+        show_page(resp, [schemas.JobLog(**row._asdict()) for row in logs])
 
 
 class JobLogResource:

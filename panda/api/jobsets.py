@@ -85,7 +85,7 @@ class JobSetJobsResource:
                 after=after_id(req),
                 limit=page_limit(req),
             )
-        show_page(resp, [schemas.Job(**row._mapping) for row in page.items], page.next)
+        show_page(resp, [schemas.Job(**row._asdict()) for row in page.items], page.next)
 
 
 class JobSetRetryResource:

@@ -22,7 +22,7 @@ class QueuesResource:
         """All queues by name; there are no pages."""
         with self._begin() as connection:
             found = siteinfo.queues(connection)
-        show_page(resp, [schemas.Queue(**row._mapping) for row in found])
+        show_page(resp, [schemas.Queue(**row._asdict()) for row in found])
 
 
 class SitesResource:
@@ -36,7 +36,7 @@ class SitesResource:
         """All sites by name; there are no pages."""
         with self._begin() as connection:
             found = siteinfo.sites(connection)
-        show_page(resp, [schemas.Site(**row._mapping) for row in found])
+        show_page(resp, [schemas.Site(**row._asdict()) for row in found])
 
 
 class StoragesResource:
@@ -50,7 +50,7 @@ class StoragesResource:
         """All storages by name; there are no pages."""
         with self._begin() as connection:
             found = siteinfo.storages(connection)
-        show_page(resp, [schemas.Storage(**row._mapping) for row in found])
+        show_page(resp, [schemas.Storage(**row._asdict()) for row in found])
 
 
 class QueueStatusResource:

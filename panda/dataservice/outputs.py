@@ -24,7 +24,7 @@ TO_RESERVE = """
 SELECT f.panda_id, f.lfn, f.did, j.attempt_nr, q.storage
 FROM jobs j JOIN queues q ON q.name = j.computing_site
 JOIN job_files f ON f.panda_id = j.panda_id AND f.kind = 'output'
-WHERE j.panda_id = ANY(%(panda_ids)s) AND j.n_outputs > 0 AND f.status <> 'registered'
+WHERE f.panda_id = ANY(%(panda_ids)s) AND j.n_outputs > 0 AND f.status <> 'registered'
 """
 RESERVE = """
 UPDATE job_files f SET storage = r.storage, path = r.path, attempt_nr = r.attempt_nr
@@ -38,7 +38,7 @@ SELECT f.panda_id, f.lfn, f.did, f.status, f.size_bytes, f.adler32, f.guid, f.at
 FROM jobs j JOIN job_files f ON f.panda_id = j.panda_id AND f.kind = 'output'
 LEFT JOIN datasets d ON d.scope = split_part(f.did, ':', 1) AND d.name = split_part(f.did, ':', 2)
 LEFT JOIN storages s ON s.name = f.storage
-WHERE j.panda_id = ANY(%(panda_ids)s) AND j.n_outputs > 0 AND f.status <> 'registered'
+WHERE f.panda_id = ANY(%(panda_ids)s) AND j.n_outputs > 0 AND f.status <> 'registered'
 ORDER BY f.panda_id, f.lfn
 """
 REGISTERED = """

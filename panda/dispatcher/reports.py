@@ -24,7 +24,6 @@ from panda.dispatcher.words import (
 )
 from panda.jobs import due, ending
 from panda.jobs.ending import Failure
-from panda.jobs.submission import CHANNEL
 from panda.settings import Settings
 from panda.states import Stage
 
@@ -74,36 +73,42 @@ FROM held h JOIN jobs j USING (panda_id)
 TOLD = (
     "UPDATE jobs SET kill_delivered_at = panda_now() WHERE panda_id = ANY(%(panda_ids)s) AND kill_delivered_at IS NULL"
 )
-HELD = f"""
-SELECT l.panda_id FROM leases l JOIN {_SAID}) AS s(panda_id, attempt_nr, token_hash)
-    ON l.panda_id = s.panda_id AND l.attempt_nr = s.attempt_nr AND l.token_hash = s.token_hash
-ORDER BY l.panda_id FOR UPDATE OF l
-"""
-UNLEASE = "DELETE FROM leases WHERE panda_id = ANY(%(panda_ids)s)"
-USED = """
-UPDATE jobs j SET exit_code = u.exit_code, wall_s = u.wall_s, cpu_s = u.cpu_s, max_rss_mb = u.max_rss_mb
-FROM unnest(%(panda_ids)s::bigint[], %(exit_codes)s::int[], %(wall_s)s::real[], %(cpu_s)s::real[],
-    %(max_rss_mb)s::int[])
-    AS u(panda_id, exit_code, wall_s, cpu_s, max_rss_mb)
-WHERE j.panda_id = u.panda_id
-"""
-#: A job that ended so quickly that its pilot never said `running` still ran.
-HOLD = """
-WITH was AS (
-    SELECT panda_id, status, attempt_nr, computing_site FROM jobs WHERE panda_id = ANY(%(panda_ids)s)
-        AND status IN ('sent', 'starting', 'running') ORDER BY panda_id FOR UPDATE),
-moved AS (
-    UPDATE jobs j SET status = 'holding', changed_at = panda_now(),
-        started_at = coalesce(j.started_at, panda_now() - make_interval(secs => coalesce(j.wall_s, 0)))
-    FROM was w WHERE j.panda_id = w.panda_id RETURNING j.panda_id),
+#: The fence falls and the attempt's use is written down, in one statement. A job that finished holds until its
+#: outputs are settled, also when it ended so quickly that its pilot never said `running`; how the others end,
+#: `ending` says.
+END = f"""
+WITH said AS (
+    SELECT * FROM {_SAID}, %(statuses)s::text[], %(exit_codes)s::int[], %(wall_s)s::real[], %(cpu_s)s::real[],
+        %(max_rss_mb)s::int[]) AS s(panda_id, attempt_nr, token_hash, status, exit_code, wall_s, cpu_s, max_rss_mb)),
+held AS (
+    SELECT s.* FROM leases l JOIN said s ON l.panda_id = s.panda_id
+        AND l.attempt_nr = s.attempt_nr AND l.token_hash = s.token_hash
+    ORDER BY l.panda_id FOR UPDATE OF l),
+unleased AS (DELETE FROM leases l USING held h WHERE l.panda_id = h.panda_id),
+was AS (
+    SELECT j.panda_id, j.status, j.attempt_nr, j.computing_site,
+        h.status = 'finished' AND j.status IN ('sent', 'starting', 'running') AS holds,
+        h.exit_code, h.wall_s, h.cpu_s, h.max_rss_mb
+    FROM jobs j JOIN held h USING (panda_id) ORDER BY j.panda_id FOR UPDATE OF j),
+ended AS (
+    UPDATE jobs j SET exit_code = w.exit_code, wall_s = w.wall_s, cpu_s = w.cpu_s, max_rss_mb = w.max_rss_mb,
+        status = CASE WHEN w.holds THEN 'holding' ELSE w.status END,
+        changed_at = CASE WHEN w.holds THEN panda_now() ELSE j.changed_at END,
+        started_at = CASE WHEN w.holds
+            THEN coalesce(j.started_at, panda_now() - make_interval(secs => coalesce(w.wall_s, 0)))
+            ELSE j.started_at END
+    FROM was w WHERE j.panda_id = w.panda_id),
+woken AS (
+    UPDATE job_due d SET stage = 'stage_out', final = true, waits_for = NULL, due_at = panda_now(), deliveries = 0
+    FROM was w WHERE d.panda_id = w.panda_id AND w.holds),
 events AS (
     INSERT INTO job_events (panda_id, at, was, now, attempt_nr, stage, by)
-    SELECT panda_id, panda_now(), status, 'holding', attempt_nr, 'dispatch', 'pilot' FROM was),
+    SELECT panda_id, panda_now(), status, 'holding', attempt_nr, 'dispatch', 'pilot' FROM was WHERE holds),
 counted AS (
     INSERT INTO job_count_deltas (status, queue, n)
-    SELECT status, coalesce(computing_site, ''), -count(*) FROM was GROUP BY 1, 2
-    UNION ALL SELECT 'holding', coalesce(computing_site, ''), count(*) FROM was GROUP BY 1, 2)
-SELECT panda_id FROM moved
+    SELECT status, coalesce(computing_site, ''), -count(*) FROM was WHERE holds GROUP BY 1, 2
+    UNION ALL SELECT 'holding', coalesce(computing_site, ''), count(*) FROM was WHERE holds GROUP BY 1, 2)
+SELECT panda_id FROM held
 """
 WRITTEN = """
 UPDATE job_files f SET status = 'written', size_bytes = o.size_bytes, adler32 = o.adler32,
@@ -113,11 +118,14 @@ FROM jsonb_to_recordset(%(outputs)s) AS o(panda_id bigint, attempt_nr int, lfn t
 WHERE f.panda_id = o.panda_id AND f.kind = 'output' AND f.lfn = o.lfn
 """
 FATE = """
-SELECT s.panda_id, CASE WHEN a.panda_id IS NOT NULL OR (j.panda_id IS NOT NULL AND j.attempt_nr = s.attempt_nr)
-    THEN 'already_done' WHEN j.panda_id IS NOT NULL THEN 'stale_lease' ELSE 'not_found' END AS outcome
+SELECT s.panda_id, CASE
+    WHEN a.attempt_nr = s.attempt_nr THEN 'already_done'
+    WHEN j.attempt_nr = s.attempt_nr AND j.status NOT IN ('sent', 'starting', 'running') THEN 'already_done'
+    WHEN j.panda_id IS NOT NULL OR a.panda_id IS NOT NULL THEN 'stale_lease'
+    ELSE 'not_found' END AS outcome
 FROM unnest(%(panda_ids)s::bigint[], %(attempts)s::int[]) AS s(panda_id, attempt_nr)
 LEFT JOIN jobs j ON j.panda_id = s.panda_id
-LEFT JOIN jobs_archive a ON a.panda_id = s.panda_id AND a.attempt_nr = s.attempt_nr
+LEFT JOIN jobs_archive a ON a.panda_id = s.panda_id
 """
 #: What a superseded attempt reports to have written; it is kept apart and never published.
 QUARANTINE = """
@@ -211,37 +219,34 @@ def _fates(connection: Connection, said: Sequence[Report | Beat]) -> dict[int, R
 
 def _final(connection: Connection, reports: Sequence[Report], settings: Settings) -> dict[int, ReportResult]:
     """Settle the ends of attempts. `job_due` first, then leases, then jobs (law 5)."""
-    by_id = {report.panda_id: report for report in reports}
-    due.lock(connection, sorted(by_id))
-    held = [row.panda_id for row in rows(connection, HELD, _said(list(by_id.values())))]
-    gone = [report for report in reports if report.panda_id not in set(held)]
+    due.lock(connection, sorted(report.panda_id for report in reports))
+    held = {row.panda_id for row in rows(connection, END, _ends(reports))}
+    gone = [report for report in reports if report.panda_id not in held]
     answers = _fates(connection, gone)
     _quarantine(connection, gone)
-    if held:
-        _settle(connection, [by_id[panda_id] for panda_id in held], settings)
-    for panda_id in held:
-        attempt_nr = by_id[panda_id].attempt_nr
-        answers[panda_id] = ReportResult(panda_id=panda_id, attempt_nr=attempt_nr, outcome="ok")
+    _settle(connection, [report for report in reports if report.panda_id in held], settings)
+    for report in reports:
+        if report.panda_id in held:
+            answers[report.panda_id] = ReportResult(
+                panda_id=report.panda_id, attempt_nr=report.attempt_nr, outcome="ok"
+            )
     return answers
 
 
+def _ends(reports: Sequence[Report]) -> dict[str, Any]:
+    return _said(reports) | {
+        "statuses": [r.status for r in reports],
+        "exit_codes": [r.exit_code for r in reports],
+        "wall_s": [r.wall_s for r in reports],
+        "cpu_s": [r.cpu_s for r in reports],
+        "max_rss_mb": [r.max_rss_mb for r in reports],
+    }
+
+
 def _settle(connection: Connection, reports: Sequence[Report], settings: Settings) -> None:
-    run(connection, UNLEASE, {"panda_ids": [report.panda_id for report in reports]})
-    run(
-        connection,
-        USED,
-        {"panda_ids": [r.panda_id for r in reports], "exit_codes": [r.exit_code for r in reports],
-         "wall_s": [r.wall_s for r in reports], "cpu_s": [r.cpu_s for r in reports],
-         "max_rss_mb": [r.max_rss_mb for r in reports]},
-    )  # fmt: skip
     outputs = _outputs(reports)
     if outputs:
         run(connection, WRITTEN, {"outputs": outputs})
-    finished = sorted(report.panda_id for report in reports if report.status == "finished")
-    if finished:
-        rows(connection, HOLD, {"panda_ids": finished})
-        due.wake(connection, finished, Stage.STAGE_OUT)
-        run(connection, f"NOTIFY {CHANNEL}")
     cancelled = [report.panda_id for report in reports if report.status == "cancelled"]
     ending.cancel_many(connection, cancelled, by="pilot", reason="killed on request")
     failures = [_failure(report) for report in reports if report.status == "failed"]

@@ -187,7 +187,7 @@ def audit(connection: Connection, *, everything: bool = False, only: Sequence[st
             continue
         found = rows(connection, f"SELECT * FROM ({sql}) broken LIMIT 20", {"since": since})
         if found:
-            findings.append(Finding(name, sentence, [dict(row._mapping) for row in found]))
+            findings.append(Finding(name, sentence, [row._asdict() for row in found]))
     return findings
 
 

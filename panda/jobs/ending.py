@@ -142,7 +142,6 @@ def cancel_many(
     panda_ids = sorted(now)
     _cut_off(connection, panda_ids)
     _move_by_status(connection, now, panda_ids, to, by, dict.fromkeys(panda_ids, reason))
-    run(connection, ENDED, {"panda_ids": panda_ids})
     run(connection, END_ATTEMPTS, {"panda_ids": panda_ids, "outcome": to})
     run(connection, QUARANTINE, {"panda_ids": panda_ids, "reason": "its job was cancelled"})
     due.wake(connection, panda_ids, Stage.ARCHIVE)
@@ -157,7 +156,6 @@ def finish_many(connection: Connection, panda_ids: Sequence[int], *, by: str, ch
     if not done:
         return []
     _move_by_status(connection, now, done, JobStatus.FINISHED, by, {}, chain_id=chain_id, stage=Stage.ARCHIVE)
-    run(connection, ENDED, {"panda_ids": done})
     run(connection, END_ATTEMPTS, {"panda_ids": done, "outcome": "finished"})
     jobsets.settle(connection, done, JobStatus.FINISHED)
     return done
@@ -175,6 +173,8 @@ class LiveJob:
 
 
 def _live(connection: Connection, panda_ids: Sequence[int]) -> Live:
+    if not panda_ids:
+        return Live()
     found = rows(connection, STATUS, {"panda_ids": list(panda_ids)})
     final = {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.CLOSED}
     return Live({r.panda_id: LiveJob(r.status, r.attempt_nr, r.max_attempts) for r in found if r.status not in final})

@@ -33,7 +33,7 @@ WHERE cancel_requested_at IS NOT NULL AND ended_at IS NULL ORDER BY jobset_id LI
 ALIVE_OF = """
 SELECT panda_id FROM jobs WHERE jobset_id = %(jobset_id)s AND kill_requested_at IS NULL
     AND status NOT IN ('finished', 'failed', 'cancelled', 'closed')
-ORDER BY panda_id LIMIT %(limit)s
+ORDER BY -panda_id LIMIT %(limit)s
 """
 
 

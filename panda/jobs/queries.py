@@ -49,12 +49,12 @@ WHERE panda_id < %(after)s ORDER BY panda_id DESC LIMIT {1}
 """,
     "owner": """
 SELECT panda_id, status, computing_site, owner FROM {0}
-WHERE (owner, panda_id) < (%(owner)s, %(after)s) AND owner >= %(owner)s ORDER BY owner DESC, panda_id DESC LIMIT {1}
+WHERE (owner, -panda_id) > (%(owner)s, -%(after)s) AND owner <= %(owner)s ORDER BY owner, -panda_id LIMIT {1}
 """,
     "jobset": """
 SELECT panda_id, status, computing_site, owner FROM {0}
-WHERE (jobset_id, panda_id) < (%(jobset_id)s, %(after)s) AND jobset_id >= %(jobset_id)s
-ORDER BY jobset_id DESC, panda_id DESC LIMIT {1}
+WHERE (jobset_id, -panda_id) > (%(jobset_id)s, -%(after)s) AND jobset_id <= %(jobset_id)s
+ORDER BY jobset_id, -panda_id LIMIT {1}
 """,
 }
 _LIST = """

@@ -17,7 +17,7 @@ SELECT DISTINCT panda_id FROM job_files
 WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'output' AND status NOT IN ('written', 'registered')
 """
 FAILED_OF = """
-SELECT panda_id FROM jobs WHERE jobset_id = %(jobset_id)s AND status = 'failed' ORDER BY panda_id LIMIT %(limit)s
+SELECT panda_id FROM jobs WHERE jobset_id = %(jobset_id)s AND status = 'failed' ORDER BY -panda_id LIMIT %(limit)s
 """
 
 
@@ -29,8 +29,8 @@ class RetryOutcome(NamedTuple):
 
 
 def failed_of(connection: Connection, jobset_id: int, limit: int = 5000) -> list[int]:
-    """The failed jobs of a set that can still be retried, ascending."""
-    return [row.panda_id for row in rows(connection, FAILED_OF, {"jobset_id": jobset_id, "limit": limit})]
+    """The newest failed jobs of a set that can still be retried, ascending."""
+    return sorted(row.panda_id for row in rows(connection, FAILED_OF, {"jobset_id": jobset_id, "limit": limit}))
 
 
 def retry(

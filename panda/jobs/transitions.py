@@ -18,7 +18,8 @@ _QUEUE = "CASE WHEN {status} IN ('pending', 'defined') THEN '' ELSE coalesce(com
 
 MOVE = f"""
 WITH moved AS (
-    UPDATE jobs SET status = %(to)s::text, changed_at = panda_now()
+    UPDATE jobs SET status = %(to)s::text, changed_at = panda_now(),
+        ended_at = CASE WHEN %(to)s::text IN ('finished', 'cancelled', 'closed') THEN panda_now() ELSE ended_at END
     WHERE panda_id = ANY(%(panda_ids)s) AND status = %(was)s::text
     RETURNING panda_id, attempt_nr, computing_site),
 events AS (

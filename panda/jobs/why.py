@@ -144,7 +144,7 @@ def _story(connection: Connection, job: Row[Any], decision: Decision) -> Story:
 
 
 def _for_parents(connection: Connection, job: Row[Any]) -> Story:
-    parents = [dict(row._mapping) for row in rows(connection, PARENTS, {"jobset_id": job.jobset_id})]
+    parents = [row._asdict() for row in rows(connection, PARENTS, {"jobset_id": job.jobset_id})]
     if not parents:
         return Story("The job sets that it depends on have ended; it starts in a moment.", {"parents": []})
     failed = [parent for parent in parents if parent["has_ended"]]
@@ -157,23 +157,22 @@ def _for_parents(connection: Connection, job: Row[Any]) -> Story:
 
 
 def _no_queue(job: Row[Any], decision: Decision) -> Story:
-    last = decision.funnel[-1] if decision.funnel else None
-    refused: Mapping[str, str] = last["refused"] if last else {}
-    if last is None or not refused:
+    last = next((each for each in reversed(decision.funnel) if each["refused"]), None)
+    if last is None:
         return Story("No queue fits it yet; brokerage looks again by itself.")
+    refused: Mapping[str, str] = last["refused"]
     n_refused = sum(len(each["refused"]) for each in decision.funnel)
     queue, reason = next(iter(refused.items()))
-    others = f" and {len(refused) - 1} others" if len(refused) > 1 else ""
     return Story(
-        f"No queue fits it: {n_refused} were looked at, and the last to be refused was {queue}{others}: {reason}. "
+        f"No queue fits it: of {n_refused} queues the last to be refused was {queue}: {reason}. "
         "Brokerage looks again by itself.",
         {"last_criterion": last["criterion"], "n_refused": n_refused},
     )
 
 
 def _for_data(connection: Connection, job: Row[Any]) -> Story:
-    transfers = [dict(row._mapping) for row in rows(connection, TRANSFERS, {"panda_id": job.panda_id})]
-    missing = [dict(row._mapping) for row in rows(connection, MISSING, {"panda_id": job.panda_id})]
+    transfers = [row._asdict() for row in rows(connection, TRANSFERS, {"panda_id": job.panda_id})]
+    missing = [row._asdict() for row in rows(connection, MISSING, {"panda_id": job.panda_id})]
     facts = {"transfers": transfers, "missing": missing, "n_missing": job.missing}
     going_out = job.stage in (Stage.STAGE_OUT, Stage.ARCHIVE)
     what = "output" if going_out else "input"

@@ -101,7 +101,7 @@ MUTATIONS = (
              "    kill_requested_at = NULL, kill_delivered_at = NULL, kill_by = NULL, kill_reason = NULL",
              "    kill_delivered_at = NULL", "kill_meant_for_one_attempt"),
     Mutation("13", "a late report finds its job in the archive", "panda/dispatcher/reports.py",
-             "WHEN a.panda_id IS NOT NULL OR (j.panda_id", "WHEN (j.panda_id", "same_final_report_twice"),
+             "    WHEN a.attempt_nr = s.attempt_nr THEN 'already_done'\n", "", "same_final_report_twice"),
     Mutation("14", "counters are folded deltas", "panda/jobs/counters.py",
              "WITH gone AS (DELETE FROM job_count_deltas RETURNING status, queue, n)",
              "WITH gone AS (SELECT status, queue, n FROM job_count_deltas)", "counters_are_the_truth"),

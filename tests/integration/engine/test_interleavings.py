@@ -329,3 +329,17 @@ def test_a_dispatcher_gives_the_next_job_while_another_one_holds_the_first(world
         [given] = ask(world, "quick")
 
     assert given.panda_id != held.panda_id
+
+
+def test_a_zombie_that_reports_after_the_archive_hears_that_it_was_superseded(world):
+    [panda_id] = world.jobs()
+    world.settle()
+    [zombie] = world.acquire()
+    world.pass_time(world.settings.dispatcher.lease_s + 1)
+    world.sweep()
+    world.settle()
+    world.report(world.acquire()[0], "finished")
+    world.settle()
+
+    assert world.job(panda_id)["archived"]
+    assert world.report(zombie, "finished").outcome == "stale_lease"

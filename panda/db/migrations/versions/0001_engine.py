@@ -87,8 +87,10 @@ CREATE TABLE jobs (
     spec jsonb NOT NULL,
     CHECK (attempt_nr <= max_attempts)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
-CREATE INDEX jobs_jobset ON jobs (jobset_id, panda_id);
-CREATE INDEX jobs_owner ON jobs (owner, panda_id);
+-- Newest first. Not by panda_id as it stands: a plan for `panda_id = ANY(...)` that is made while the table is
+-- empty may take any index that holds it, and would walk through all of it ever after.
+CREATE INDEX jobs_jobset ON jobs (jobset_id, (-panda_id));
+CREATE INDEX jobs_owner ON jobs (owner, (-panda_id));
 
 CREATE TABLE job_due (
     panda_id bigint PRIMARY KEY,
@@ -149,8 +151,8 @@ CREATE TABLE job_files (
 -- Everything of a job that ended; its events, attempts and files are already where they stay.
 CREATE TABLE jobs_archive (LIKE jobs, archived_at timestamptz NOT NULL, PRIMARY KEY (panda_id))
     PARTITION BY RANGE (panda_id);
-CREATE INDEX jobs_archive_jobset ON jobs_archive (jobset_id, panda_id);
-CREATE INDEX jobs_archive_owner ON jobs_archive (owner, panda_id);
+CREATE INDEX jobs_archive_jobset ON jobs_archive (jobset_id, (-panda_id));
+CREATE INDEX jobs_archive_owner ON jobs_archive (owner, (-panda_id));
 CREATE INDEX jobs_archive_site ON jobs_archive (computing_site, ended_at);
 CREATE INDEX jobs_archive_failed ON jobs_archive (error_code, ended_at) WHERE status = 'failed';
 

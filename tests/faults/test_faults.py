@@ -1,0 +1,180 @@
+"""`kill -9` of any one process, or Redis erased, in the middle of a job set: a delay, and nothing else.
+
+Real processes, real signals. After each fault every job has finished, once; every invariant holds; and the
+delay is far below `resend_s`, which is what it would be if nobody noticed.
+"""
+
+import os
+import shutil
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from livesystem import await_that
+
+#: Every line of the Procfile, and the two stores.
+EVERY_PROCESS = ("api", "stages", "data", "beat", "relay", "pilots", "monitor", "postgres", "redis")
+
+
+@pytest.mark.parametrize("name", EVERY_PROCESS)
+def test_a_process_that_is_killed_is_only_a_delay(system, load, name):
+    accepted = load.in_the_middle()
+    killed = system.pid(name)
+
+    os.kill(killed, signal.SIGKILL)
+
+    load.finishes(accepted)
+    await_that(lambda: system.pid(name) != killed, 15)
+
+
+def test_a_pool_child_that_is_killed_under_a_stage_is_only_a_delay(system, load, stopped):
+    children = system.children("stages")
+    stopped(children)  # so that there is a stage in their hands
+    accepted = load.submit()
+    await_that(lambda: _sent(system, accepted), 15)
+
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+
+    load.finishes(accepted)
+
+
+def test_a_worker_that_is_killed_with_work_in_its_hands_is_only_a_delay(system, load, stopped):
+    worker, children = system.pid("stages"), system.children("stages")
+    stopped(children)
+    accepted = load.submit()
+    await_that(lambda: _sent(system, accepted), 15)
+
+    for pid in (worker, *children):
+        with suppress(ProcessLookupError):  # the kernel may have told the children already
+            os.kill(pid, signal.SIGKILL)
+
+    load.finishes(accepted)
+
+
+def test_a_worker_that_stood_still_goes_on(system, load, stopped):
+    everyone = [system.pid("stages"), *system.children("stages")]
+    stopped(everyone)
+    accepted = load.submit()
+    await_that(lambda: _sent(system, accepted), 15)
+
+    for pid in everyone:
+        os.kill(pid, signal.SIGCONT)
+
+    load.finishes(accepted)
+
+
+def test_a_pilot_that_is_killed_costs_its_jobs_an_attempt(system, load):
+    accepted = load.in_the_middle()
+    pilot_id, pid = await_that(lambda: _busy_pilot(system), 15)
+
+    os.kill(pid, signal.SIGKILL)
+
+    load.finishes(accepted)
+    lost = system.query(
+        "SELECT outcome, error_code FROM attempts WHERE pilot_id = %(pilot_id)s AND outcome <> 'finished'",
+        pilot_id=pilot_id,
+    )
+    assert {(row.outcome, row.error_code) for row in lost} <= {("failed", "dispatch:lost_heartbeat")}
+
+
+def test_a_pilot_that_stood_still_for_longer_than_its_lease_changes_nothing_any_more(system, load, stopped):
+    accepted = load.in_the_middle()
+    _, pid = await_that(lambda: _busy_pilot(system), 15)
+    stopped([pid])
+
+    load.finishes(accepted)  # without it
+    os.kill(pid, signal.SIGCONT)
+    await_that(lambda: not Path(f"/proc/{pid}").exists() or _is_idle(system, pid), 15)
+
+    load.finishes(accepted)
+
+
+def test_redis_erased_in_the_middle_is_only_a_delay(system, load, erase_redis):
+    accepted = load.in_the_middle()
+
+    erase_redis()
+
+    load.finishes(accepted)
+
+
+def test_redis_erased_with_everything_in_it_is_only_a_delay(system, load, stopped, erase_redis):
+    everyone = [system.pid("stages"), *system.children("stages")]
+    stopped(everyone)  # so that messages wait in Redis
+    accepted = load.submit()
+    await_that(lambda: _sent(system, accepted), 15)
+
+    erase_redis()
+    for pid in everyone:
+        os.kill(pid, signal.SIGCONT)
+
+    load.finishes(accepted)
+
+
+def test_redis_killed_and_its_files_gone_is_only_a_delay(system, load):
+    accepted = load.in_the_middle()
+
+    shutil.rmtree(system.folder / "redis" / "data")
+    os.kill(system.pid("redis"), signal.SIGKILL)
+
+    load.finishes(accepted)
+
+
+def test_a_job_set_is_accepted_while_redis_is_away(system, load, stopped):
+    stopped([system.pid("redis")])
+
+    accepted = load.submit()
+    os.kill(system.pid("redis"), signal.SIGCONT)
+
+    load.finishes(accepted)
+
+
+def test_a_mover_that_is_killed_in_the_middle_of_a_file_is_only_a_delay(system, load, tmp_path):
+    """The replica becomes a pipe that nobody writes to, so the mover is surely in the middle of it."""
+    source = tmp_path / "big.bin"
+    source.write_bytes(os.urandom(100_000))
+    system.client.datasets.create("faults:moved")
+    system.client.datasets.put("faults:moved", source, storage="NORTH-DISK")
+    [replica] = (system.folder / "storage" / "north").rglob("big.bin")
+    replica.unlink()
+    os.mkfifo(replica)
+    accepted = system.client.submit(
+        {
+            "name": "moved",
+            "brokerage": {"sites": ["SOUTH"]},
+            "jobs": [{"command": ["cp", "big.bin", "copy.bin"], "inputs": ["faults:moved/big.bin"], "outputs": ["copy.bin"]}],
+        }
+    )  # fmt: skip
+    await_that(
+        lambda: system.query("SELECT 1 FROM transfers WHERE status = 'moving' AND source = 'NORTH-DISK'"),
+        15,
+        lambda: system.client.why(accepted.first_panda_id),
+    )
+
+    os.kill(system.pid("data"), signal.SIGKILL)
+    replica.unlink()
+    replica.write_bytes(source.read_bytes())
+
+    load.finishes(accepted)
+
+
+def _sent(system, accepted):
+    """Rows of the set that the relay has sent and no stage has finished with."""
+    return system.query(
+        "SELECT 1 FROM job_due WHERE panda_id BETWEEN %(first)s AND %(last)s AND stage = 'define' AND deliveries > 0",
+        first=accepted.first_panda_id,
+        last=accepted.last_panda_id,
+    )
+
+
+def _busy_pilot(system):
+    """(id, pid) of a pilot that has jobs now."""
+    alive = system.pilots()
+    busy = {row.pilot_id for row in system.query("SELECT DISTINCT pilot_id FROM leases")}
+    return next(((pilot_id, pid) for pilot_id, pid in alive.items() if pilot_id in busy), None)
+
+
+def _is_idle(system, pid):
+    """No payload is left below this pilot."""
+    return not Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
