@@ -1,19 +1,37 @@
 """Make the reference pages from the code: `python docs/generate.py` writes, `--check` compares.
 
-What a page says of statuses, settings and permissions is thus what the code does; an architecture test
-fails when a page is behind.
+What a page says of statuses, settings, permissions, commands, calls and errors is thus what the code does;
+an architecture test fails when a page is behind.
 """
 
 import ast
+import importlib
 import inspect
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-from panda import settings, states
+import click
+
+import pilot.exits
+from panda import errors, settings, states
+from panda.api import errors as api_errors
+from panda.api import schemas
+from panda.api.access import access_of
+from panda.api.app import create_app
 from panda.auth import policy
+from panda.cli import exits
+from panda.cli.main import panda as command_line
+from panda.db.session import begin_of, make_engine
+from panda.dispatcher import reports, words
+from panda.jobs import specs
+from pilot.errors import ErrorCode
 
+ROOT = Path(__file__).parents[1]
 REFERENCE = Path(__file__).parent / "reference"
 
 
@@ -94,10 +112,264 @@ def permissions_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def cli_page() -> str:
+    """The help of every command."""
+    lines = ["# Commands", "", "Made from the help of `panda` and of each of its verbs.", ""]
+    for path, command in _commands(command_line, "panda"):
+        names = command_line.context_settings["help_option_names"]
+        context = click.Context(command, info_name=path, terminal_width=100, help_option_names=names)
+        told = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+        lines += [f"## {path}", "", "```", told, "```", ""]
+    lines += ["## Exit codes", "", "| code | name | means |", "|---|---|---|"]
+    lines += _numbers(exits)
+    lines += ["", "## Exit codes of the pilot", "", "| code | name | means |", "|---|---|---|"]
+    lines += _numbers(pilot.exits)
+    return "\n".join(lines) + "\n"
+
+
+def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command, info_name=path)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from _commands(below, f"{path} {name}")
+
+
+def _numbers(module: ModuleType) -> list[str]:
+    """Rows for the constants of a module: value, name, the `#:` comment."""
+    lines = []
+    for line in inspect.getsource(module).splitlines():
+        if found := re.match(r"([A-Z_]+) = (\d+)(?:  #: (.*))?$", line):
+            name, value, note = found.groups()
+            lines.append(f"| {value} | `{name}` | {note or ''} |")
+    return lines
+
+
+#: Answers that only show what their path names, and so carry no docstring.
+SHOWN = {
+    "GET /": "Name, version, links.",
+    "GET /v1/whoami": "Who the caller is, with which roles.",
+    "GET /v1/jobsets/{jobset_id}": "A job set with its ledger.",
+    "GET /v1/jobs/{panda_id}": "A job, archived ones too.",
+    "GET /v1/jobs/{panda_id}/events": "Every move of a job, oldest first.",
+    "GET /v1/jobs/{panda_id}/files": "Inputs and outputs of a job.",
+    "GET /v1/jobs/{panda_id}/attempts": "Attempts of a job.",
+    "GET /v1/jobs/{panda_id}/why": "Why a job is where it is.",
+    "GET /v1/jobs/{panda_id}/logs": "Which logs of a job there are.",
+    "GET /v1/datasets/{did}": "A dataset.",
+}
+
+
+def http_page() -> str:
+    """Every call, who may make it, and what its documents hold."""
+    lines = [
+        "# HTTP",
+        "",
+        "Made from the routes of `panda/api` and from its schemas. A call carries `Authorization: Bearer TOKEN`",
+        "unless everybody may make it; `Idempotency-Key` goes with every submission. A list is",
+        '`{"data": […], "page": {"next": cursor}}`; the cursor goes into `after` of the next call. An error is a',
+        "problem document with a stable `code`: [errors](errors.md). Every answer has an `X-Request-Id`. Who may",
+        "act on whose things: [permissions](permissions.md).",
+        "",
+        "| call | does | parameters | a caller who may |",
+        "|---|---|---|---|",
+    ]
+    for call, responder in sorted(_responders().items(), key=lambda item: (item[0].split(" ")[1], item[0])):
+        access = access_of(responder)
+        assert access is not None
+        does = _first_sentences(inspect.getdoc(responder)) or SHOWN[call]
+        parameters = ", ".join(f"`{name}`" for name in sorted(access.parameters))
+        who = access.action.value if access.action else "(everybody)"
+        lines.append(f"| `{call}` | {does} | {parameters} | {who} |")
+    lines += ["", "## What is sent", ""]
+    for module in (specs, schemas, words):
+        lines += _structs(module, "Request")
+    lines += ["## What comes back", ""]
+    for module in (schemas, words):
+        lines += _structs(module, "Reply")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _responders() -> dict[str, Any]:
+    """Each responder by `METHOD path`; converters of path fields are left out."""
+    app = create_app(begin_of(make_engine("postgresql://nobody@nowhere/none")), settings.Settings())
+    found = {}
+
+    def walk(nodes: Any) -> None:
+        for node in nodes:
+            for method, responder in (node.method_map or {}).items():
+                if node.resource is not None and hasattr(node.resource, f"on_{method.lower()}"):
+                    found[f"{method} {re.sub(r':[^}]*', '', node.uri_template)}"] = responder
+            walk(node.children)
+
+    walk(app._router._roots)
+    return found
+
+
+def _first_sentences(text: str | None) -> str:
+    return " ".join((text or "").partition("\n\n")[0].split())
+
+
+def _structs(module: ModuleType, kind: str) -> list[str]:
+    """A table for each message of a module that is sent (`Request`) or answered (`Reply`)."""
+    lines = []
+    for node in ast.parse(inspect.getsource(module)).body:
+        if not isinstance(node, ast.ClassDef) or not node.bases:
+            continue
+        made = getattr(module, node.name)
+        if kind not in {base.__name__ for base in made.__mro__}:
+            continue
+        parent = ast.unparse(node.bases[0])
+        lines += [f"### {node.name}", ""]
+        lines += [_first_sentences(made.__doc__), ""] if ast.get_docstring(node) else []
+        lines += [f"Everything of {parent}, and:", ""] if parent not in ("Request", "Reply") else []
+        lines += ["| field | type | without it | |", "|---|---|---|---|"]
+        for field, following in zip(node.body, [*node.body[1:], None], strict=True):
+            if isinstance(field, ast.AnnAssign):
+                lines.append(_field_row(field, following))
+        lines.append("")
+    return lines
+
+
+def _field_row(field: ast.AnnAssign, following: ast.stmt | None) -> str:
+    assert isinstance(field.target, ast.Name)
+    kind = re.sub(r"Annotated\[(.*), Meta\((.*)\)\]", r"\1 (\2)", ast.unparse(field.annotation))
+    default = "" if field.value is None else f"`{ast.unparse(field.value)}`"
+    default = "the defaults of its type" if "default_factory" in default else default
+    note = ""
+    if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+        note = " ".join(str(following.value.value).split())
+    return f"| `{field.target.id}` | {kind.replace('|', 'or')} | {default} | {note} |"
+
+
+#: Raised by Falcon, or for what nobody foresaw.
+OF_THE_FRAME = {
+    "internal": (500, "an error of the server; its log knows more under this request id"),
+    "no_such_path": (404, "there is nothing at this path"),
+    "method_not_allowed": (405, "this method is not for this path"),
+    "unknown_status": (422, "unknown status …; did you mean …?"),
+}
+#: Faults of ours, and of files that are read at the start.
+NEVER_SENT = frozenset({"forbidden_move", "unknown_section", "unknown_setting"})
+
+
+def errors_page() -> str:
+    """Codes of the API, of failed jobs, of pilots."""
+    lines = ["# Errors", "", "Made from the code. Scripts rely on codes; sentences may change.", ""]
+    lines += ["## Codes of the API", "", "| code | HTTP | says |", "|---|---|---|"]
+    for code, (status, sentence) in sorted(_api_codes().items()):
+        lines.append(f"| `{code}` | {'-' if code in NEVER_SENT or not status else status} | {sentence} |")
+    lines += [
+        "",
+        "`-`: never reaches a client of the API. `invalid` is 400 where a request is not even one: no JSON, a",
+        "parameter that is no number.",
+        "",
+        "## Codes of failed jobs",
+        "",
+        "`component:word`, in the job's `error_code`. `payload:N` is a payload that ended with exit code N,",
+        "`pilot:N` one of the numbers below. Other words:",
+        "",
+        "| code | from |",
+        "|---|---|",
+    ]
+    lines += [f"| `{code}` | `{file}` |" for code, file in sorted(_failure_codes())]
+    lines += [
+        "",
+        "## Numbers of pilots",
+        "",
+        "PanDA's own. *Again*: the fault lies with a node, a storage or the system, so the next attempt opens by",
+        "itself while attempts are left.",
+        "",
+        "| number | name | means | |",
+        "|---|---|---|---|",
+    ]
+    notes = member_notes(ErrorCode)
+    for code in sorted(ErrorCode):
+        again = "again" if code in reports.SYSTEM_ERRORS else ""
+        lines.append(f"| {code.value} | `{code.name}` | {notes.get(code.name, '')} | {again} |")
+    return "\n".join(lines) + "\n"
+
+
+def _api_codes() -> dict[str, tuple[int | None, str]]:
+    """HTTP status and sentence by code: of classes, and of `raise X(…, code=…)`."""
+    found: dict[str, tuple[int | None, str]] = dict(OF_THE_FRAME)
+    for module, tree in _server_modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                made = getattr(module, node.name, None)
+                if isinstance(made, type) and issubclass(made, errors.PandaError) and "code" in vars(made):
+                    if made is errors.PandaError:
+                        continue
+                    found.setdefault(str(made.code), (_status(made), _first_sentences(made.__doc__)))
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+                for code, (kind, sentence) in _raised(node).items():
+                    made = getattr(module, kind, None) or getattr(errors, kind, None)
+                    if isinstance(made, type) and issubclass(made, errors.PandaError):
+                        found.setdefault(code, (_status(made), sentence))
+    for name, status in api_errors.STATUS_BY_CODE.items():
+        found[name] = (int(status), found[name][1])
+    return found
+
+
+def _server_modules() -> Iterator[tuple[ModuleType, ast.Module]]:
+    for file in sorted((ROOT / "panda").rglob("*.py"), key=lambda file: (len(file.parts), file)):
+        parts = file.relative_to(ROOT).with_suffix("").parts
+        if {"cli", "client", "local", "versions", "migrations"}.isdisjoint(parts) and file.name != "wsgi.py":
+            name = ".".join(parts).removesuffix(".__init__")
+            yield importlib.import_module(name), ast.parse(file.read_text(encoding="utf-8"))
+
+
+def _raised(call: ast.Call) -> dict[str, tuple[str, str]]:
+    """Class and sentence by code, of a call that makes an error with a code of its own."""
+    kind = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+    if kind == "UnknownName" and call.args and isinstance(call.args[0], ast.Constant):
+        thing = str(call.args[0].value)
+        return {f"unknown_{thing.replace(' ', '_')}": ("UnknownName", f"unknown {thing} …; did you mean …?")}
+    for keyword in call.keywords:
+        if keyword.arg == "code" and isinstance(keyword.value, ast.Constant) and call.args:
+            return {str(keyword.value.value): (kind, _sentence(call.args[0]))}
+    return {}
+
+
+def _sentence(node: ast.expr) -> str:
+    """A string with `…` for what is filled in."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return str(node.value) if isinstance(node, ast.Constant) else "…"
+
+
+def _status(made: type) -> int | None:
+    return next((int(api_errors.STATUS[kind]) for kind in made.__mro__ if kind in api_errors.STATUS), None)
+
+
+def _failure_codes() -> set[tuple[str, str]]:
+    """Third argument of every `Failure(…)`, with its file."""
+    found = set()
+    for folder in ("panda", "workflows"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                is_failure = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Failure"
+                if is_failure and len(node.args) > 2 and isinstance(node.args[2], ast.Constant | ast.JoinedStr):
+                    found.add((_code(node.args[2]), str(file.relative_to(ROOT))))
+    return found
+
+
+def _code(node: ast.Constant | ast.JoinedStr) -> str:
+    """`define:no_input`, or `STAGE:word` where the stage is filled in."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    return f"STAGE{_sentence(node).removeprefix('…')}"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "statuses.md": statuses_page,
     "settings.md": settings_page,
     "permissions.md": permissions_page,
+    "cli.md": cli_page,
+    "http-api.md": http_page,
+    "errors.md": errors_page,
 }
 
 

@@ -134,10 +134,9 @@ class HttpTransport:
         try:
             connection.request(request.method, self._prefix + request.target, body, dict(request.headers))
         except (BrokenPipeError, ConnectionResetError):
-            # A server that refuses an upload (401, 413) answers and closes before it has read all of
-            # it: its answer is still there to be read, and says more than "broken pipe".
-            if not callable(request.body):
-                raise
+            # A server that refuses a body (401, 413) answers and closes before it has read all of it: its
+            # answer is still there to be read, and says more than "broken pipe". Without one, reading breaks too.
+            pass
         finally:
             if body is not None and not isinstance(body, bytes):
                 body.close()

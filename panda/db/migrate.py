@@ -30,6 +30,7 @@ def upgrade(url: str) -> None:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
             connection.commit()
             try:
+                connection.execute(text("SET statement_timeout = 0"))
                 config = _config()
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")

@@ -24,8 +24,10 @@ from panda.settings import Settings
 Begin = Callable[[], AbstractContextManager[Connection]]
 
 #: PostgreSQL's limits for every transaction of ours (law 8); work is split to stay below them.
-STATEMENT_TIMEOUT_S = 20
-IDLE_IN_TRANSACTION_S = 15
+STATEMENT_TIMEOUT_S = 5
+IDLE_IN_TRANSACTION_S = 10
+#: For questions about everything (`panda audit`, migrations), which only a person or a slow clock asks.
+UNHURRIED_S = 120
 #: A plan is made once and kept. One that was made while the hot tables were empty would scan them from
 #: end to end for as long as nobody counted their rows anew, so plans never look at a whole table.
 PLANS = (
@@ -101,6 +103,13 @@ def run(connection: Connection, sql: str, values: Mapping[str, Any] | None = Non
 def asynchronous(connection: Connection) -> None:
     """This transaction may be lost in a crash of PostgreSQL (law 7): heartbeats and define … activate."""
     run(connection, "SET LOCAL synchronous_commit = off")
+
+
+def unhurried(connection: Connection) -> None:
+    """This transaction asks about whole tables: the planner's whole toolbox, and minutes rather than seconds."""
+    for name, value in (("statement_timeout", f"{UNHURRIED_S}s"), ("plan_cache_mode", "force_custom_plan"),
+                        ("enable_seqscan", "on"), ("enable_hashjoin", "on"), ("enable_mergejoin", "on")):  # fmt: skip
+        run(connection, f"SET LOCAL {name} = '{value}'")
 
 
 def _execute(connection: Connection, sql: str, values: Mapping[str, Any] | None) -> psycopg.Cursor[Any]:

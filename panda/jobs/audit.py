@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy.engine import Connection
 
-from panda.db.session import rows, run
+from panda.db.session import rows, run, unhurried
 from panda.states import ENTRY_STATUS, MOVES
 
 #: Jobs that the clock looks back at; `panda audit` looks at all.
@@ -180,6 +180,7 @@ class Finding(NamedTuple):
 
 def audit(connection: Connection, *, everything: bool = False, only: Sequence[str] = ()) -> list[Finding]:
     """The invariants that do not hold. `everything`: over all jobs, not only the newest ones."""
+    unhurried(connection)
     since = -1 if everything else max(-1, rows(connection, NEWEST)[0].newest - RECENT_JOBS)
     findings = []
     for name, (sentence, sql) in INVARIANTS.items():

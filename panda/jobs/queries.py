@@ -174,20 +174,30 @@ def job(connection: Connection, panda_id: int) -> Row[Any]:
     Raises:
         NotFound: there is none. NotExpanded: there will be.
     """
-    found = rows(connection, JOBS, {"panda_ids": [panda_id]})
-    if found:
-        return found[0]
-    jobset = unexpanded(connection, panda_id)
-    raise NotExpanded(panda_id, jobset) if jobset else NotFound("job", panda_id)
+    found, jobset = made_or_promised(connection, JOBS, panda_id)
+    if found is None:
+        raise NotExpanded(panda_id, jobset) if jobset else NotFound("job", panda_id)
+    return found
 
 
 def owner_of(connection: Connection, panda_id: int) -> str:
     """Whose job it is. Raises NotFound; NotExpanded is answered with its set's owner."""
-    found = rows(connection, OWNERS, {"panda_ids": [panda_id]})
-    jobset = found[0] if found else unexpanded(connection, panda_id)
-    if jobset is None:
+    found, jobset = made_or_promised(connection, OWNERS, panda_id)
+    if found is None and jobset is None:
         raise NotFound("job", panda_id)
-    return str(jobset.owner)
+    return str((found or jobset).owner)  # type: ignore[union-attr]
+
+
+def made_or_promised(connection: Connection, sql: str, panda_id: int) -> tuple[Row[Any] | None, Row[Any] | None]:
+    """The job as `sql` tells it; if it is not made yet, the job set that was promised it; or neither.
+
+    A job that is made between the two looks is found by a third."""
+    values = {"panda_ids": [panda_id], "panda_id": panda_id}
+    found = rows(connection, sql, values)
+    jobset = None if found else unexpanded(connection, panda_id)
+    if not found and jobset is None:
+        found = rows(connection, sql, values)
+    return (found[0] if found else None), jobset
 
 
 def unexpanded(connection: Connection, panda_id: int) -> Row[Any] | None:

@@ -98,10 +98,9 @@ class Answer(NamedTuple):
 
 def why(connection: Connection, panda_id: int) -> Answer:
     """The answer for one job, live, archived, or not made yet. Raises NotFound."""
-    found = rows(connection, JOB, {"panda_id": panda_id})
-    if not found:
-        return _not_made_yet(connection, panda_id)
-    job = found[0]
+    job, jobset = queries.made_or_promised(connection, JOB, panda_id)
+    if job is None:
+        return _not_made_yet(panda_id, jobset)
     decision = _decision(connection, job)
     story = _story(connection, job, decision)
     facts = {**story.facts, **_kill_facts(job)}
@@ -111,8 +110,7 @@ def why(connection: Connection, panda_id: int) -> Answer:
     )  # fmt: skip
 
 
-def _not_made_yet(connection: Connection, panda_id: int) -> Answer:
-    jobset = queries.unexpanded(connection, panda_id)
+def _not_made_yet(panda_id: int, jobset: Row[Any] | None) -> Answer:
     if jobset is None:
         raise NotFound("job", panda_id)
     summary = (

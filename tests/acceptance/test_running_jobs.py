@@ -17,13 +17,15 @@ def test_plain_jobs_finish(user):
 def test_outputs_are_registered_and_come_back_as_they_were_written(user, tmp_path):
     accepted = user.submit(
         template={
-            "command": ["sh", "-c", "seq 1 ${N} > numbers.${N}.txt"],
+            "command": ["sh", "-c", "seq 1 ${N} > numbers.${seq}.txt"],
             "matrix": {"N": [10, 1000]},
-            "outputs": ["numbers.${N}.txt"],
+            "outputs": ["numbers.${seq}.txt"],
         }
     )
     user.ended(accepted)
-    expected = {f"numbers.{n}.txt": "".join(f"{i}\n" for i in range(1, n + 1)).encode() for n in (10, 1000)}
+    expected = {
+        f"numbers.{seq}.txt": "".join(f"{i}\n" for i in range(1, n + 1)).encode() for seq, n in enumerate((10, 1000))
+    }
 
     files = list(user.client.datasets.files(accepted.output_dataset))
     for file in files:
@@ -42,14 +44,14 @@ def test_logs_can_be_read_while_the_job_runs_and_afterwards(user, tmp_path):
     panda_id = accepted.first_panda_id
     logs = user.client.logs(panda_id)
 
-    await_that(lambda: {log.name for log in logs.list()} >= {"stdout", "stderr"}, 25, logs.list)
-    during = user.log(panda_id, "stdout")
+    await_that(lambda: {log.name for log in logs.list()} >= {"payload.stdout", "payload.stderr"}, 25, logs.list)
+    during = user.log(panda_id, "payload.stdout")
     release.touch()
     user.ended(accepted)
 
     assert during == "begun\n"
-    assert user.log(panda_id, "stdout") == "begun\ndone\n"
-    assert user.log(panda_id, "stderr") == "trouble\n"
+    assert user.log(panda_id, "payload.stdout") == "begun\ndone\n"
+    assert user.log(panda_id, "payload.stderr") == "trouble\n"
 
 
 def test_the_sandbox_is_unpacked_first_and_the_environment_is_set(user, tmp_path):
@@ -59,7 +61,7 @@ def test_the_sandbox_is_unpacked_first_and_the_environment_is_set(user, tmp_path
 
     [job] = user.run(["sh", "code/greet.sh"], defaults={"sandbox": sandbox, "env": {"GREETING": "hello"}})
 
-    assert user.log(job.panda_id, "stdout") == f"hello from attempt 1 of {job.panda_id}\n"
+    assert user.log(job.panda_id, "payload.stdout") == f"hello from attempt 1 of {job.panda_id}\n"
 
 
 def test_inputs_come_from_the_other_site_before_the_job_is_activated(system, user, tmp_path):
@@ -74,7 +76,7 @@ def test_inputs_come_from_the_other_site_before_the_job_is_activated(system, use
     )
 
     assert (job.status, job.site) == ("finished", "SOUTH")
-    assert user.log(job.panda_id, "stdout") == "first.txtsecond.txt"
+    assert user.log(job.panda_id, "payload.stdout") == "first.txtsecond.txt"
     [activated] = [event.at for event in user.client.events(job.panda_id) if event.now == "activated"]
     transfers = system.query(
         "SELECT t.status, t.ended_at FROM transfers t JOIN job_files f USING (file_id)"
@@ -94,7 +96,7 @@ def test_a_job_set_waits_for_the_one_that_it_depends_on_and_reads_its_outputs(us
     whole = user.submit(
         depends_on=[parts.jobset_id],
         template={
-            "command": ["sh", "-c", "cat ${PARTS.files}"],
+            "command": ["sh", "-c", "cat part.*.txt"],
             "inputs": {"PARTS": {"dataset": parts.output_dataset, "files_per_job": 0}},
         },
     )
@@ -106,7 +108,7 @@ def test_a_job_set_waits_for_the_one_that_it_depends_on_and_reads_its_outputs(us
 
     assert (why.waits_for, f"job set {parts.jobset_id}" in why.summary) == ("parent", True)
     assert job.status == "finished"
-    assert sorted(user.log(job.panda_id, "stdout").split("\n")) == ["", "part 0", "part 1", "part 2"]
+    assert user.log(job.panda_id, "payload.stdout") == "part 0\npart 1\npart 2\n"
 
 
 def test_outputs_are_shipped_to_the_storage_that_the_set_names(user):

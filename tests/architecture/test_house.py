@@ -129,3 +129,8 @@ def test_one_clock_the_databases_and_one_function_for_it():
             if file.name != "0001_engine.py":
                 text = file.read_text(encoding="utf-8").replace("panda_now()", "").replace(".utcnow()", "")
                 assert not re.search(r"(?<![\w.])" + other.pattern[2:], text, re.IGNORECASE), file
+
+
+def test_the_page_of_guards_is_the_table_of_mutations():
+    guards = runpy.run_path(str(ROOT / "tests" / "mutation" / "guards.py"))
+    assert guards["PAGE"].read_text(encoding="utf-8") == guards["page"]()

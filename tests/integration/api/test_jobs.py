@@ -194,7 +194,7 @@ def test_why_no_queue_fits(anna, ten, begin):
 
     answer = anna.get(f"/v1/jobs/{ten[0]}/why").json
 
-    assert "No queue fits it: 2 were looked at" in answer["summary"]
+    assert "No queue fits it: of 2 queues the last to be refused was" in answer["summary"]
     assert "HOLLAND-CPU: needs 64000 MB, has 16000 MB" in answer["summary"]
     assert [verdict["criterion"] for verdict in answer["funnel"]] == ["status", "memory"]
     assert answer["weights"] == {"HOLLAND-CPU": 0.5}

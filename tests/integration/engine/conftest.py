@@ -155,6 +155,16 @@ class World:
                 {"by": f"{seconds} seconds"},
             )
 
+    def stop_the_clock(self) -> None:
+        """Time stands still: what follows happens at one moment, however slow the machine is."""
+        with self.begin() as connection:
+            [now] = rows(connection, "SELECT panda_now()::text AS text")
+            run(
+                connection,
+                "CREATE OR REPLACE FUNCTION panda_now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE AS"
+                f" 'SELECT ''{now.text}''::timestamptz'",
+            )
+
     # -- a pilot -------------------------------------------------------------------------------
 
     def acquire(self, n: int = 1, *, queue: str = "", pilot_id: str = "pilot-1", **words: Any) -> list[PilotJob]:

@@ -53,6 +53,7 @@ def test_a_stage_on_the_fast_road_does_not_make_its_jobs_due_again(world):
 
 
 def test_a_job_set_of_one_does_not_wait_for_a_burst_of_thousands(world):
+    world.stop_the_clock()
     world.submit(owner="alice", template={"command": ["true"], "count": 5000})
     world.turn_expansion()
     small = world.submit(owner="bob", jobs=[{"command": ["true"]}])
