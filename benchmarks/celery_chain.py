@@ -29,7 +29,7 @@ app.conf.task_ignore_result = True
 begin = cache(lambda: begin_from(current()))
 
 
-@app.task(name="plain.step")
+@app.task(name="plain.step")  # type: ignore[untyped-decorator]
 def step(ids: list[int], name: str) -> list[int]:
     """One step for these jobs."""
     with begin()() as connection:

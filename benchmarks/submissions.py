@@ -23,7 +23,8 @@ POLL_S = 0.002
 #: Files that are at both sites already: nothing moves.
 DATASETS = """
 INSERT INTO datasets (scope, name, status, owner, created_at)
-SELECT split_part(%(did)s::text, ':', 1), split_part(%(did)s::text, ':', 2), 'open', 'admin', panda_now() RETURNING dataset_id
+SELECT split_part(%(did)s::text, ':', 1), split_part(%(did)s::text, ':', 2), 'open', 'admin', panda_now()
+RETURNING dataset_id
 """
 FILES = """
 WITH new AS (
@@ -60,7 +61,7 @@ def claimable() -> Figure:
         cpu_ms_per_job=1000 * sum(spent.values()) / N_JOBS,
         asked="≥ 3,000 jobs/s (answered: ≥ 8,000)",
         met=rate >= 3_000 and answered >= 8_000,
-        reference=f"answered: {answered:,.0f} jobs/s; {chain.told}; {rate / chain.rate:.0f} × its rate",
+        reference=f"answered: {answered:,.0f} jobs/s; {chain.told}; {rate / chain.rate:.0f} times its rate",
         parts={name: 1000 * each / N_JOBS for name, each in spent.items()},
     )
 

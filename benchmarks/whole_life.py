@@ -33,6 +33,6 @@ def _measured(*, n_jobs: int, per_request: int, asked_rate: float, asked_ms: flo
         cpu_ms_per_job=cpu_ms,
         asked=f"≥ {asked_rate:,.0f} jobs/s and ≤ {asked_ms} ms",
         met=rate >= asked_rate and cpu_ms <= asked_ms,
-        reference=f"{chain.told}; {rate / chain.rate:.0f} × its rate, 1/{chain.cpu_ms / cpu_ms:.0f} of its CPU",
+        reference=f"{chain.told}; {rate / chain.rate:.0f} times its rate, 1/{chain.cpu_ms / cpu_ms:.0f} of its CPU",
         parts={name: 1000 * each / n_jobs for name, each in spent.items()},
     )

@@ -69,7 +69,7 @@ class Engine:
     """PandaIDs that one chain carries at its first delivery; halves with every further one."""
     max_deliveries: int = 12
     """Deliveries after which a job that never gets anywhere fails as poison."""
-    window_groups: int = 16
+    window_groups: int = 4
     """Groups that the relay keeps outstanding in each lane."""
     visibility_s: int = 120
     """Redis gives a message to another worker after this silence; equal on all workers."""
@@ -78,7 +78,9 @@ class Engine:
     resend_s: int = 155
     """A group that made no progress is sent again after this; >= visibility_s + hard_limit_s."""
     gather_s: float = 0.1
-    """Jobs that become runnable within this time after a group was sent go together in the next one."""
+    """New jobs that become runnable within this time after a group was sent go together in the next one."""
+    gather_final_s: float = 0.5
+    """The same for jobs that pilots have done; nobody waits for these but the one who asks for the last."""
     poll_s: float = 0.05
     """The relay's look at the database when nothing woke it."""
     sweep_s: float = 1.0

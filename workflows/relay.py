@@ -136,7 +136,7 @@ class Relay:
         return max(0, self._settings.engine.window_groups - waiting)
 
     def _send_groups(self, redis: Any, lane: str) -> bool:
-        """Send what is runnable in a lane. A lane that was emptied fills up for `gather_s` before it is
+        """Send what is runnable in a lane. A lane that was emptied fills up for a moment before it is
         emptied again: a message costs the same with one job in it and with hundreds."""
         if time.monotonic() < self._send_after[lane]:
             return False
@@ -146,7 +146,8 @@ class Relay:
         with self._begin() as connection:
             groups = relaying.claim_groups(connection, self._settings.engine, final=lane == FINAL, n_groups=room)
         if groups and len(groups) < room:
-            self._send_after[lane] = time.monotonic() + self._settings.engine.gather_s
+            engine = self._settings.engine
+            self._send_after[lane] = time.monotonic() + (engine.gather_final_s if lane == FINAL else engine.gather_s)
         for group in groups:
             chain_from(group.stage, group.panda_ids).apply_async(connection=redis)
         return bool(groups)

@@ -189,6 +189,7 @@ class JobRetryResource:
         identity = req.context.identity
         with self._begin() as connection:
             policy.require(identity, Action.RETRY, queries.owner_of(connection, panda_id))
+            queries.check_made(connection, panda_id)
             stage = Stage(asked.stage) if asked.stage else None
             outcome = retry.retry(connection, [panda_id], stage=stage, by=identity.subject, reason=asked.reason)
             if panda_id in outcome.refused:
@@ -214,6 +215,7 @@ class JobCancelResource:
         identity = req.context.identity
         with self._begin() as connection:
             policy.require(identity, Action.CANCEL, queries.owner_of(connection, panda_id))
+            queries.check_made(connection, panda_id)
             outcome = kill.request(connection, [panda_id], by=identity.subject, reason=asked.reason)
             audit_log.record(
                 connection, identity.subject, "cancel", f"job {panda_id}", reason=asked.reason,

@@ -22,7 +22,7 @@ from panda.dispatcher.words import (
     UpdateReply,
     UpdateRequest,
 )
-from panda.jobs import due, ending
+from panda.jobs import ending
 from panda.jobs.ending import Failure
 from panda.settings import Settings
 from panda.states import Stage
@@ -73,15 +73,17 @@ FROM held h JOIN jobs j USING (panda_id)
 TOLD = (
     "UPDATE jobs SET kill_delivered_at = panda_now() WHERE panda_id = ANY(%(panda_ids)s) AND kill_delivered_at IS NULL"
 )
-#: The fence falls and the attempt's use is written down, in one statement. A job that finished holds until its
-#: outputs are settled, also when it ended so quickly that its pilot never said `running`; how the others end,
-#: `ending` says.
+#: The fence falls and the attempt's use is written down, in one statement. It locks `job_due` first, then leases,
+#: then jobs (law 5); a lease that went while it waited for a lock is not found under the lock either. A job that
+#: finished holds until its outputs are settled, also when it ended so quickly that its pilot never said `running`;
+#: how the others end, `ending` says.
 END = f"""
 WITH said AS (
     SELECT * FROM {_SAID}, %(statuses)s::text[], %(exit_codes)s::int[], %(wall_s)s::real[], %(cpu_s)s::real[],
         %(max_rss_mb)s::int[]) AS s(panda_id, attempt_nr, token_hash, status, exit_code, wall_s, cpu_s, max_rss_mb)),
+mutex AS (SELECT panda_id FROM job_due WHERE panda_id = ANY(%(panda_ids)s) ORDER BY panda_id FOR UPDATE),
 held AS (
-    SELECT s.* FROM leases l JOIN said s ON l.panda_id = s.panda_id
+    SELECT s.* FROM mutex JOIN leases l USING (panda_id) JOIN said s ON l.panda_id = s.panda_id
         AND l.attempt_nr = s.attempt_nr AND l.token_hash = s.token_hash
     ORDER BY l.panda_id FOR UPDATE OF l),
 unleased AS (DELETE FROM leases l USING held h WHERE l.panda_id = h.panda_id),
@@ -218,8 +220,7 @@ def _fates(connection: Connection, said: Sequence[Report | Beat]) -> dict[int, R
 
 
 def _final(connection: Connection, reports: Sequence[Report], settings: Settings) -> dict[int, ReportResult]:
-    """Settle the ends of attempts. `job_due` first, then leases, then jobs (law 5)."""
-    due.lock(connection, sorted(report.panda_id for report in reports))
+    """Settle the ends of attempts."""
     held = {row.panda_id for row in rows(connection, END, _ends(reports))}
     gone = [report for report in reports if report.panda_id not in held]
     answers = _fates(connection, gone)

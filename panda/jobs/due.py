@@ -14,11 +14,13 @@ from sqlalchemy.engine import Connection, Row
 from panda.db.session import rows, run
 from panda.states import Stage, Wait
 
-#: The guard of a stage (law 2). A duplicate, late or reordered message finds nothing here.
+#: The guard of a stage (law 2). A duplicate, late or reordered message finds nothing here. It waits for whoever
+#: holds a row: to pass it over would lose the message, and the job would stand still until `resend_s`, each
+#: time that a late report or a kill looks at it in that moment.
 MINE = """
 SELECT panda_id FROM job_due
 WHERE panda_id = ANY(%(panda_ids)s) AND stage = %(stage)s::text AND waits_for IS NULL
-ORDER BY panda_id FOR UPDATE SKIP LOCKED
+ORDER BY panda_id FOR UPDATE
 """
 LOCK = """
 SELECT panda_id, stage, waits_for, due_at, deliveries, tries FROM job_due

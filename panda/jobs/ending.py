@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 
 from panda.db.session import rows, run
+from panda.errors import Conflict
 from panda.jobs import due, jobsets
 from panda.jobs.transitions import move_many
 from panda.settings import Engine
@@ -90,12 +91,11 @@ def fail_many(connection: Connection, failures: Sequence[Failure], *, by: str, e
 
     Returns: the PandaIDs that failed or started over, ascending.
     """
-    now = _live(connection, [failure.panda_id for failure in failures])
+    now = _cut_off(connection, [failure.panda_id for failure in failures])
     failures = [failure for failure in failures if failure.panda_id in now]
     if not failures:
         return []
     panda_ids = [failure.panda_id for failure in failures]
-    _cut_off(connection, panda_ids)
     run(
         connection,
         BLAME,
@@ -136,11 +136,10 @@ def cancel_many(
     connection: Connection, panda_ids: Sequence[int], *, by: str, reason: str, to: JobStatus = JobStatus.CANCELLED
 ) -> list[int]:
     """End jobs as `cancelled` (or `closed`), whatever they were doing. Returns those that ended now."""
-    now = _live(connection, panda_ids)
+    now = _cut_off(connection, panda_ids)
     if not now:
         return []
     panda_ids = sorted(now)
-    _cut_off(connection, panda_ids)
     _move_by_status(connection, now, panda_ids, to, by, dict.fromkeys(panda_ids, reason))
     run(connection, END_ATTEMPTS, {"panda_ids": panda_ids, "outcome": to})
     run(connection, QUARANTINE, {"panda_ids": panda_ids, "reason": "its job was cancelled"})
@@ -180,9 +179,14 @@ def _live(connection: Connection, panda_ids: Sequence[int]) -> Live:
     return Live({r.panda_id: LiveJob(r.status, r.attempt_nr, r.max_attempts) for r in found if r.status not in final})
 
 
-def _cut_off(connection: Connection, panda_ids: Sequence[int]) -> None:
+def _cut_off(connection: Connection, panda_ids: Sequence[int]) -> Live:
+    """Let no pilot reach these jobs any more, and only then look where they stand: a report that was on its
+    way when we came (it locks the lease) has moved its job by now, and none can follow."""
+    if not panda_ids:
+        return Live()
     run(connection, UNREADY, {"panda_ids": list(panda_ids)})
     run(connection, UNLEASE, {"panda_ids": list(panda_ids)})
+    return _live(connection, panda_ids)
 
 
 def _move_by_status(
@@ -200,4 +204,6 @@ def _move_by_status(
     for panda_id in panda_ids:
         groups[JobStatus(now[panda_id].status), reasons.get(panda_id)].append(panda_id)
     for (was, reason), members in groups.items():
-        move_many(connection, members, was, to, by=by, reason=reason, chain_id=chain_id, stage=stage)
+        moved = move_many(connection, members, was, to, by=by, reason=reason, chain_id=chain_id, stage=stage)
+        if len(moved) != len(members):  # half an end is worse than none: the whole transaction is undone
+            raise Conflict(f"{len(members) - len(moved)} jobs are not {was} any more", code="moved_meanwhile")

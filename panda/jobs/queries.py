@@ -188,6 +188,13 @@ def owner_of(connection: Connection, panda_id: int) -> str:
     return str((found or jobset).owner)  # type: ignore[union-attr]
 
 
+def check_made(connection: Connection, panda_id: int) -> None:
+    """Nothing can be done to a job that is promised and not made yet. Raises NotExpanded."""
+    found, jobset = made_or_promised(connection, OWNERS, panda_id)
+    if found is None and jobset is not None:
+        raise NotExpanded(panda_id, jobset)
+
+
 def made_or_promised(connection: Connection, sql: str, panda_id: int) -> tuple[Row[Any] | None, Row[Any] | None]:
     """The job as `sql` tells it; if it is not made yet, the job set that was promised it; or neither.
 

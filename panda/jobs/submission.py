@@ -48,6 +48,7 @@ SET_OUTPUT = "UPDATE jobsets SET output_dataset_id = %(dataset_id)s WHERE jobset
 LINK_PARENTS = """
 INSERT INTO jobset_parents (jobset_id, parent_id) SELECT %(jobset_id)s, unnest(%(parents)s::bigint[])
 """
+SANDBOXES = "SELECT sha256 FROM spool_objects WHERE sha256 = ANY(%(sha256s)s)"
 STORAGE = "SELECT 1 FROM storages WHERE name = %(name)s"
 DATASET_FILES = """
 SELECT f.lfn, f.file_id FROM files f JOIN datasets d USING (dataset_id)
@@ -79,7 +80,7 @@ def submit(
     Raises:
         Invalid, TooLarge: the document cannot be meant; nothing is stored.
         Conflict: `idempotency_key_reused` with another document; `dataset_taken` by another owner.
-        NotFound: a job set that it depends on, an input dataset or a storage does not exist.
+        NotFound: a job set that it depends on, a sandbox or a storage does not exist.
     """
     document_hash = hashlib.sha256(raw).digest()
     run(connection, KEY_LOCK, {"key": f"{owner}\0{key}".replace("\0", "/")})
@@ -90,6 +91,7 @@ def submit(
     bindings = _bind(connection, request.template) if request.template else {}
     n_jobs = _count(request, bindings, limits)
     jobsets.check_exist(connection, request.depends_on)
+    _check_sandboxes(connection, request)
     if request.output_storage and not rows(connection, STORAGE, {"name": request.output_storage}):
         raise NotFound("storage", request.output_storage)
     first = rows(connection, TAKE_IDS, {"n": n_jobs})[0].first
@@ -121,6 +123,17 @@ def _replayed(before: Row[Any], document_hash: bytes, key: str) -> Accepted:
         raise Conflict(f"key {key!r} came with another document before", code="idempotency_key_reused")
     last = before.first_panda_id + before.n_jobs - 1
     return Accepted(before.jobset_id, before.first_panda_id, last, before.n_jobs, before.output_dataset, replayed=True)
+
+
+def _check_sandboxes(connection: Connection, request: JobSetRequest) -> None:
+    """A sandbox that was never uploaded would fail every attempt of every job."""
+    named = {job.sandbox for job in request.jobs or ()} | {request.defaults.sandbox}
+    wanted = sorted(sha256 for sha256 in named if sha256)
+    if wanted:
+        there = {row.sha256 for row in rows(connection, SANDBOXES, {"sha256s": wanted})}
+        for sha256 in wanted:
+            if sha256 not in there:
+                raise NotFound("sandbox", sha256)
 
 
 def _bind(connection: Connection, template: Template) -> dict[str, templates.Binding]:

@@ -16,6 +16,8 @@ LATE = """
 SELECT panda_id, waits_for FROM job_due WHERE waits_for IS NOT NULL AND due_at <= (SELECT panda_now())
 ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 """
+#: Who reports right now has a lease again when this returns; who comes later waits for our end of it.
+LEASES = "SELECT panda_id FROM leases WHERE panda_id = ANY(%(panda_ids)s) ORDER BY panda_id FOR UPDATE"
 ALIVE = """
 UPDATE job_due d SET due_at = l.lease_until FROM leases l
 WHERE d.panda_id = ANY(%(panda_ids)s) AND l.panda_id = d.panda_id AND l.lease_until > panda_now()
@@ -43,6 +45,7 @@ def sweep(connection: Connection, settings: Settings, limit: int = 500) -> int:
 
 def _lease(connection: Connection, panda_ids: Sequence[int], settings: Settings) -> None:
     """A lease that is alive re-arms its wait; a dead one ends the attempt."""
+    rows(connection, LEASES, {"panda_ids": list(panda_ids)})
     alive = {row.panda_id for row in rows(connection, ALIVE, {"panda_ids": list(panda_ids)})}
     dead = [panda_id for panda_id in panda_ids if panda_id not in alive]
     killed = [row.panda_id for row in rows(connection, KILLS, {"panda_ids": dead})]

@@ -13,6 +13,7 @@ from panda.client import Accepted, Client, Job
 SMALL = {"memory_mb": 100, "disk_mb": 100, "walltime_s": 60, "max_attempts": 1}
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the mark
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker of pytest-xdist owns the installation."""
     for item in items:

@@ -130,3 +130,18 @@ def test_nobody_acts_on_somebody_elses_set(anna, caller, begin, verb):
 def test_a_set_that_does_not_exist_is_not_found(anna):
     for path in ("/v1/jobsets/999", "/v1/jobsets/999/jobs", "/v1/jobsets/abc", "/v1/jobsets/0", f"/v1/jobsets/{2**70}"):
         assert anna.get(path).status_code == 404
+
+
+def test_a_sandbox_that_was_never_uploaded_is_refused_at_submission(anna):
+    answer = anna.submit({"name": "set", "jobs": [{"command": ["true"], "sandbox": "0" * 64}]})
+
+    assert (answer.status_code, answer.json["code"]) == (404, "not_found")
+    assert "sandbox" in answer.json["detail"]
+
+
+def test_a_job_that_is_promised_and_not_made_cannot_be_cancelled_yet(anna):
+    accepted = anna.submit(TEN).json
+
+    answer = anna.post(f"/v1/jobs/{accepted['last_panda_id']}/cancel", {})
+
+    assert (answer.status_code, answer.json["code"]) == (404, "not_expanded")

@@ -13,7 +13,7 @@ GOOD = {
             "name": "x", "share": "default", "depends_on": [1], "on_parent_failure": "run",
             "output_dataset": "user.x:out", "output_storage": "DISK", "brokerage": {"sites": ["A*"], "exclude": []},
             "defaults": {"cores": 1, "memory_mb": 10, "disk_mb": 1, "walltime_s": 1, "tags": ["a"], "priority": 1,
-                         "max_attempts": 1, "env": {"A": "b"}, "sandbox": "0" * 64},
+                         "max_attempts": 1, "env": {"A": "b"}},
             "jobs": [{"command": ["x", "y"], "name": "n", "env": {"A": "b"}, "inputs": ["mc:ten/a", "mc:ten"],
                       "outputs": ["o"], "cores": 1, "priority": 0, "max_attempts": 2}],
         },
