@@ -1,5 +1,7 @@
 """The data lane: files between storages. Guarded by a lease on each transfer's row, not by Celery."""
 
+from sqlalchemy.exc import OperationalError
+
 from panda.dataservice import transfers
 from panda.jobs import due, ending
 from panda.jobs.ending import Failure
@@ -7,8 +9,11 @@ from panda.settings import current
 from panda.states import Stage, Wait
 from workflows.app import DATA, app, begin
 
+#: The database was away for a moment: the message comes back in a second. What was moved is not moved again.
+AGAIN = {"autoretry_for": (OperationalError,), "default_retry_delay": 1, "max_retries": 30}
 
-@app.task(name="panda.transfer", queue=DATA, soft_time_limit=None, time_limit=None)
+
+@app.task(name="panda.transfer", queue=DATA, soft_time_limit=None, time_limit=None, **AGAIN)
 def transfer(transfer_ids: list[int]) -> None:
     """Move files; wake the jobs whose last file it was, fail those whose file can be had nowhere."""
     settings = current()

@@ -16,7 +16,6 @@ CASES = {
     "output not written": ({"command": ["true"], "outputs": ["never.txt"]}, "dispatch", "pilot:1165", "never.txt"),
     "too much memory": ({"command": [sys.executable, "-c", HOG]}, "dispatch", "pilot:1235", "MB"),
     "killed by a signal": ({"command": ["sh", "-c", "kill -SEGV $$"]}, "dispatch", "pilot:1328", "SIGSEGV"),
-    "sandbox that nobody uploaded": ({"command": ["true"], "sandbox": "0" * 64}, "dispatch", "pilot:1246", "sandbox"),
     "input that does not exist": (
         {"command": ["true"], "inputs": ["accepted:nowhere/no.txt"]}, "define", "define:no_input",
         "accepted:nowhere/no.txt",

@@ -21,6 +21,7 @@ REFUSED = {
     "jobs and a template": ({"name": "x", "jobs": [JOB], "template": JOB}, "jobs_or_template", "template"),
     "a parent that does not exist": ({"name": "x", "jobs": [JOB], "depends_on": [10**12]}, "not_found", "1000000000000"),
     "a storage that does not exist": ({"name": "x", "jobs": [JOB], "output_storage": "EAST"}, "not_found", "EAST"),
+    "a sandbox that nobody uploaded": ({"name": "x", "jobs": [JOB | {"sandbox": "0" * 64}]}, "not_found", "sandbox"),
     "a variable that does not exist": ({"name": "x", "template": {"command": ["echo", "${SEED}"]}}, "unknown_placeholder", "SEED"),
 }  # fmt: skip
 
