@@ -109,8 +109,6 @@ class Dispatcher:
     """Jobs that one request of a pilot may take."""
     max_wait_s: int = 20
     """Longest long poll of a pilot that finds nothing."""
-    kill_unconfirmed_s: int = 600
-    """A kill that no pilot confirmed in this time is flagged."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +123,6 @@ class Data:
     """Inputs that are not in place by then fail the job."""
     batch_transfers: int = 20
     """Transfers that one message to the data lane carries."""
-    gone_after_s: int = 0
-    """Grace for an input that no catalogue knows before its job fails."""
 
 
 @dataclass(frozen=True)

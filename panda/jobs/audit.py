@@ -146,6 +146,14 @@ INVARIANTS: dict[str, tuple[str, str]] = {
         WHERE d.waits_for = 'pilot' AND r.panda_id IS NULL AND j.panda_id > %(since)s
         """,
     ),
+    "I12": (
+        "a kill is confirmed within ten minutes",
+        """
+        SELECT panda_id, status, pilot_id, kill_requested_at, kill_delivered_at FROM jobs
+        WHERE kill_requested_at < (SELECT panda_now()) - interval '10 minutes'
+            AND status IN ('sent', 'starting', 'running') AND panda_id > %(since)s
+        """,
+    ),
     "I17": (
         "a job that waits for data has transfers on their way",
         """
