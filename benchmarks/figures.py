@@ -62,20 +62,23 @@ def machine() -> dict[str, Any]:
 def write(figures: Mapping[str, Figure], facts: Mapping[str, Any], data: Path, page: Path) -> None:
     """Write `data` (JSON) and `page` (a table). Figures that were not measured now keep what stood there."""
     before = json.loads(data.read_text(encoding="utf-8")) if data.exists() else {}
-    merged = {**before.get("figures", {}), **{name: asdict(each) for name, each in figures.items()}}
-    document = {"machine": facts, "figures": dict(sorted(merged.items()))}
-    data.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    before.pop("machine", None)
+    measured = {name: asdict(each) | {"date": facts["date"]} for name, each in figures.items()}
+    merged = dict(sorted((before | measured).items()))
+    data.write_text(json.dumps(merged | {"machine": facts}, indent=2) + "\n", encoding="utf-8")
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(INTRODUCTION + table(document["figures"]) + _machine_lines(facts), encoding="utf-8")
+    page.write_text(INTRODUCTION + table(merged) + _machine_lines(facts), encoding="utf-8")
 
 
 def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
     """The figures as a table in Markdown."""
-    lines = ["| | measured | CPU ms per job | asked | met | beside it |", "|---|---|---|---|---|---|"]
+    lines = ["| | measured | CPU ms per job | asked | met | beside it | when |", "|---|---|---|---|---|---|---|"]
     for name, each in figures.items():
         cpu = "" if each["cpu_ms_per_job"] is None else f"{each['cpu_ms_per_job']:.2f}"
         cells = (name, f"{_number(each['value'])} {each['unit']}", cpu, each["asked"])
-        lines.append("| " + " | ".join((*cells, "yes" if each["met"] else "no", each["reference"])) + " |")
+        lines.append(
+            "| " + " | ".join((*cells, "yes" if each["met"] else "no", each["reference"], each.get("date", ""))) + " |"
+        )
     lines += [""]
     for name, each in figures.items():
         if each["parts"]:
@@ -93,8 +96,8 @@ def _number(value: float) -> str:
 def _machine_lines(facts: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     return (
-        f"\nMeasured {facts['date']} on {facts['cores']} cores, {facts['memory_gb']} GB; Python {facts['python']}, "
-        f"PostgreSQL {facts['postgres']}, {versions}.\n"
+        f"\nLast measured {facts['date']} on {facts['cores']} cores, {facts['memory_gb']} GB; "
+        f"Python {facts['python']}, PostgreSQL {facts['postgres']}, {versions}.\n"
     )
 
 

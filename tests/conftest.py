@@ -6,6 +6,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from panda import settings as settings_module
 from panda.db import migrate
@@ -14,6 +15,23 @@ from panda.local.postgres import EmbeddedPostgres
 from panda.settings import Settings
 
 _numbers = count()
+
+#: Folders whose tests share one installation of real processes: one worker of pytest-xdist runs all of each.
+ONE_INSTALLATION = ("tests/acceptance", "tests/faults")
+
+
+class ByInstallation(LoadScopeScheduling):
+    """`--dist loadgroup` by folder. (xdist 3.8 reads its group marks, and pytest 9.2 does not let it use them.)"""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = nodeid.partition("::")[0].rpartition("/")[0]
+        return folder if folder in ONE_INSTALLATION else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByInstallation | None:
+    """Our own scheduler where `--dist loadgroup` is asked for."""
+    return ByInstallation(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 @pytest.fixture(autouse=True)

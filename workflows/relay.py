@@ -90,7 +90,7 @@ class Relay:
         """One turn. Returns whether anything was done."""
         with self._begin() as connection:
             [there] = rows(connection, LOOK)
-        worked = there.expand and self._step(lambda c: expansion.expand_chunk(c, self._settings.engine))
+        worked = there.expand and expansion.expand(self._begin, self._settings.engine) > 0
         worked |= there.release and self._step(lambda c: expansion.release_chunk(c, self._settings.engine))
         worked |= there.cancel and self._step(kill.cancel_chunk)
         try:

@@ -43,7 +43,8 @@ EXTEND = """
 UPDATE job_due SET due_at = panda_now() + make_interval(secs => %(for_s)s) WHERE panda_id = ANY(%(panda_ids)s)
 """
 BACK_OFF = """
-UPDATE job_due SET tries = tries + 1, error = %(error)s, due_at = panda_now() + make_interval(secs => %(for_s)s)
+UPDATE job_due SET tries = least(tries + 1, 1000), error = %(error)s,
+    due_at = panda_now() + make_interval(secs => %(for_s)s)
 WHERE panda_id = ANY(%(panda_ids)s) RETURNING panda_id, tries
 """
 

@@ -36,7 +36,10 @@ class Failure:
 
 UNREADY = "DELETE FROM ready WHERE panda_id = ANY(%(panda_ids)s)"
 UNLEASE = "DELETE FROM leases WHERE panda_id = ANY(%(panda_ids)s)"
-STATUS = "SELECT panda_id, status, attempt_nr, max_attempts FROM jobs WHERE panda_id = ANY(%(panda_ids)s)"
+STATUS = """
+SELECT panda_id, status, attempt_nr, max_attempts, kill_requested_at IS NOT NULL AS is_unwanted FROM jobs
+WHERE panda_id = ANY(%(panda_ids)s)
+"""
 BLAME = """
 UPDATE jobs j SET failed_stage = f.stage, error_code = f.code, error_message = f.message
 FROM unnest(%(panda_ids)s::bigint[], %(stages)s::text[], %(codes)s::text[], %(messages)s::text[])
@@ -105,7 +108,7 @@ def fail_many(connection: Connection, failures: Sequence[Failure], *, by: str, e
     _move_by_status(connection, now, panda_ids, JobStatus.FAILED, by, {f.panda_id: f.code for f in failures})
     run(connection, END_ATTEMPTS, {"panda_ids": panda_ids, "outcome": "failed"})
     run(connection, QUARANTINE, {"panda_ids": panda_ids, "reason": "its attempt failed"})
-    again = [f.panda_id for f in failures if f.again and now[f.panda_id].attempt_nr < now[f.panda_id].max_attempts]
+    again = [f.panda_id for f in failures if f.again and now[f.panda_id].may_start_over]
     _rest(connection, sorted(set(panda_ids) - set(again)), engine)
     start_over(connection, again, Stage.BROKER, by=by, reason="automatic retry")
     return sorted(panda_ids)
@@ -169,6 +172,13 @@ class LiveJob:
     status: str
     attempt_nr: int
     max_attempts: int
+    is_unwanted: bool
+    """Somebody asked for its end: what starts over by itself would escape the kill."""
+
+    @property
+    def may_start_over(self) -> bool:
+        """Whether the engine itself may open another attempt."""
+        return self.attempt_nr < self.max_attempts and not self.is_unwanted
 
 
 def _live(connection: Connection, panda_ids: Sequence[int]) -> Live:
@@ -176,7 +186,10 @@ def _live(connection: Connection, panda_ids: Sequence[int]) -> Live:
         return Live()
     found = rows(connection, STATUS, {"panda_ids": list(panda_ids)})
     final = {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.CLOSED}
-    return Live({r.panda_id: LiveJob(r.status, r.attempt_nr, r.max_attempts) for r in found if r.status not in final})
+    return Live(
+        {r.panda_id: LiveJob(r.status, r.attempt_nr, r.max_attempts, r.is_unwanted)
+         for r in found if r.status not in final}
+    )  # fmt: skip
 
 
 def _cut_off(connection: Connection, panda_ids: Sequence[int]) -> Live:

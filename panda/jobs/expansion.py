@@ -9,13 +9,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
+from psycopg.errors import ProgramLimitExceeded, QueryCanceled
 from sqlalchemy.engine import Connection, Row
+from sqlalchemy.exc import OperationalError
 
-from panda.db.session import asynchronous, rows, run
-from panda.jobs import templates
+from panda.db.session import Begin, asynchronous, rows, run
+from panda.errors import PandaError
+from panda.jobs import ending, templates
+from panda.jobs.ending import Failure
 from panda.jobs.specs import Defaults, JobSetRequest, JobSpec
 from panda.names import split_did
 from panda.settings import Engine
+from panda.states import Stage
 
 #: What a job needs when neither it nor its set says so.
 CORES, MEMORY_MB, DISK_MB, WALLTIME_S = 1, 2_000, 1_000, 6 * 3600
@@ -24,12 +29,19 @@ CORES, MEMORY_MB, DISK_MB, WALLTIME_S = 1, 2_000, 1_000, 6 * 3600
 #: new rows before their time when nothing else is due.
 BURST_STEP_S = 0.001
 
-NEXT = """
+#: What one chunk may weigh, in bytes of JSON; jobs with long commands go in smaller chunks.
+CHUNK_BYTES = 16_000_000
+#: Files of the jobs of one chunk.
+CHUNK_FILES = 50_000
+
+_COLUMNS = """
 SELECT jobset_id, name, owner, share, document, bindings, first_panda_id, n_jobs, n_expanded, released_at, created_at,
     (SELECT d.scope || ':' || d.name FROM datasets d WHERE d.dataset_id = s.output_dataset_id) AS output_did,
     output_dataset_id
-FROM jobsets s WHERE n_expanded < n_jobs ORDER BY n_expanded, jobset_id LIMIT 1 FOR UPDATE SKIP LOCKED
+FROM jobsets s WHERE n_expanded < n_jobs
 """
+NEXT = f"{_COLUMNS} ORDER BY n_expanded, jobset_id LIMIT 1 FOR UPDATE SKIP LOCKED"
+THIS = f"{_COLUMNS} AND jobset_id = %(jobset_id)s FOR UPDATE"
 FAIR_CLOCK = """
 INSERT INTO fair_clock AS f (owner, share, at)
 VALUES (%(owner)s, %(share)s, panda_now() + make_interval(secs => %(for_s)s))
@@ -99,19 +111,84 @@ WHERE jobset_id = %(jobset_id)s
 """
 
 
-def expand_chunk(connection: Connection, engine: Engine) -> int:
-    """Expand the next chunk of the set whose turn it is. Returns the jobs made; 0: nothing to do."""
+class NotExpandable(PandaError):
+    """Some of the next `n_jobs` jobs of a set cannot be made; nothing was done."""
+
+    code = "not_expandable"
+
+    def __init__(self, jobset_id: int, n_jobs: int, problem: Exception) -> None:
+        super().__init__(f"the next {n_jobs} jobs of job set {jobset_id} cannot be made: {problem}")
+        self.jobset_id, self.n_jobs, self.problem = jobset_id, n_jobs, problem
+
+
+def expand(begin: Begin, engine: Engine) -> int:
+    """Expand the next chunk, whatever it holds. Returns the jobs made; 0: nothing to do.
+
+    A chunk that cannot be made is tried again smaller, down to the one job that is to blame. That one is made
+    as a failed job: it was promised, and the sets behind it must not wait for ever."""
+    at_most = engine.chunk_jobs
+    while True:
+        try:
+            with begin() as connection:
+                return expand_chunk(connection, engine, at_most)
+        except NotExpandable as refusal:
+            if refusal.n_jobs == 1:
+                with begin() as connection:
+                    return _make_failed(connection, engine, refusal)
+            at_most = max(1, refusal.n_jobs // 10)
+
+
+def expand_chunk(connection: Connection, engine: Engine, at_most: int = 0) -> int:
+    """Expand the next chunk of the set whose turn it is. Returns the jobs made; 0: nothing to do.
+
+    Raises:
+        NotExpandable: a job of it cannot be made.
+    """
     found = rows(connection, NEXT)
     if not found:
         return 0
     jobset = found[0]
     asynchronous(connection)  # the document is safe; a lost chunk is expanded again
-    first, last = jobset.n_expanded, min(jobset.n_expanded + engine.chunk_jobs, jobset.n_jobs) - 1
-    request = msgspec.convert(jobset.document, JobSetRequest)
-    specs = list(_specs(connection, request, jobset, first, last))
-    _insert(connection, jobset, request.defaults, specs, engine)
-    run(connection, EXPANDED, {"n": len(specs), "jobset_id": jobset.jobset_id})
+    n_jobs = 1
+    try:
+        request = msgspec.convert(jobset.document, JobSetRequest)
+        first = jobset.n_expanded
+        n_jobs = min(at_most or engine.chunk_jobs, jobset.n_jobs - first, _that_fit(request))
+        specs = list(_specs(connection, request, jobset, first, first + n_jobs - 1))
+        _insert(connection, jobset, request.defaults, specs, engine)
+        run(connection, EXPANDED, {"n": len(specs), "jobset_id": jobset.jobset_id})
+    except OperationalError as problem:
+        if isinstance(problem.orig, ProgramLimitExceeded) or (n_jobs > 1 and isinstance(problem.orig, QueryCanceled)):
+            raise NotExpandable(jobset.jobset_id, n_jobs, problem) from problem
+        raise  # the database is away or busy: that is no fault of the document
+    except Exception as problem:  # whatever it is, it must not stop the sets behind this one
+        raise NotExpandable(jobset.jobset_id, n_jobs, problem) from problem
     return len(specs)
+
+
+def _that_fit(request: JobSetRequest) -> int:
+    """How many jobs of this set one transaction can make: they are as large as their template."""
+    n_bytes = len(msgspec.json.encode(request.defaults))
+    n_files = 0
+    if request.template is not None:
+        n_bytes += templates.bytes_of_a_job(request.template)
+        n_files = sum(each.files_per_job for each in request.template.inputs.values()) + len(request.template.outputs)
+    return max(1, min(CHUNK_BYTES // n_bytes, CHUNK_FILES // max(1, n_files)))
+
+
+def _make_failed(connection: Connection, engine: Engine, refusal: NotExpandable) -> int:
+    """Make the next job of a set, which cannot be what its document says, as one that failed."""
+    found = rows(connection, THIS, {"jobset_id": refusal.jobset_id})
+    if not found:
+        return 0
+    jobset = found[0]
+    panda_id = jobset.first_panda_id + jobset.n_expanded
+    nothing = JobSpec(command=["false"], max_attempts=1)
+    _insert(connection, jobset, Defaults(), [(jobset.n_expanded, nothing)], engine)
+    run(connection, EXPANDED, {"n": 1, "jobset_id": jobset.jobset_id})
+    failure = Failure(panda_id, Stage.DEFINE, "define:bad_document", f"it cannot be made: {refusal.problem}")
+    ending.fail_many(connection, [failure], by="expansion", engine=engine)
+    return 1
 
 
 def _specs(

@@ -28,16 +28,24 @@ FROM unnest(%(ids)s::bigint[], %(counts)s::int[]) AS c(jobset_id, n)
 WHERE s.jobset_id = c.jobset_id
 RETURNING s.jobset_id, s.n_open
 """
+#: A cancellation that was carried out does not hit what a person opens again; under way, it refuses a retry.
 REOPEN = """
-UPDATE jobsets s SET n_open = n_open + c.n, n_failed = n_failed - c.n, ended_at = NULL
+UPDATE jobsets s SET n_open = n_open + c.n, n_failed = n_failed - c.n, ended_at = NULL,
+    cancel_requested_at = CASE WHEN ended_at IS NULL THEN cancel_requested_at END
 FROM unnest(%(ids)s::bigint[], %(counts)s::int[]) AS c(jobset_id, n)
 WHERE s.jobset_id = c.jobset_id
 """
+#: A submission that names the dataset locks it too, so the next statement sees every set that writes there.
+LOCK_DATASETS = """
+SELECT dataset_id FROM datasets
+WHERE dataset_id IN (SELECT output_dataset_id FROM jobsets WHERE jobset_id = ANY(%(ids)s))
+    AND jobset_id IS NOT NULL AND status = 'open'
+ORDER BY dataset_id FOR UPDATE
+"""
 CLOSE_DATASETS = """
-UPDATE datasets SET status = 'closed', closed_at = panda_now()
-WHERE dataset_id IN (SELECT d.dataset_id FROM datasets d JOIN jobsets s ON s.jobset_id = d.jobset_id
-    WHERE d.jobset_id = ANY(%(ids)s) AND s.n_failed = 0 AND d.status = 'open'
-    ORDER BY d.dataset_id FOR UPDATE OF d)
+UPDATE datasets d SET status = 'closed', closed_at = panda_now()
+WHERE d.dataset_id = ANY(%(dataset_ids)s) AND NOT EXISTS (
+    SELECT FROM jobsets s WHERE s.output_dataset_id = d.dataset_id AND (s.ended_at IS NULL OR s.n_failed > 0))
 """
 #: Children whose parent ended well, or that run all the same: one parent less, exactly once.
 PARENT_DONE = """
@@ -118,7 +126,9 @@ def _lock(connection: Connection, jobset_ids: Iterable[int]) -> None:
 
 
 def _end(connection: Connection, ended: Sequence[int]) -> None:
-    run(connection, CLOSE_DATASETS, {"ids": list(ended)})
+    dataset_ids = [row.dataset_id for row in rows(connection, LOCK_DATASETS, {"ids": list(ended)})]
+    if dataset_ids:
+        run(connection, CLOSE_DATASETS, {"dataset_ids": dataset_ids})
     children = [row.jobset_id for row in rows(connection, CHILDREN, {"parents": list(ended)})]
     if children:
         _lock(connection, children)

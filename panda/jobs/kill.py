@@ -14,9 +14,14 @@ from panda.db.session import rows, run
 from panda.errors import Conflict, NotFound
 from panda.jobs import due, ending
 from panda.jobs.submission import CHANNEL
-from panda.states import FINAL, LEASED
+from panda.states import FINAL, LEASED, JobStatus
 
 JOBS = "SELECT panda_id, status, kill_requested_at FROM jobs WHERE panda_id = ANY(%(panda_ids)s)"
+#: Outputs in the catalogue belong to a job that finished, or that can be brought there (retry from stage_out).
+PUBLISHED = """
+SELECT DISTINCT panda_id FROM job_files
+WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'output' AND status = 'registered'
+"""
 MARK = """
 UPDATE jobs SET kill_requested_at = panda_now(), kill_by = %(by)s, kill_reason = %(reason)s
 WHERE panda_id = ANY(%(panda_ids)s) AND kill_requested_at IS NULL
@@ -51,10 +56,13 @@ def request(connection: Connection, panda_ids: Sequence[int], *, by: str, reason
     refused = {i: "it is archived or unknown" for i in set(panda_ids) - set(found)}
     refused |= {i: f"it is {status} already" for i, status in found.items() if status in FINAL}
     running = sorted(i for i, status in found.items() if status in LEASED)
+    ended = [i for i, status in found.items() if status in (JobStatus.HOLDING, JobStatus.TRANSFERRING)]
+    published = [r.panda_id for r in rows(connection, PUBLISHED, {"panda_ids": ended})] if ended else []
+    refused |= dict.fromkeys(published, "its outputs are published; it is about to finish")
     waiting = sorted(set(found) - set(refused) - set(running))
     ending.cancel_many(connection, waiting, by=by, reason=reason or "cancelled")
-    if running:
-        run(connection, MARK, {"panda_ids": running, "by": by, "reason": reason})
+    if running or published:  # a mark on the published ones: the end of their set passes them over
+        run(connection, MARK, {"panda_ids": sorted(running + published), "by": by, "reason": reason})
     if waiting:
         run(connection, f"NOTIFY {CHANNEL}")
     return KillOutcome(sorted(waiting + running), refused)
@@ -85,5 +93,6 @@ def cancel_chunk(connection: Connection, limit: int = 1000) -> int:
         alive = [r.panda_id for r in rows(connection, ALIVE_OF, {"jobset_id": jobset.jobset_id, "limit": limit})]
         if alive:
             reason = jobset.cancel_reason or "its job set was cancelled"
-            return len(request(connection, alive, by=jobset.cancel_by, reason=reason).asked)
+            request(connection, alive, by=jobset.cancel_by, reason=reason)
+            return len(alive)
     return 0

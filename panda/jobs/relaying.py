@@ -22,7 +22,8 @@ WITH runnable AS (
     SELECT panda_id FROM job_due
     WHERE waits_for IS NULL AND {lane} AND (deliveries = 0 OR due_at <= (SELECT panda_now()))
     ORDER BY due_at LIMIT %(n)s FOR UPDATE SKIP LOCKED)
-UPDATE job_due d SET due_at = panda_now() + make_interval(secs => %(resend_s)s), deliveries = deliveries + 1
+UPDATE job_due d SET due_at = panda_now() + make_interval(secs => %(resend_s)s),
+    deliveries = least(deliveries + 1, 1000)
 FROM runnable WHERE d.panda_id = runnable.panda_id
 RETURNING d.panda_id, d.stage, d.deliveries
 """
@@ -67,7 +68,10 @@ def claim_groups(connection: Connection, engine: Engine, *, final: bool, n_group
             poison.append(_poisoned(row.panda_id, Stage(row.stage), row.deliveries - 1))
         else:
             by_stage[Stage(row.stage), row.deliveries].append(row.panda_id)
-    ending.fail_many(connection, poison, by="relay", engine=engine)
+    failed = ending.fail_many(connection, poison, by="relay", engine=engine)
+    for each in poison:  # what has ended cannot fail; it only has to reach the archive
+        if each.panda_id not in failed:
+            by_stage[each.stage, engine.max_deliveries].append(each.panda_id)
     return [
         Group(stage, members)
         for (stage, deliveries), panda_ids in by_stage.items()

@@ -1,17 +1,23 @@
 """A failed job gets a new attempt, because a person or a rule says so."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Row
 
 from panda.db.session import rows, run
 from panda.errors import Invalid
 from panda.jobs import due, ending, jobsets
 from panda.jobs.submission import CHANNEL
-from panda.states import RETRY_STATUS, JobStatus, Stage
+from panda.states import PIPELINE, RETRY_STATUS, JobStatus, Stage
 
-JOBS = "SELECT panda_id, status, failed_stage, computing_site FROM jobs WHERE panda_id = ANY(%(panda_ids)s)"
+JOBS = """
+SELECT j.panda_id, j.status, j.failed_stage, j.computing_site, s.open_parents > 0 AS has_open_parents,
+    s.cancel_requested_at IS NOT NULL AND s.ended_at IS NULL AS is_cancelled,
+    EXISTS (SELECT FROM job_files f WHERE f.panda_id = j.panda_id AND f.kind = 'output'
+        AND f.status = 'registered') AS is_published
+FROM jobs j JOIN jobsets s USING (jobset_id) WHERE j.panda_id = ANY(%(panda_ids)s)
+"""
 OUTPUTS_THERE = """
 SELECT DISTINCT panda_id FROM job_files
 WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'output' AND status NOT IN ('written', 'registered')
@@ -59,10 +65,9 @@ def retry(
             refused[panda_id] = f"it is {job.status}; only a failed job can be retried"
         else:
             start = stage or _start_after(job.failed_stage)
-            if start is Stage.STAGE_OUT and panda_id in without_outputs:
-                refused[panda_id] = "its outputs are not at the site; retry from broker"
-            elif start is Stage.STAGE_IN and job.computing_site is None:
-                refused[panda_id] = "it never had a queue; retry from broker"
+            why_not = _why_not(job, start, has_outputs=panda_id not in without_outputs)
+            if why_not:
+                refused[panda_id] = why_not
             else:
                 starts.setdefault(start, []).append(panda_id)
     for start, members in starts.items():
@@ -74,6 +79,25 @@ def retry(
     return RetryOutcome(retried, refused)
 
 
+def _why_not(job: Row[Any], start: Stage, *, has_outputs: bool) -> str | None:
+    """Why a failed job cannot start at a stage; None: it can."""
+    if job.failed_stage and PIPELINE.index(start) > PIPELINE.index(Stage(job.failed_stage)):
+        return f"it failed in {job.failed_stage} and never came to {start}"
+    if job.is_published and start is not Stage.STAGE_OUT:
+        return "its outputs are published, and would be written over; retry from stage_out"
+    if start is Stage.STAGE_OUT and not has_outputs:
+        return "its outputs are not at the site; retry from broker"
+    if start is Stage.STAGE_IN and job.computing_site is None:
+        return "it never had a queue; retry from broker"
+    if job.has_open_parents:
+        return "the job sets that it depends on have not ended well"
+    if job.is_cancelled:
+        return "its job set is being cancelled"
+    return None
+
+
 def _start_after(failed_stage: str | None) -> Stage:
     stage = Stage(failed_stage) if failed_stage else Stage.BROKER
+    if stage is Stage.ARCHIVE:
+        return Stage.STAGE_OUT
     return stage if stage in RETRY_STATUS else Stage.BROKER

@@ -5,6 +5,7 @@ What was answered with 201 is kept whatever dies next. The jobs themselves follo
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +21,9 @@ from panda.settings import Api
 
 #: Channel on which the relay hears of new work (law 15: one notice per submission).
 CHANNEL = "panda_relay"
+
+#: `\u0000` after an even number of backslashes: a character that neither PostgreSQL nor a command line can hold.
+NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 REPLAY = """
 SELECT s.jobset_id, s.first_panda_id, s.n_jobs, s.document_hash, d.scope || ':' || d.name AS output_dataset
@@ -87,6 +91,8 @@ def submit(
     before = rows(connection, REPLAY, {"owner": owner, "key": key})
     if before:
         return _replayed(before[0], document_hash, key)
+    if NUL.search(raw):
+        raise Invalid("a NUL character can be part of nothing", code="nul")
     templates.check(request, limits)
     bindings = _bind(connection, request.template) if request.template else {}
     n_jobs = _count(request, bindings, limits)
@@ -104,6 +110,8 @@ def submit(
          "open_parents": len(request.depends_on), "on_parent_failure": request.on_parent_failure,
          "output_storage": request.output_storage},
     )[0].jobset_id  # fmt: skip
+    if request.depends_on:  # before the dataset: a set that ends takes its locks in this order
+        jobsets.lock_parents(connection, request.depends_on)
     did = request.output_dataset or f"user.{checked(owner, 'owner')}:{jobset_id}.{request.name}"
     run(
         connection,
@@ -111,7 +119,6 @@ def submit(
         {"dataset_id": _output_dataset(connection, did, owner, jobset_id), "jobset_id": jobset_id},
     )
     if request.depends_on:
-        jobsets.lock_parents(connection, request.depends_on)
         run(connection, LINK_PARENTS, {"jobset_id": jobset_id, "parents": request.depends_on})
         jobsets.apply_ended_parents(connection, jobset_id, request.depends_on)
     run(connection, f"NOTIFY {CHANNEL}")

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+import msgspec
+
 from panda.errors import Invalid, TooLarge, UnknownName
 from panda.jobs.specs import InputTemplate, JobSetRequest, JobSpec, Range, Template
 from panda.names import checked, split_did, split_file
@@ -85,10 +87,24 @@ def _axis(values: Any) -> Sequence[Any]:
     return range(values.range[0], values.range[1] + 1) if isinstance(values, Range) else values
 
 
+def samples(axis: Sequence[Any]) -> Sequence[Any]:
+    """Values that stand for all of an axis: whole numbers of a range differ in nothing but their size."""
+    return (axis[0], axis[-1]) if isinstance(axis, range) and axis else axis
+
+
 def size_of(template: Template, bindings: Mapping[str, Binding]) -> int:
     """How many jobs a template makes; cheap however many that are."""
     n_groups = max((binding.n_groups for binding in bindings.values()), default=1)
     return math.prod(len(_axis(values)) for values in template.matrix.values()) * n_groups * template.count
+
+
+def bytes_of_a_job(template: Template) -> int:
+    """How large one job of a template can get, in bytes of JSON, roughly."""
+    text = msgspec.json.encode(msgspec.structs.replace(template, matrix={}))
+    longest = sum(
+        max((len(str(value)) for value in samples(_axis(axis))), default=0) for axis in template.matrix.values()
+    )
+    return len(text) + text.count(b"${") * longest
 
 
 class Expansion:
@@ -110,13 +126,15 @@ class Expansion:
         self._name = pieces_of(template.name, self._known, "template.name")
         self._outputs = [pieces_of(o, self._known, f"template.outputs[{i}]") for i, o in enumerate(template.outputs)]
         self._check_groups()
-        self._check_outputs()
         self._check_formats()
+        self._check_outputs()
 
     def _check_groups(self) -> None:
         sizes = {binding.n_groups for binding in self._bindings.values() if binding.files_per_job}
         if len(sizes) > 1:
             raise Invalid(f"inputs make {sorted(sizes)} groups; they must agree", where="template.inputs")
+        if len({binding.did for binding in self._bindings.values()}) < len(self._bindings):
+            raise Invalid("two of them are one dataset", where="template.inputs", code="input_not_unique")
 
     def _check_outputs(self) -> None:
         """What is written under one name twice would be lost; what is no name would fail after the 201."""
@@ -128,25 +146,27 @@ class Expansion:
             for name in used - {"seq"}:
                 if name not in self._axes:
                     raise Invalid(f"${{{name}}} cannot be part of a name", where=where, code="bad_name")
-                for value in self._axes[name]:
+                for value in samples(self._axes[name]):
                     if not _NAME_PART.match(_plain(value)):
                         raise Invalid(f"{value!r} cannot be part of a name", where=where, code="bad_name")
-        if len({tuple(pieces) for pieces in self._outputs}) < len(self._outputs):
-            raise Invalid("two outputs have one name", where="template.outputs", code="output_not_unique")
+        for seq in {0, self.n_jobs - 1}:
+            names = self.job(seq, lambda _input, _group: []).outputs
+            for number, name in enumerate(names):
+                checked(name, f"template.outputs[{number}]")
+            if len(set(names)) < len(names):
+                raise Invalid("two outputs have one name", where="template.outputs", code="output_not_unique")
 
     def _check_formats(self) -> None:
         """Every value must take its format: `${x:06d}` is nothing for a word."""
-        for pieces in [*self._command, *self._env.values(), self._name, *self._outputs]:
-            for piece in pieces:
-                if isinstance(piece, str) or not piece[1]:
-                    continue
-                for value in self._axes.get(piece[0], (0,)) if piece[0] in self._axes else (0,):
-                    try:
-                        format(value, piece[1])
-                    except ValueError:
-                        raise Invalid(
-                            f"{value!r} cannot be written as {piece[1]!r}", where="template", code="bad_format"
-                        ) from None
+        texts = [*self._command, *self._env.values(), self._name, *self._outputs]
+        for name, form in {piece for pieces in texts for piece in pieces if not isinstance(piece, str) and piece[1]}:
+            for value in samples(self._axes.get(name, (0,))):
+                try:
+                    format(value, form)
+                except (ValueError, TypeError, OverflowError):
+                    raise Invalid(
+                        f"{value!r} cannot be written as {form!r}", where="template", code="bad_format"
+                    ) from None
 
     def groups_of(self, first: int, last: int) -> tuple[int, int]:
         """The groups of input files that jobs `first` to `last` need, as (from, to), both included."""
@@ -239,13 +259,13 @@ def _check_jobs(jobs: Sequence[JobSpec], limits: Api) -> None:
             if lfn in seen:
                 raise Invalid(f"{lfn!r} is an output of this set already", where=where, code="output_not_unique")
             seen.add(lfn)
-        names: set[str | None] = set()
+        names: set[str] = set()
         for position, reference in enumerate(job.inputs):
             where = f"jobs[{number}].inputs[{position}]"
-            lfn_or_all = split_file(reference, where)[2]
-            if lfn_or_all is not None and lfn_or_all in names:
-                raise Invalid(f"two inputs are called {lfn_or_all!r}", where=where, code="input_not_unique")
-            names.add(lfn_or_all)
+            name = split_file(reference, where)[2] or reference
+            if name in names:
+                raise Invalid(f"two inputs are called {name!r}", where=where, code="input_not_unique")
+            names.add(name)
 
 
 def bound(template: InputTemplate, n_files: int, max_file_id: int) -> Binding:

@@ -7,18 +7,10 @@ from typing import Any
 import pytest
 from livesystem import System, await_that
 
-from panda.client import Accepted, Client, Job
+from panda.client import Accepted, Client, Job, Why
 
 #: What the tests' jobs need when they say nothing else; one attempt, so that a failure is there at once.
 SMALL = {"memory_mb": 100, "disk_mb": 100, "walltime_s": 60, "max_attempts": 1}
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the mark
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker of pytest-xdist owns the installation."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("acceptance"))
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +52,14 @@ class User:
         """The job, once it stands there."""
         return await_that(
             lambda: job if (job := self._look(panda_id)) and job.status in statuses else None,
+            within_s,
+            lambda: self.client.why(panda_id).summary,
+        )
+
+    def waits(self, panda_id: int, what: str, within_s: float = 20) -> Why:
+        """Why the job waits, once it waits for `what`."""
+        return await_that(
+            lambda: why if (why := self.client.why(panda_id)).waits_for == what else None,
             within_s,
             lambda: self.client.why(panda_id).summary,
         )

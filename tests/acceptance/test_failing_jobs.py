@@ -109,12 +109,10 @@ def test_a_pilot_refuses_an_input_that_was_altered_at_its_own_site(system, user,
 def test_a_job_that_fits_no_queue_waits_and_says_what_is_too_small(user):
     accepted = user.submit(["true"], defaults={"cores": 64})
     panda_id = accepted.first_panda_id
-    user.reaches(panda_id, "defined")
 
-    why = user.client.why(panda_id)
+    why = user.waits(panda_id, "queue")
     user.client.cancel(panda_id)
 
-    assert why.waits_for == "queue"
     assert "needs 64 cores, the queue has 2" in why.summary
 
 

@@ -18,14 +18,6 @@ N_JOBS = 60
 LONGEST_DELAY_S = 60.0
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the mark
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker of pytest-xdist runs all of these, one after the other."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("faults"))
-
-
 class Load:
     """Short jobs on a system whose parts die."""
 

@@ -110,8 +110,7 @@ class World:
     def turn(self) -> bool:
         """Everything that is due, once. Returns whether anything was done."""
         worked = 0
-        with self.begin() as connection:
-            worked += expansion.expand_chunk(connection, self.engine)
+        worked += expansion.expand(self.begin, self.engine)
         with self.begin() as connection:
             worked += expansion.release_chunk(connection, self.engine)
         with self.begin() as connection:

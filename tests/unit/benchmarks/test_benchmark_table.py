@@ -19,7 +19,9 @@ def test_a_figure_becomes_a_row_beside_what_was_asked_and_a_list_of_its_parts(tm
     write({"B2": B2}, FACTS, tmp_path / "latest.json", tmp_path / "docs" / "benchmarks.md")
 
     page = (tmp_path / "docs" / "benchmarks.md").read_text()
-    assert "| B2 | 2,346 jobs/s | 0.51 | ≥ 2,000 jobs/s | yes | 57 times the chain |" in page
+    assert (
+        "| B2 | 2,346 jobs/s | 0.51 | ≥ 2,000 jobs/s | yes | 57 times the chain | 2026-11-22T20:00:00+00:00 |" in page
+    )
     assert "- B2, by part: postgres 0.3, api 0.1" in page
     assert "on 2 cores, 25.0 GB; Python 3.11.9, PostgreSQL 16.14, celery 5.7.0." in page
 
@@ -30,8 +32,8 @@ def test_figures_that_were_not_measured_this_time_keep_what_stood_there(tmp_path
 
     write({"B2": B2}, FACTS, data, page)
 
-    assert list(json.loads(data.read_text())["figures"]) == ["B2", "B7"]
-    assert "| B7 | 900 MB |  | ≤ 800 MB | no |  |" in page.read_text()
+    assert list(json.loads(data.read_text())) == ["B2", "B7", "machine"]
+    assert "| B7 | 900 MB |  | ≤ 800 MB | no |  | 2026-11-22T20:00:00+00:00 |" in page.read_text()
 
 
 def test_a_percentile_is_one_of_the_values():

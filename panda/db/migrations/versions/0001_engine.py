@@ -63,6 +63,7 @@ CREATE INDEX jobsets_unexpanded ON jobsets (n_expanded, jobset_id) WHERE n_expan
 CREATE INDEX jobsets_unreleased ON jobsets (jobset_id) WHERE released_at IS NULL AND open_parents = 0;
 CREATE INDEX jobsets_cancelling ON jobsets (jobset_id) WHERE cancel_requested_at IS NOT NULL AND ended_at IS NULL;
 CREATE INDEX jobsets_owner ON jobsets (owner, jobset_id);
+CREATE INDEX jobsets_output ON jobsets (output_dataset_id);
 
 -- Where each user's burst of jobs stands in virtual time (law 10).
 CREATE TABLE fair_clock (owner text NOT NULL, share text NOT NULL, at timestamptz NOT NULL, PRIMARY KEY (owner, share));
