@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -15,6 +16,10 @@ from panda.local.postgres import EmbeddedPostgres
 from panda.settings import Settings
 
 _numbers = count()
+
+# No test asserts a time; a busy machine is no reason to fail.
+hypothesis.settings.register_profile("panda", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("panda")
 
 #: Folders whose tests share one installation of real processes: one worker of pytest-xdist runs all of each.
 ONE_INSTALLATION = ("tests/acceptance", "tests/faults")

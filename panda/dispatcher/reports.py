@@ -114,6 +114,7 @@ counted AS (
     UNION ALL SELECT 'holding', coalesce(computing_site, ''), count(*) FROM was WHERE holds GROUP BY 1, 2)
 SELECT panda_id FROM held
 """
+KILLS = "SELECT panda_id FROM jobs WHERE panda_id = ANY(%(panda_ids)s) AND kill_requested_at IS NOT NULL"
 WRITTEN = """
 UPDATE job_files f SET status = 'written', size_bytes = o.size_bytes, adler32 = o.adler32,
     guid = o.guid, attempt_nr = o.attempt_nr
@@ -250,9 +251,16 @@ def _settle(connection: Connection, reports: Sequence[Report], settings: Setting
     if outputs:
         run(connection, WRITTEN, {"outputs": outputs})
     cancelled = [report.panda_id for report in reports if report.status == "cancelled"]
-    ending.cancel_many(connection, cancelled, by="pilot", reason="killed on request")
-    failures = [_failure(report) for report in reports if report.status == "failed"]
+    asked = {row.panda_id for row in rows(connection, KILLS, {"panda_ids": cancelled})} if cancelled else set()
+    ending.cancel_many(connection, sorted(asked), by="pilot", reason="killed on request")
+    failures = [_failure(r) for r in reports if r.status == "failed"]
+    failures += [_unasked(panda_id) for panda_id in cancelled if panda_id not in asked]
     ending.fail_many(connection, failures, by="pilot", engine=settings.engine)
+
+
+def _unasked(panda_id: int) -> Failure:
+    """A pilot dropped a job that nobody wanted killed: that is no end that its owner chose."""
+    return Failure(panda_id, Stage.DISPATCH, "pilot:1144", "its pilot killed it without being asked to", again=True)
 
 
 def _failure(report: Report) -> Failure:

@@ -68,6 +68,8 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         tmp_path_factory.mktemp("faults"), dispatcher_lease_s=6, dispatcher_heartbeat_s=2, data_transfer_lease_s=4
     )
     try:
+        load = Load(system)
+        load.finishes(load.submit(1))  # every part has come up
         yield system
     finally:
         system.stop()

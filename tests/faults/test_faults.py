@@ -10,6 +10,7 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 from livesystem import await_that
 
@@ -30,12 +31,20 @@ def test_a_process_that_is_killed_is_only_a_delay(system, load, name):
 
 def test_a_pool_child_that_is_killed_under_a_stage_is_only_a_delay(system, load, stopped):
     children = system.children("stages")
-    stopped(children)  # so that there is a stage in their hands
+    stopped(children)
     accepted = load.submit()
     await_that(lambda: _sent(system, accepted), 15)
 
-    for child in children:
-        os.kill(child, signal.SIGKILL)
+    with psycopg.connect(system.database_url) as holder:  # what it is about to lock is locked already
+        holder.execute(
+            "SELECT FROM job_due WHERE panda_id BETWEEN %s AND %s FOR UPDATE",
+            (accepted.first_panda_id, accepted.last_panda_id),
+        )
+        for child in children:
+            os.kill(child, signal.SIGCONT)
+        await_that(lambda: _is_blocked(system), 4)
+        for child in children:
+            os.kill(child, signal.SIGKILL)
 
     load.finishes(accepted)
 
@@ -157,6 +166,13 @@ def _sent(system, accepted):
         "SELECT 1 FROM job_due WHERE panda_id BETWEEN %(first)s AND %(last)s AND stage = 'define' AND deliveries > 0",
         first=accepted.first_panda_id,
         last=accepted.last_panda_id,
+    )
+
+
+def _is_blocked(system):
+    """A stage waits for the rows of its jobs."""
+    return system.query(
+        "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%job_due%%stage = %%FOR UPDATE%%'"
     )
 
 

@@ -296,3 +296,15 @@ def test_an_output_that_was_never_written_fails_the_job_and_publishes_nothing(wo
 
     assert world.job(accepted.first_panda_id)["failed_stage"] == "stage_out"
     assert world.query("SELECT 1 FROM files") == []
+
+
+def test_a_pilot_that_drops_a_job_nobody_wanted_killed_costs_it_an_attempt_and_no_more(world):
+    [panda_id] = world.jobs()
+    world.settle()
+    [job] = world.acquire()
+
+    world.report(job, "cancelled")
+    world.settle()
+
+    assert world.status(panda_id) == "activated"
+    assert world.job(panda_id)["attempt_nr"] == 2
