@@ -5,7 +5,6 @@ movers read the tables. A queue's status comes from the file once, when the queu
 from then on it belongs to operators.
 """
 
-import sysconfig
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
@@ -157,19 +156,6 @@ def load_file(path: Path) -> SiteConfig:
     config = SiteConfig(read["sites"], read["storages"], read["queues"])
     _check_references(path, config)
     return config
-
-
-def shipped_file() -> Path:
-    """The example that comes with PanDA: beside the packages, else where the wheel put it.
-
-    Raises:
-        ConfigError: it is in neither place.
-    """
-    places = (Path(__file__).parents[2], Path(sysconfig.get_path("data")) / "share" / "panda")
-    for place in places:
-        if (place / "config" / "sites.toml").is_file():
-            return place / "config" / "sites.toml"
-    raise ConfigError(f"no config/sites.toml in {' or '.join(map(str, places))}")
 
 
 def sync(connection: Connection, config: SiteConfig, data_dir: Path) -> None:

@@ -59,7 +59,7 @@ def make_engine(url: str, pool_size: int = 8) -> Engine:
         pool_pre_ping=False,
         connect_args={"options": options, "connect_timeout": 5, "prepare_threshold": 2},
     )
-    # event.listen(engine, "checkout", _refuse_the_dead)
+    event.listen(engine, "checkout", _refuse_the_dead)
     return engine
 
 

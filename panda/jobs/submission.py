@@ -6,7 +6,6 @@ What was answered with 201 is kept whatever dies next. The jobs themselves follo
 
 import hashlib
 import re
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -189,12 +188,3 @@ def _output_dataset(connection: Connection, did: str, owner: str, jobset_id: int
         raise Conflict(f"dataset {did} is {row.status}", code="dataset_closed")
     dataset_id: int = row.dataset_id
     return dataset_id
-
-
-def parents_of(connection: Connection, jobset_ids: Sequence[int]) -> dict[int, list[int]]:
-    """The job sets that each of `jobset_ids` still waits for."""
-    found: dict[int, list[int]] = {jobset_id: [] for jobset_id in jobset_ids}
-    sql = "SELECT jobset_id, parent_id FROM jobset_parents WHERE jobset_id = ANY(%(ids)s) ORDER BY 1, 2"
-    for row in rows(connection, sql, {"ids": list(jobset_ids)}):
-        found[row.jobset_id].append(row.parent_id)
-    return found

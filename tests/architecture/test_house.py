@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 from panda.db.session import rows
-from panda.states import ENTRY_STATUS, FINAL, LEASED, MOVES, PIPELINE, JobStatus, Stage, Wait
+from panda.states import (
+    ENTRY_STATUS,
+    FINAL,
+    LEASED,
+    MOVES,
+    PIPELINE,
+    JobStatus,
+    QueueStatus,
+    Stage,
+    TransferStatus,
+    Wait,
+)
 
 ROOT = Path(__file__).parents[2]
 TOP_LEVEL = {"panda", "workflows", "pilot", "monitoring", "config", "tests", "docs", "benchmarks", "examples",
@@ -109,7 +120,13 @@ def test_every_status_belongs_to_a_stage_and_every_stage_to_the_pipeline():
 
 @pytest.mark.parametrize(
     ("table", "column", "words"),
-    [("jobs", "status", JobStatus), ("job_due", "stage", Stage), ("job_due", "waits_for", Wait)],
+    [
+        ("jobs", "status", JobStatus),
+        ("job_due", "stage", Stage),
+        ("job_due", "waits_for", Wait),
+        ("transfers", "status", TransferStatus),
+        ("queues", "status", QueueStatus),
+    ],
 )
 def test_the_databases_words_are_those_of_the_code(begin, table, column, words):
     sql = """SELECT pg_get_constraintdef(c.oid) AS text FROM pg_constraint c

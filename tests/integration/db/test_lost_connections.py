@@ -21,7 +21,7 @@ def test_a_connection_that_died_while_it_was_idle_is_not_handed_out(engine, data
     with begin() as one, begin() as other:
         before = {rows(one, PID)[0].pid, rows(other, PID)[0].pid}
 
-    with psycopg.connect(database_url) as admin:
+    with psycopg.connect(database_url, autocommit=True) as admin:
         admin.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", [list(before)])
         alive = "SELECT 1 FROM pg_stat_activity WHERE pid = ANY(%s)"
         await_that(lambda: not admin.execute(alive, [list(before)]).fetchall(), 10)

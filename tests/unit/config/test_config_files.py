@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from panda.brokerage import siteinfo
+from panda.local.shipped import shipped
 from panda.settings import Settings, load
 
 CONFIG = Path(__file__).parents[3] / "config"
@@ -22,7 +23,7 @@ def test_a_settings_file_can_be_loaded(name):
 
 
 def test_the_shipped_sites_are_two_that_run_on_one_machine():
-    config = siteinfo.load_file(siteinfo.shipped_file())
+    config = siteinfo.load_file(shipped("config/sites.toml"))
 
-    assert siteinfo.shipped_file() == CONFIG / "sites.toml"
+    assert shipped("config/sites.toml") == CONFIG / "sites.toml"
     assert [queue.name for queue in config.queues] == ["NORTH-Q", "SOUTH-Q"]
