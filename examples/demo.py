@@ -36,9 +36,10 @@ def say(text: str) -> None:
 
 def panda(*arguments: str) -> str:
     """Run the `panda` command of this environment; its output."""
-    done = subprocess.run([sys.executable, "-m", "panda.local", *arguments], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "panda.local", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(done.returncode)
+        sys.exit(done.stderr or done.returncode)
     return done.stdout
 
 

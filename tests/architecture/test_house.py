@@ -151,3 +151,5 @@ def test_one_clock_the_databases_and_one_function_for_it():
 def test_the_page_of_guards_is_the_table_of_mutations():
     guards = runpy.run_path(str(ROOT / "tests" / "mutation" / "guards.py"))
     assert guards["PAGE"].read_text(encoding="utf-8") == guards["page"]()
+    for mutation in guards["MUTATIONS"]:
+        assert mutation.old in (ROOT / mutation.file).read_text(encoding="utf-8"), mutation.guard
