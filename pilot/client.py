@@ -9,13 +9,12 @@ import http.client
 import json
 import random
 import socket
-import ssl
 import threading
 from pathlib import Path
 from typing import Any, BinaryIO, Dict, Mapping, Optional
-from urllib.parse import urlsplit
 
 from pilot.errors import Refused, ServerAway, TokenRefused
+from pilot.route import Route
 
 CONNECT_AND_READ_S = 30.0
 """Seconds of silence on a connection after which an answer counts as lost."""
@@ -62,16 +61,10 @@ class Token:
 
 
 class Client:
-    """The server's URL and our token; every thread that asks gets its own connection."""
+    """The way to the server and our token; every thread that asks gets its own connection."""
 
-    def __init__(self, url: str, token: Token, agent: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"not an http(s) URL: {url!r}")
-        self._https = parts.scheme == "https"
-        self._host = parts.hostname
-        self._port = parts.port
-        self._prefix = parts.path.rstrip("/")
+    def __init__(self, route: Route, token: Token, agent: str) -> None:
+        self._route = route
         self._token = token
         self._agent = agent
         self._local = threading.local()
@@ -156,7 +149,12 @@ class Client:
     ) -> http.client.HTTPResponse:
         """One request and the head of its answer; an idle connection that the server closed is
         opened anew once (every request of the contract may be repeated)."""
-        sent = {"Authorization": f"Bearer {self._token.value}", "User-Agent": self._agent, **headers}
+        sent = {
+            "Authorization": f"Bearer {self._token.value}",
+            "User-Agent": self._agent,
+            **self._route.headers,
+            **headers,
+        }
         while True:
             connection: Optional[http.client.HTTPConnection] = getattr(self._local, "connection", None)
             is_reused = connection is not None
@@ -167,7 +165,7 @@ class Client:
                 if connection.sock is None:
                     connection.connect()
                 connection.sock.settimeout(timeout_s)
-                connection.request(method, self._prefix + path, body, sent)
+                connection.request(method, self._route.target(path), body, sent)
                 return connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
                 self._hang_up()
@@ -176,13 +174,7 @@ class Client:
                 raise ServerAway(f"{method} {path}: {error or type(error).__name__}") from error
 
     def _open(self) -> http.client.HTTPConnection:
-        if self._https:
-            context = ssl.create_default_context()
-            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                self._host, self._port, context=context
-            )
-        else:
-            connection = http.client.HTTPConnection(self._host, self._port)
+        connection = self._route.open()
         self._local.connection = connection
         return connection
 

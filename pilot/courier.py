@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, List, Optional, Set
 from pilot.client import Backoff, Client
 from pilot.errors import ErrorCode, Refused, ServerAway, TokenRefused
 from pilot.job import Key
+from pilot.results import Results
 from pilot.wire import Result
 
 log = logging.getLogger("pilot.courier")
@@ -38,9 +39,17 @@ Answered = Callable[[List[Result], Set[Key]], None]
 class Courier:
     """A thread with a box of reports."""
 
-    def __init__(self, client: Client, pilot_id: str, answered: Answered, token_refused: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        pilot_id: str,
+        results: Results,
+        answered: Answered,
+        token_refused: Callable[[str], None],
+    ) -> None:
         self._client = client
         self._pilot_id = pilot_id
+        self._results = results
         self._answered = answered
         self._token_refused = token_refused
         self._box: Dict[Key, Dict[str, Any]] = {}
@@ -122,6 +131,11 @@ class Courier:
             return reports, finals, beats
 
     def _put_back(self, reports: List[Dict[str, Any]], finals: Set[Key]) -> None:
+        """Try again later; should the pilot die meanwhile, final reports are on disk."""
+        for report in reports:
+            key = (report["panda_id"], report["attempt_nr"])
+            if key in finals and not self._results.has(key):
+                self._results.keep(report)
         with self._changed:
             for report in reports:
                 key = (report["panda_id"], report["attempt_nr"])

@@ -33,7 +33,12 @@ class Demand:
     def is_over(self, now: float) -> bool:
         """The pilot has had all the jobs, or nearly all the time, that it may have."""
         enough = self._offer.max_jobs and self.n_taken >= self._offer.max_jobs
-        return bool(enough) or self.slot_ends_at - now < LAST_ASK_S
+        return bool(enough) or self.slot_ends_at - now < max(LAST_ASK_S, self._offer.reserve_s + 1)
+
+    @property
+    def drain_at(self) -> float:
+        """When payloads must end, so that their end can still be told."""
+        return self.slot_ends_at - min(self._offer.reserve_s, self._offer.slot_s / 2)
 
     def ask(self, now: float, room: Room, n_held: int, n_queued: int) -> Optional[Ask]:
         """A request, if we could start, or soon start, more than the `n_held` jobs that we have
@@ -56,7 +61,7 @@ class Demand:
             "cores": offer.cores if room.is_full else room.cores,
             "memory_mb": offer.memory_mb if room.is_full else room.memory_mb,
             "disk_mb": offer.disk_mb if room.is_full else room.disk_mb,
-            "walltime_s": int(self.slot_ends_at - now),
+            "walltime_s": max(1, int(self.slot_ends_at - now - self._offer.reserve_s)),
             "tags": offer.tags,
             "node": offer.node,
             "version": __version__,

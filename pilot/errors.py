@@ -23,6 +23,7 @@ class ErrorCode(IntEnum):
     SETUPFAILURE = 1110  #: the sandbox or the job's description cannot be used
     STAGEOUTFAILED = 1137  #: an output could not be copied to site storage
     PANDAKILL = 1144  #: the server told the pilot to kill the job
+    LOOPINGJOB = 1150  #: the payload was silent: no output and no CPU for longer than it may
     MISSINGOUTPUTFILE = 1165  #: the payload did not write an output that it promised
     GETADMISMATCH = 1171  #: adler32 of an input differs from the catalogue's
     PUTADMISMATCH = 1172  #: adler32 of an output differs after the copy

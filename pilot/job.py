@@ -6,26 +6,35 @@ a crew's thread, everything else in the loop's thread.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
-from pilot import __version__, copytools, payload
+from pilot import __version__, copytools, limits, payload
+from pilot.cgroups import Cgroups, Group
 from pilot.client import Client
 from pilot.copytools import Stored
 from pilot.errors import Abandoned, ErrorCode, JobFailure
 from pilot.folders import Folder
-from pilot.logs import FileLog, Log, PilotLog, Shipper
+from pilot.logs import Attempt, FileLog, Log, PilotLog, Shipper
+from pilot.results import Results
 from pilot.sandbox import Sandboxes
+from pilot.usage import Usage
 from pilot.wire import PilotJob
 
 UNEVENTFUL_S = 10.0
 """A shorter job that finished, moved no file and wrote nothing ships no pilot.log: its final
 report already says all of it, and an upload would cost more than the job."""
+
+
+WORTH_KEEPING_S = 10.0
+"""The result of a longer job, or of one with outputs, is written to disk before it is reported; a
+shorter one costs less to run again than to write down."""
 
 
 class Phase(Enum):
@@ -53,13 +62,23 @@ class Terms:
 
     log_cap_bytes: int
     outage_s: float
+    margin: float = 1.0
+    """Payloads may use so many times what their job asked for (memory, disk, wall time)."""
+    silence_s: float = 0.0
+    """A payload without output and without CPU for so long is ended; 0: it may sleep."""
+    n_processes: int = 0
+    """The most processes of one payload, where the kernel can keep it; 0: no limit."""
+    base: Dict[str, str] = field(default_factory=dict)
+    """What every payload's environment starts with."""
+    cgroups: Optional[Cgroups] = None
 
 
 class Job:
     """See above. `end` is set as soon as it is clear how the job ends."""
 
-    def __init__(self, order: PilotJob, terms: Terms, path: str, client: Client) -> None:
+    def __init__(self, order: PilotJob, terms: Terms, path: str, client: Client, results: Results) -> None:
         self.order = order
+        self.terms = terms
         self.key = (order.panda_id, order.attempt_nr)
         self.phase = Phase.QUEUED
         self.path = path
@@ -76,14 +95,18 @@ class Job:
         self.ended_at = 0.0
         self.kill_at: Optional[float] = None  #: when SIGKILL follows SIGTERM
         self.exit_code: Optional[int] = None
-        self.cpu_s: Optional[float] = None
-        self.rss_mb: Optional[int] = None
-        self.peak_rss_mb = 0
+        self.usage = Usage()
+        self.group: Optional[Group] = None
         self.disk_seen_at = 0.0
+        self.is_kept = False  #: what is known of it is on disk, should the pilot die
 
-        self._terms = terms
+        self._results = results
+        self.is_answered = False  #: the server knows how it ended
+        self._keeping = threading.Lock()
+        self._is_settled = False  #: payload and outputs are done with
+        self._are_logs_away = True
         self._stored: List[Stored] = []
-        self.shipper = Shipper(client, order, self.forgotten)
+        self.shipper = Shipper(client, Attempt(order.panda_id, order.attempt_nr, order.token), self.forgotten)
 
     @property
     def needs_preparing(self) -> bool:
@@ -96,6 +119,10 @@ class Job:
     def streams(self) -> List[FileLog]:
         """stdout and stderr of the payload, once it is started."""
         return self.folder.streams if self.folder else []
+
+    @property
+    def _logs(self) -> List[Log]:
+        return [*self.streams, self.log]
 
     def settle(self, make: Callable[[str], Folder]) -> None:
         """Get a work folder. Raises: JobFailure 1199."""
@@ -147,16 +174,34 @@ class Job:
         """Start the payload. Raises: JobFailure."""
         assert self.folder is not None
         try:
-            self.folder.open_streams(self._terms.log_cap_bytes)
+            self.folder.open_streams(self.terms.log_cap_bytes)
         except OSError as error:
             raise JobFailure(ErrorCode.SETUPFAILURE, f"cannot open the payload's logs: {error.strerror}") from error
         self.log.line(f"pilot {__version__} starts {self.order.command[0]!r} in {self.path}")
         stdout, stderr = self.streams
-        self.pid = payload.start(self.order, self.path, stdout.descriptor, stderr.descriptor)
+        self.pid = payload.start(self.order, self.path, self.terms.base, stdout.descriptor, stderr.descriptor)
         self.sessions = {self.pid}
         self.phase = Phase.RUNNING
-        self.started_at = self.disk_seen_at = time.monotonic()
+        self.started_at = self.disk_seen_at = self.usage.lively_at = time.monotonic()
+        self._confine()
         self.log.line(f"payload runs as process {self.pid}")
+
+    def _confine(self) -> None:
+        """Give the payload the limits that the kernel keeps. Those come right after its start, because
+        a process that is spawned (and not forked) cannot set them for itself."""
+        order, terms = self.order, self.terms
+        limits.set_for(self.pid, int(order.disk_mb * terms.margin * 10**6), terms.n_processes)
+        if terms.cgroups is not None:
+            self.group = terms.cgroups.make(
+                f"job-{order.panda_id}.{order.attempt_nr}",
+                # A little beyond the watchdog's limit, so that its kinder word (SIGTERM first) comes first.
+                memory_bytes=int(order.memory_mb * terms.margin * 1.1 * 10**6),
+                cores=order.cores,
+                n_processes=terms.n_processes,
+            )
+            if self.group is not None:
+                with contextlib.suppress(OSError):  # it ended already
+                    self.group.add(self.pid)
 
     def condemn(self, end: End) -> None:
         """Decide the end, once; a second reason changes nothing."""
@@ -171,9 +216,12 @@ class Job:
         self.phase = Phase.CLOSING
         self.kill_at = None
         self.exit_code = payload.exit_code(wait_status)
-        self.cpu_s = cpu_s
-        self.peak_rss_mb = max(self.peak_rss_mb, -(-max_rss_bytes // 10**6))
+        self.usage.cpu_s = cpu_s
+        self.usage.peak_rss_mb = max(self.usage.peak_rss_mb, -(-max_rss_bytes // 10**6))
         self.log.line(f"payload ended: exit code {self.exit_code}, cpu {cpu_s:.2f} s")
+        if self.end is None and self.group is not None and self.group.was_out_of_memory():
+            sentence = f"the kernel killed the payload: more memory than the {self.order.memory_mb} MB asked for"
+            self.condemn(End("failed", ErrorCode.PAYLOADEXCEEDMAXMEM, sentence))
         if self.end is None and self.exit_code != 0:
             code, message = payload.judge(self.exit_code)
             self.condemn(End("failed", code, message))
@@ -210,23 +258,41 @@ class Job:
                 stream.finish()
             except OSError as error:
                 self.log.line(f"{stream.name}: {error.strerror}", notable=True)
-        logs: List[Log] = [*self.streams, self.log]
+        self._is_settled = True
+        if self.is_kept or self.order.outputs or self.ended_at - self.started_at > WORTH_KEEPING_S:
+            self.keep()
         if self.log.is_notable or any(log.size_bytes() for log in self.streams):
-            self.shipper.ship_all(logs, self._terms.outage_s, lambda text: self.log.line(text, notable=True))
+            self._are_logs_away = self.shipper.ship_all(
+                self._logs, self.terms.outage_s, lambda text: self.log.line(text, notable=True)
+            )
         self.conclude()
+
+    def keep(self) -> None:
+        """Write to disk how it ended, or would have ended if the pilot died now: the next pilot in
+        this work folder delivers that."""
+        with self._keeping:
+            if self.is_answered or self.forgotten.is_set():
+                return
+            self.is_kept = True
+            end = self.end or End("finished")
+            if self.end is None and not self._is_settled:
+                end = End("failed", ErrorCode.SIGTERM, "the pilot died while it worked on the job")
+            self._results.keep(self._report(end), self.path, self.log.text())
 
     def ship_growth(self) -> None:
         """Send what the logs have grown by; what fails now is sent with the next, or at the end.
 
         Raises: as `Shipper.ship`, and OSError if the job has just been cleared up."""
-        logs: List[Log] = [*self.streams, self.log]
-        for log in logs:
+        for log in self._logs:
             self.shipper.ship(log)
 
     def conclude(self) -> None:
         """Write the final report, from what is known."""
-        end = self.end or End("finished")
-        self.end = end
+        self._is_settled = True
+        self.end = self.end or End("finished")
+        self.report = self._report(self.end)
+
+    def _report(self, end: End) -> Dict[str, Any]:
         report = self.short_report(end.status)
         if end.code:
             report["error_code"] = int(end.code)
@@ -236,17 +302,16 @@ class Job:
             report["exit_code"] = self.exit_code
         if self.started_at:
             report["wall_s"] = round((self.ended_at or time.monotonic()) - self.started_at, 3)
-        if self.cpu_s is not None:
-            report["cpu_s"] = round(self.cpu_s, 3)
-        if self.peak_rss_mb:
-            report["max_rss_mb"] = self.peak_rss_mb
+        if self.usage.cpu_s is not None:
+            report["cpu_s"] = round(self.usage.cpu_s, 3)
+        if self.usage.peak_rss_mb:
+            report["max_rss_mb"] = self.usage.peak_rss_mb
         if end.status == "finished" and self._stored:
             report["outputs"] = [stored._asdict() for stored in self._stored]
-        logs: List[Log] = [*self.streams, self.log]
-        shipped = [{"name": log.name, "size_bytes": log.shipped_bytes} for log in logs if log.shipped_bytes]
+        shipped = [{"name": log.name, "size_bytes": log.shipped_bytes} for log in self._logs if log.shipped_bytes]
         if shipped:
             report["logs"] = shipped
-        self.report = report
+        return report
 
     def _stage_out(self, lfn: str, url: str) -> None:
         path = self._inside(lfn)
@@ -267,7 +332,8 @@ class Job:
     def check_disk(self) -> Optional[JobFailure]:
         """What is wrong with the size of the work folder."""
         used_mb = self.folder.used_bytes() / 10**6 if self.folder else 0
-        if used_mb <= self.order.disk_mb:
+        self.usage.disk_mb = int(used_mb)
+        if used_mb <= self.order.disk_mb * self.terms.margin:
             return None
         return JobFailure(
             ErrorCode.USERDIRTOOLARGE,
@@ -275,8 +341,11 @@ class Job:
         )
 
     def clear_up(self) -> None:
-        """Remove the work folder, once nobody reads the logs in it."""
-        if self.folder is not None:
+        """Remove the work folder, once nobody reads the logs in it; logs that the server could not
+        take stay for the next pilot, beside the result."""
+        if self.group is not None:
+            self.group.remove()
+        if self.folder is not None and (self._are_logs_away or not self.is_kept):
             with self.shipper.lock:
                 self.folder.remove()
 
@@ -298,10 +367,10 @@ class Job:
             "attempt_nr": self.order.attempt_nr,
             "token": self.order.token,
         }
-        if self.cpu_s is not None:
-            beat["cpu_s"] = round(self.cpu_s, 3)
-        if self.rss_mb is not None and self.phase is Phase.RUNNING:
-            beat["rss_mb"] = self.rss_mb
+        if self.usage.cpu_s is not None:
+            beat["cpu_s"] = round(self.usage.cpu_s, 3)
+        if self.phase is Phase.RUNNING:
+            beat.update(self.usage.sample(time.monotonic() - self.started_at))
         return beat
 
 

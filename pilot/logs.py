@@ -10,18 +10,21 @@ import os
 import threading
 import time
 from datetime import datetime, timezone
-from typing import Callable, List, Optional, Tuple, Union
+from typing import Callable, List, NamedTuple, Optional, Tuple, Union
 from urllib.parse import quote
 
 from pilot.client import Backoff, Client
 from pilot.errors import Abandoned, Refused, ServerAway, TokenRefused
-from pilot.wire import PilotJob
 
 CHUNK_BYTES = 1 << 20
 """Largest body of one upload."""
 
 RUNAWAY_FACTOR = 20
 """A payload that wrote this many times the cap is ended with STDOUTTOOBIG."""
+
+
+WATCHED_S = 30.0
+"""A log that somebody reads now is sent every second for so long after the server said so."""
 
 
 class FileLog:
@@ -78,16 +81,20 @@ class PilotLog:
 
     name = "pilot.log"
 
-    def __init__(self) -> None:
+    def __init__(self, text: str = "") -> None:
         self.shipped_bytes = 0
         self.is_notable = False  #: says something that the job's final report does not
         self._fresh: List[Tuple[float, str]] = []  #: lines that nobody asked for yet
-        self._text = b""
+        self._text = text.encode()
 
     def line(self, text: str, notable: bool = False) -> None:
         """Write a line."""
         self._fresh.append((time.time(), text))
         self.is_notable = self.is_notable or notable
+
+    def text(self) -> str:
+        """All of it."""
+        return self._written().decode()
 
     def _written(self) -> bytes:
         # Most logs are never shipped, so the lines are put into words only now.
@@ -109,13 +116,22 @@ class PilotLog:
 Log = Union[FileLog, PilotLog]
 
 
+class Attempt(NamedTuple):
+    """Whose logs they are, and the lease that lets us write them."""
+
+    panda_id: int
+    attempt_nr: int
+    token: str
+
+
 class Shipper:
     """Sends the logs of one job, from where the server has them."""
 
-    def __init__(self, client: Client, job: PilotJob, stop: threading.Event) -> None:
+    def __init__(self, client: Client, attempt: Attempt, stop: threading.Event) -> None:
         self._client = client
-        self._job = job
+        self._attempt = attempt
         self._stop = stop
+        self.watched_until = 0.0  #: somebody reads along (monotonic seconds)
         self.lock = threading.Lock()  #: held while a log is being read
         self._is_stale = False
 
@@ -136,13 +152,17 @@ class Shipper:
                     return
                 try:
                     answer = self._client.put(
-                        f"/v1/pilots/logs/{self._job.panda_id}/{self._job.attempt_nr}/{quote(log.name)}"
+                        f"/v1/pilots/logs/{self._attempt.panda_id}/{self._attempt.attempt_nr}/{quote(log.name)}"
                         f"?offset={log.shipped_bytes}",
                         chunk,
-                        {"X-Lease-Token": self._job.token},
+                        {"X-Lease-Token": self._attempt.token},
                     )
                     log.shipped_bytes += len(chunk)
-                    told_bytes = answer.get("size_bytes") if isinstance(answer, dict) else None
+                    if not isinstance(answer, dict):
+                        continue
+                    if answer.get("watched"):
+                        self.watched_until = time.monotonic() + WATCHED_S
+                    told_bytes = answer.get("size_bytes")
                     if isinstance(told_bytes, int):
                         log.shipped_bytes = told_bytes
                 except TokenRefused:
@@ -156,9 +176,9 @@ class Shipper:
                         raise
                     log.shipped_bytes = refusal.size_bytes
 
-    def ship_all(self, logs: List[Log], outage_s: float, remark: Callable[[str], None]) -> None:
+    def ship_all(self, logs: List[Log], outage_s: float, remark: Callable[[str], None]) -> bool:
         """Send all there is, also across an outage of `outage_s` seconds; a log that the server
-        does not take is left out, with a remark.
+        does not take is left out, with a remark. Returns whether the server was there.
 
         Raises: Abandoned, TokenRefused.
         """
@@ -179,5 +199,6 @@ class Shipper:
                     silent_since = silent_since or now
                     if now - silent_since > outage_s:
                         remark(f"{log.name} could not be shipped: {away}")
-                        return
+                        return False
                     self._stop.wait(backoff.next_s(away.retry_after_s))
+        return True

@@ -7,12 +7,16 @@ from typing import List
 
 from pilot.wire import PilotJob
 
+LAST_WORDS_S = 5.0
+
 
 @dataclass(frozen=True)
 class Offer:
     """One pilot in its slot; memory and disk in MB (10^6 bytes)."""
 
     pilot_id: str
+    url: str
+    work: str  #: the folder of all homes
     queue: str
     node: str
     tags: List[str]
@@ -25,6 +29,13 @@ class Offer:
     bulk: int
     wait_s: float
     grace_s: float
+    drain_s: float = 0.0  #: payloads run on so long after the pilot was told to leave
+    pause_s: float = 0.0  #: without work ask again after so long; 0: leave instead
+
+    @property
+    def reserve_s(self) -> float:
+        """The end of the slot that belongs to no payload: to end it, and to report."""
+        return self.grace_s + LAST_WORDS_S
 
 
 class Room:

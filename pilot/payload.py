@@ -1,18 +1,18 @@
 """The payload's process: how it starts, how it is ended, and what its end means.
 
 It runs without a shell, in its own session, in its own folder, with an environment that holds
-nothing of the pilot's but PATH and LANG.
+nothing of the pilot's but PATH, LANG and what `--pass-env` names.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
 import signal
-from typing import Dict, List, Tuple
+from typing import Dict, Iterable, List, Tuple
 
+from pilot import guard
 from pilot.errors import SIGNAL_CODES, ErrorCode, JobFailure
 from pilot.wire import PilotJob
 
@@ -33,32 +33,33 @@ DEFAULT_SIGNALS = (
 )
 
 
-def forbid_core_dumps() -> None:
-    """Payloads inherit it: a core of theirs would only fill the node's disk."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
-
-
-def environment(job: PilotJob, folder: str) -> Dict[str, str]:
+def environment(job: PilotJob, folder: str, base: Dict[str, str]) -> Dict[str, str]:
     """What the payload sees: a base, then the job's own `env`, then what only the pilot may say."""
     return {
-        "PATH": os.environ.get("PATH") or PLAIN_PATH,
-        "LANG": os.environ.get("LANG") or "C.UTF-8",
+        "PATH": PLAIN_PATH,
+        "LANG": "C.UTF-8",
+        **base,
         "HOME": folder,
         "TMPDIR": folder + "/tmp",
         **job.env,
+        guard.MARK: base.get(guard.MARK, ""),
         "PANDA_ID": str(job.panda_id),
         "PANDA_ATTEMPT": str(job.attempt_nr),
         "PANDA_CORES": str(job.cores),
     }
 
 
-def start(job: PilotJob, folder: str, stdout: int, stderr: int) -> int:
+def passed_on(names: Iterable[str]) -> Dict[str, str]:
+    """Of the pilot's own environment, what payloads may see: PATH, LANG, and what the site names."""
+    return {name: os.environ[name] for name in ("PATH", "LANG", *names) if os.environ.get(name)}
+
+
+def start(job: PilotJob, folder: str, base: Dict[str, str], stdout: int, stderr: int) -> int:
     """Start the payload; to be called by the pilot's main thread only. Returns its pid.
 
     Raises: JobFailure (1346 no such command, 1305 it cannot be executed, 1344 no process left).
     """
-    env = environment(job, folder)
+    env = environment(job, folder, base)
     program = _program(job.command[0], folder, env["PATH"])
     # posix_spawn cannot change the folder, so the pilot goes there and back. It costs a third
     # of what subprocess does; other threads use absolute paths only.
@@ -135,6 +136,8 @@ def judge(code: int) -> Tuple[ErrorCode, str]:
     """Error number and sentence for an exit code other than 0 that the pilot did not cause."""
     if code > 0:
         return ErrorCode.PAYLOADEXECUTIONFAILURE, f"payload ended with exit code {code}"
+    if -code == signal.SIGXFSZ:
+        return ErrorCode.USERDIRTOOLARGE, "a file of the payload outgrew the disk that was asked for (SIGXFSZ)"
     try:
         name = signal.Signals(-code).name
     except ValueError:

@@ -7,15 +7,11 @@ the sessions they were seen in, and for orphans (which the kernel hands to the p
 
 from __future__ import annotations
 
-import ctypes
 import os
-from typing import Dict, Iterable, List, NamedTuple, Set
+from typing import Dict, Iterable, List, NamedTuple, Optional, Set
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-PR_SET_DUMPABLE = 4
-PR_SET_CHILD_SUBREAPER = 36
 
 
 class Process(NamedTuple):
@@ -30,20 +26,6 @@ class Process(NamedTuple):
 
 
 Table = Dict[int, Process]
-
-
-def adopt_orphans() -> bool:
-    """Make this process the parent of all orphans below it. Returns whether the kernel agreed.
-
-    The pilot also becomes "not dumpable": a payload of the same user can then neither trace it
-    nor read its memory and environment, where the pilot's token is.
-    """
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-        return bool(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
-    except (OSError, AttributeError):
-        return False
 
 
 def pids() -> Set[str]:
@@ -122,3 +104,34 @@ def proportional_bytes(members: Iterable[int]) -> int:
         except OSError:
             continue
     return total_bytes
+
+
+class Moved(NamedTuple):
+    """Bytes that processes read from and wrote to disks."""
+
+    read_bytes: int
+    written_bytes: int
+
+
+def moved_bytes(pid: int) -> Moved:
+    """What one process moved so far; nothing where the kernel does not count, or not for us."""
+    try:
+        with open(f"/proc/{pid}/io", "rb") as io:
+            fields = dict(line.split(b": ") for line in io.read().splitlines())
+        return Moved(int(fields[b"read_bytes"]), int(fields[b"write_bytes"]))
+    except (OSError, ValueError, KeyError):
+        return Moved(0, 0)
+
+
+def children(pid: int) -> Optional[Set[int]]:
+    """The children of a process's first thread, zombies too; None: this kernel does not list them."""
+    try:
+        descriptor = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        listed = os.read(descriptor, 1 << 16)
+    finally:
+        os.close(descriptor)
+    # A list that fills the buffer may go on.
+    return {int(word) for word in listed.split()} if len(listed) < 4000 else None

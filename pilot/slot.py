@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import resource
 import signal
 import time
@@ -20,19 +21,22 @@ from pilot.client import Client
 from pilot.courier import Courier
 from pilot.crew import Crew
 from pilot.demand import Demand
+from pilot.departure import Departure
 from pilot.errors import Abandoned, ErrorCode, JobFailure, Refused, TokenRefused
 from pilot.exits import (
     EXIT_DONE,
     EXIT_DRAINED,
     EXIT_REFUSED,
-    EXIT_SERVER_AWAY,
     EXIT_TOKEN_REFUSED,
-    EXIT_UNDELIVERED,
 )
 from pilot.folders import Folders
+from pilot.guard import Guard
+from pilot.home import Home
 from pilot.job import End, Job, Key, Phase, Terms
 from pilot.loop import Loop
 from pilot.offer import Offer, Room
+from pilot.results import Estates, Results
+from pilot.rounds import TICK_S, Rounds
 from pilot.sandbox import Sandboxes
 from pilot.watchdog import Watchdog
 from pilot.wire import AcquireReply, Result
@@ -41,35 +45,30 @@ log = logging.getLogger("pilot.slot")
 
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-TICK_S = 1.0
-DISK_LOOK_S = 30.0
-SHIP_LOGS_S = 10.0
-DRAIN_S = 30.0
-"""Seconds beyond the grace that a drained pilot has to deliver its reports."""
-
-EMPTY_HANDED_S = 60.0
-"""A pilot with no job waits no longer than this (or `--idle-s`) for a server that is away."""
-
 
 class Slot:
     """Runs jobs until there are none; `run` returns the pilot's exit code."""
 
-    def __init__(self, offer: Offer, terms: Terms, client: Client, folder: str) -> None:
+    def __init__(self, offer: Offer, terms: Terms, client: Client, home: Home, guard: Guard, adopts: bool) -> None:
         self._offer = offer
         self._terms = terms
         self._client = client
+        self._home = home
+        self._guard = guard
         self._loop = Loop()
         self._loop.listen(signal.SIGCHLD, *END_SIGNALS)
-        self._watchdog = Watchdog()
+        self._results = Results(home.results, offer.url)
+        self._watchdog = Watchdog(guard, adopts)
         self._acquirer = Acquirer(client, self._later(self._on_jobs), self._later(self._on_refused_to_give))
         self._courier = Courier(
-            client, offer.pilot_id, self._later(self._on_results), self._later(self._on_token_refused)
+            client, offer.pilot_id, self._results, self._later(self._on_results), self._later(self._on_token_refused)
         )
-        self._sandboxes = Sandboxes(client, os.path.join(folder, "sandboxes"), terms.outage_s)
-        self._folders = Folders(folder, n_spare=offer.cores)
+        self._sandboxes = Sandboxes(client, home.sandboxes, terms.outage_s)
+        self._folders = Folders(home.jobs, n_spare=offer.cores)
         # Two crews: uploads that wait for a server that is away must not hold up stage-in.
         self._stage_in = Crew("stage-in", 2 + offer.cores)
         self._stage_out = Crew("stage-out", 4 + 2 * offer.cores)
+        self._rounds = Rounds(self._loop, self._watchdog, self._stage_in, self._stage_out, self._kill)
 
         self._jobs: Dict[Key, Job] = {}  #: all that we hold a lease on
         self._queued: Deque[Job] = deque()
@@ -79,58 +78,65 @@ class Slot:
         now = time.monotonic()
         self._demand = Demand(offer, now)
         self._idle_since = now
-        self._tick_at = self._beat_at = self._ship_at = now
+        self._beat_at = now
         self._heartbeat_s = 30.0
-        self._leaving: Optional[int] = None  #: the exit code, once it is clear
-        self._leave_by = float("inf")
+        self._departure = Departure(offer, terms.outage_s, self._demand, self._acquirer, self._courier)
+        self._estates = Estates(client, offer, home, terms.outage_s)
 
     def _later(self, function: "Callable[..., None]") -> "Callable[..., None]":
         """The same function, for other threads to call."""
         return lambda *args: self._loop.call(function, *args)
 
+    @property
+    def why(self) -> str:
+        """Why the pilot leaves, in words for its log."""
+        return self._departure.why
+
     # ---- the loop -----------------------------------------------------------------------------
 
     def run(self) -> int:
         """Work until there is nothing more to do. Returns an exit code."""
+        self._stage_out.submit(self._estates.settle)
         while True:
             self._start_jobs()
             self._ask()
             now = time.monotonic()
-            code = self._may_leave(now)
+            code = self._departure.may_leave(now, self._jobs.values(), not self._estates.are_settled)
             if code is not None:
                 return self._leave(code)
             for number in self._loop.wait(self._next_duty_at(now) - now):
                 if number in END_SIGNALS:
-                    self._drain(signal.Signals(number).name)
+                    self._drain(signal.Signals(number).name, self._offer.drain_s)
             self._reap()
             now = time.monotonic()
-            if self._running and now >= self._tick_at:
-                self._tick(now)
-            if self._leaving is None and now >= self._demand.slot_ends_at - self._offer.grace_s:
-                self._drain("the end of the slot's time", ErrorCode.REACHEDMAXTIME)
+            if self._running and now >= self._rounds.next_at:
+                self._rounds.go(now, list(self._running.values()))
+            if self._departure.code is None and now >= self._demand.drain_at:
+                self._drain("the end of the slot's time", drain_s=0.0)
+            if now >= self._departure.end_all_at:
+                self._end_all()
             if self._jobs and now >= self._beat_at:
                 self._beat_at = now + self._heartbeat_s
+                self._home.touch()
                 self._courier.beat([job.beat() for job in self._jobs.values()])
 
     def _next_duty_at(self, now: float) -> float:
-        duties = [now + 30.0, self._leave_by]
-        if self._running:
-            duties.append(self._tick_at)
+        duties = [now + 30.0, self._departure.leave_by, self._departure.end_all_at]
+        # Without a payload: is the server there, may we leave?
+        duties.append(self._rounds.next_at if self._running else now + 0.5)
         if self._jobs:
             duties.append(self._beat_at)
-        if self._leaving is None:
-            duties.append(self._demand.slot_ends_at - self._offer.grace_s)
+        if self._departure.code is None:
+            duties.append(self._demand.drain_at)
             # Once this time has passed, something else has to happen before we ask.
             if self._demand.ask_at > now and not self._demand.is_asking:
                 duties.append(self._demand.ask_at)
-        if not self._jobs:
-            duties.append(now + 0.5)
         return min(duties)
 
     # ---- new jobs -----------------------------------------------------------------------------
 
     def _ask(self) -> None:
-        if self._leaving is None:
+        if self._departure.code is None:
             ask = self._demand.ask(time.monotonic(), self._room, len(self._jobs), len(self._queued))
             if ask is not None:
                 self._acquirer.ask(ask)
@@ -141,17 +147,16 @@ class Slot:
         self._heartbeat_s = max(0.1, reply.heartbeat_s)
         if not self._jobs:
             self._beat_at = now + self._heartbeat_s
-            if not reply.jobs and self._leaving is None and now - self._idle_since >= self._offer.idle_s:
-                log.info("no job for %.0f s: leaving", now - self._idle_since)
-                self._leaving = EXIT_DONE
+            if not reply.jobs and self._departure.code is None and now - self._idle_since >= self._offer.idle_s:
+                self._be_idle(now, f"no job for {now - self._idle_since:.0f} s")
         for order in reply.jobs:
             if (order.panda_id, order.attempt_nr) in self._jobs:
                 continue
             path = self._folders.path((order.panda_id, order.attempt_nr))
-            job = Job(order, self._terms, path, self._client)
+            job = Job(order, self._terms, path, self._client, self._results)
             self._jobs[job.key] = job
             self._demand.n_taken += 1
-            if self._leaving is not None:
+            if self._departure.code is not None:
                 self._abandon_start(job, "the pilot is leaving")
             else:
                 self._queued.append(job)
@@ -160,17 +165,31 @@ class Slot:
         self._demand.is_asking = False
         if isinstance(refusal, TokenRefused):
             self._on_token_refused(str(refusal))
-        elif self._leaving is None:
+        elif self._departure.code is None:
             log.error("the server gives this pilot no jobs: %s", refusal)
-            self._leaving = EXIT_REFUSED
+            if self._offer.pause_s:
+                self._be_idle(time.monotonic(), "refused")
+            else:
+                self._departure.go(EXIT_REFUSED, f"the server gives this pilot no jobs: {refusal}")
+
+    def _be_idle(self, now: float, why: str) -> None:
+        """Leave, or pause and ask again, as the pilot was told to."""
+        if not self._offer.pause_s:
+            self._departure.go(EXIT_DONE, why)
+            return
+        # A site's pilots do not come back all at once.
+        pause_s = self._offer.pause_s * random.uniform(0.75, 1.25)
+        log.info("%s: asking again in %.0f s", why, pause_s)
+        self._idle_since = now + pause_s
+        self._demand.ask_at = now + pause_s
 
     def _on_token_refused(self, why: str) -> None:
         log.error("the server refuses the pilot's token: %s", why)
-        if self._leaving != EXIT_TOKEN_REFUSED:
-            self._drain("a refused token")
-            self._leaving = EXIT_TOKEN_REFUSED
+        if self._departure.code != EXIT_TOKEN_REFUSED:
+            self._drain("a refused token", drain_s=0.0)
             # Nobody would take our reports.
-            self._leave_by = min(self._leave_by, time.monotonic() + self._offer.grace_s + 2.0)
+            leave_by = time.monotonic() + self._offer.grace_s + 2.0
+            self._departure.go(EXIT_TOKEN_REFUSED, "the server refuses the pilot's token", leave_by)
 
     # ---- a job's way --------------------------------------------------------------------------
 
@@ -220,8 +239,9 @@ class Slot:
             except JobFailure as error:
                 failure = error
             else:
+                self._guard.watch(job.pid)
                 if not self._running:
-                    self._tick_at = job.started_at + TICK_S
+                    self._rounds.next_at = job.started_at + TICK_S
                 self._running[job.pid] = job
                 self._courier.report(job.key, job.short_report("running"), final=False)
                 return
@@ -255,6 +275,9 @@ class Slot:
             job = self._running.pop(pid, None)
             if job is not None:
                 self._on_ended(job, status, usage)
+            elif pid == self._guard.pid:
+                log.warning("the guard was killed; another one takes its place")
+                self._guard.start()
 
     def _on_ended(self, job: Job, status: int, usage: "resource.struct_rusage") -> None:
         # A child's record starts at what the pilot itself held in memory when it forked.
@@ -264,11 +287,14 @@ class Slot:
         n_left = self._watchdog.end_all(job, self._running.values())
         if n_left:
             job.log.line(f"killed {n_left} processes that the payload left behind", notable=True)
+        self._guard.release(job.sessions)
         self._room.give_back(job.order)
         self._demand.ran(job.ended_at - job.started_at)
         if n_left or job.needs_closing or job.folder is None:
             self._stage_out.submit(partial(self._close, job))
         else:
+            if job.group is not None:
+                job.group.remove()
             job.conclude()
             self._on_closed(job, None)
             self._folders.keep(job.folder)
@@ -298,6 +324,8 @@ class Slot:
 
     def _drop(self, job: Job) -> None:
         """The job is no longer ours, or all is said about it."""
+        job.is_answered = True
+        self._results.drop(job.key)
         if self._jobs.pop(job.key, None) is not None and not self._jobs:
             self._idle_since = time.monotonic()
             self._demand.ask_at = self._idle_since
@@ -335,7 +363,7 @@ class Slot:
         if job.phase is Phase.RUNNING:
             if job.kill_at is None:
                 job.kill_at = time.monotonic() + self._offer.grace_s
-                self._tick_at = min(self._tick_at, job.kill_at)
+                self._rounds.next_at = min(self._rounds.next_at, job.kill_at)
                 self._watchdog.terminate(job, signal.SIGTERM)
         elif job.phase is Phase.QUEUED:
             if job in self._queued:
@@ -347,81 +375,41 @@ class Slot:
     def _abandon_start(self, job: Job, why: str) -> None:
         self._kill(job, End("failed", ErrorCode.SIGTERM, f"not started: {why}"))
 
-    # ---- once a second ------------------------------------------------------------------------
-
-    def _tick(self, now: float) -> None:
-        self._tick_at = now + TICK_S
-        running = list(self._running.values())
-        for job, failure in self._watchdog.look(running):
-            if job.end is None:
-                self._kill(job, End("failed", failure.code, failure.message))
-        for job in running:
-            if job.kill_at is not None and now >= job.kill_at:
-                job.log.line("the payload ignores SIGTERM: SIGKILL")
-                self._watchdog.terminate(job, signal.SIGKILL)
-            elif job.kill_at is not None:
-                self._tick_at = min(self._tick_at, job.kill_at)
-            elif now - job.disk_seen_at > DISK_LOOK_S:
-                job.disk_seen_at = now
-                self._stage_in.submit(partial(self._look_at_disk, job))
-        if now >= self._ship_at:
-            self._ship_at = now + SHIP_LOGS_S
-            for job in running:
-                if any(stream.size_bytes() > stream.shipped_bytes for stream in job.streams):
-                    self._stage_out.submit(partial(self._ship, job))
-
-    def _look_at_disk(self, job: Job) -> None:
-        failure = job.check_disk()
-        if failure is not None:
-            end = End("failed", failure.code, failure.message)
-            self._loop.call(lambda: self._kill(job, end) if job.end is None else None)
-
-    def _ship(self, job: Job) -> None:
-        try:
-            job.ship_growth()
-        except Exception as error:  # no server, no lease, no file any more: all are met elsewhere
-            log.debug("job %d: logs not shipped: %r", job.order.panda_id, error)
-
     # ---- leaving ------------------------------------------------------------------------------
 
-    def _drain(self, why: str, code: ErrorCode = ErrorCode.SIGTERM) -> None:
-        """Take no more jobs, end those that are here, report them."""
+    def _drain(self, why: str, drain_s: float) -> None:
+        """Take no more jobs; those that run may go on for `drain_s`, then they end and are reported."""
         now = time.monotonic()
-        if self._leaving == EXIT_DRAINED:
-            if code is ErrorCode.SIGTERM:  # asked twice: no more grace
-                for job in self._running.values():
-                    job.kill_at = self._tick_at = now
+        if self._departure.code == EXIT_DRAINED:  # asked twice: no more grace
+            self._end_all()
+            for job in self._running.values():
+                job.kill_at = self._rounds.next_at = now
             return
-        log.warning("leaving because of %s: %d jobs end with us", why, len(self._jobs))
-        self._leaving = EXIT_DRAINED
-        self._leave_by = now + self._offer.grace_s + DRAIN_S
+        log.warning("leaving because of %s: %d jobs here may run on for %.0f s", why, len(self._jobs), drain_s)
+        self._departure.drain(now, why, drain_s)
+        self._estates.stop.set()
         for job in list(self._jobs.values()):
             if job.phase is Phase.QUEUED:
-                self._abandon_start(job, f"the pilot was ended by {why}")
-            elif job.phase in (Phase.PREPARING, Phase.RUNNING) and job.end is None:
-                self._kill(job, End("failed", code, f"the pilot was ended by {why}"))
+                self._abandon_start(job, self._departure.end.message)
+        if not drain_s:
+            self._end_all()
 
-    def _may_leave(self, now: float) -> Optional[int]:
-        """The exit code, if it is time to go."""
-        if self._leaving is not None:
-            if not self._jobs:
-                return self._leaving
-            if now > self._leave_by:
-                return EXIT_UNDELIVERED if self._leaving == EXIT_DRAINED else self._leaving
-        if self._jobs:
-            only_reports = all(job.phase is Phase.REPORTED for job in self._jobs.values())
-            return EXIT_SERVER_AWAY if only_reports and self._courier.silent_s() > self._terms.outage_s else None
-        if self._acquirer.silent_s() > min(self._terms.outage_s, max(self._offer.idle_s, EMPTY_HANDED_S)):
-            return EXIT_SERVER_AWAY
-        return EXIT_DONE if self._demand.is_over(now) and not self._demand.is_asking else None
+    def _end_all(self) -> None:
+        """No payload runs on."""
+        self._departure.end_all_at = float("inf")
+        for job in list(self._jobs.values()):
+            if job.phase in (Phase.PREPARING, Phase.RUNNING) and job.end is None:
+                self._kill(job, self._departure.end)
 
     def _leave(self, code: int) -> int:
         for job in list(self._running.values()):
             self._watchdog.terminate(job, signal.SIGKILL)
             self._watchdog.end_all(job, ())
-            if job.folder is not None:
-                job.folder.remove()
+        for job in self._jobs.values():
+            # What could not be said now, the next pilot in this work folder says.
+            if job.phase is not Phase.QUEUED:
+                job.keep()
         self._folders.clear()
-        self._sandboxes.clear()
-        log.info("%d jobs taken; leaving with code %d", self._demand.n_taken, code)
+        self._guard.end()
+        log.info("%d jobs taken, %d left undelivered", self._demand.n_taken, len(self._jobs))
         return code

@@ -6,6 +6,7 @@ size every half minute; and it knows which processes belong to which job, to end
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -13,6 +14,7 @@ from typing import Collection, List, Optional, Set, Tuple
 
 from pilot import payload, processes
 from pilot.errors import ErrorCode, JobFailure
+from pilot.guard import Guard
 from pilot.job import Job
 
 ROUNDS = 50
@@ -22,30 +24,26 @@ ROUNDS = 50
 class Watchdog:
     """Looks at the running jobs of one pilot."""
 
-    def __init__(self) -> None:
+    def __init__(self, guard: Guard, adopts: bool) -> None:
+        self._guard = guard
+        self._adopts = adopts  #: the kernel hands orphans to us
         self._own_pid = os.getpid()
-        self._strangers: Set[str] = set()  #: names in /proc that are no descendants of ours
 
     def look(self, running: Collection[Job]) -> List[Tuple[Job, JobFailure]]:
         """Measure all running jobs; returns those that broke a limit, and which."""
-        names = processes.pids()
-        table = processes.look_up(names)
-        ours = processes.family(table, [self._own_pid], set())
-        self._strangers = names.difference(map(str, ours))
+        table = processes.look_up(processes.pids())
         now = time.monotonic()
         broken = []
         for job in running:
             members = self._members(table, job)
-            job.sessions |= {table[pid].sid for pid in members}
-            job.cpu_s = sum(table[pid].cpu_s for pid in members)
+            self._join(job, {table[pid].sid for pid in members})
             rss_bytes = sum(table[pid].rss_bytes for pid in members)
-            limit_bytes = job.order.memory_mb * 10**6
+            limit_bytes = job.order.memory_mb * job.terms.margin * 10**6
             if rss_bytes > limit_bytes:
                 # Shared pages were counted once per process; look closer before it costs a job.
                 rss_bytes = min(rss_bytes, processes.proportional_bytes(members) or rss_bytes)
-            job.rss_mb = -(-rss_bytes // 10**6)
-            job.peak_rss_mb = max(job.peak_rss_mb, job.rss_mb)
-            failure = _memory(job) or _wall_time(job, now) or _output(job)
+            job.usage.seen(members, sum(table[pid].cpu_s for pid in members), rss_bytes)
+            failure = _memory(job) or _wall_time(job, now) or _output(job) or _silence(job, now)
             if failure is not None:
                 broken.append((job, failure))
         self._end_strays(table, running)
@@ -54,14 +52,16 @@ class Watchdog:
     def end_all(self, job: Job, others: Collection[Job]) -> int:
         """Kill whatever an ended payload left behind. Returns how many processes that were.
 
-        Most payloads leave nothing: then it costs one look at the list of pids.
+        Most payloads leave nothing: then it costs one look at the list of our children.
         """
         n_killed = 0
         for round_nr in range(ROUNDS):
             grouped = payload.signal_group(job.pid, signal.SIGKILL)
-            # The first round looks only at processes that are not known as strangers; if it finds
-            # something there is reason to look at all.
-            table = self._young() if round_nr == 0 else processes.look_up(processes.pids())
+            # Whatever a payload leaves behind has a child of ours among its ancestors: the kernel
+            # hands us the orphans. So one look at our children tells that there is nothing.
+            if round_nr == 0 and not grouped and self._has_no_orphans(others):
+                break
+            table = processes.look_up(processes.pids())
             members = self._members(table, job) | self._orphans_of(table, job, others)
             if not members and not grouped:
                 break
@@ -74,15 +74,10 @@ class Watchdog:
             _reap(job.pid, members)
         return n_killed
 
-    def _young(self) -> processes.Table:
-        """Processes that no earlier look has found to be none of ours."""
-        now = processes.pids()
-        self._strangers &= now
-        young = now - self._strangers
-        table = processes.look_up(young)
-        ours = processes.family(table, [self._own_pid], set())
-        self._strangers |= young.difference(map(str, ours))
-        return table
+    def _has_no_orphans(self, others: Collection[Job]) -> bool:
+        """All our children are payloads that run, or the guard. False too where the kernel does not tell."""
+        children = processes.children(self._own_pid) if self._adopts else None
+        return children is not None and children <= {self._guard.pid, *(other.pid for other in others)}
 
     def terminate(self, job: Job, number: int) -> None:
         """Send a signal to every process of a running job."""
@@ -96,11 +91,18 @@ class Watchdog:
             payload.signal_each(list(members), signal.SIGCONT)
 
     def _members(self, table: processes.Table, job: Job) -> Set[int]:
-        return processes.family(table, [job.pid], job.sessions) - {self._own_pid}
+        roots = [job.pid] if job.group is None else [job.pid, *job.group.pids()]
+        return processes.family(table, roots, job.sessions) - {self._own_pid, self._guard.pid}
+
+    def _join(self, job: Job, sessions: Set[int]) -> None:
+        """Its processes were seen in these sessions; the guard must know them too."""
+        for session in sessions - job.sessions:
+            self._guard.watch(session)
+        job.sessions |= sessions
 
     def _orphans_of(self, table: processes.Table, job: Job, others: Collection[Job]) -> Set[int]:
         """Processes that the kernel handed to us, unless they belong to another running job."""
-        mains = {other.pid for other in others}
+        mains = {other.pid for other in others} | {self._guard.pid}
         foreign: Set[int] = set()
         for other in others:
             foreign |= self._members(table, other)
@@ -126,14 +128,14 @@ class Watchdog:
 
     def _end_strays(self, table: processes.Table, running: Collection[Job]) -> None:
         """Orphans join the running job that they came from; the rest is of a job that is over."""
-        known: Set[int] = {job.pid for job in running}
+        known: Set[int] = {job.pid for job in running} | {self._guard.pid}
         for job in running:
             known |= self._members(table, job)
         for process in table.values():
             if process.ppid == self._own_pid and process.pid not in known:
                 owner = self._owner(process.pid, running)
                 if owner is not None:
-                    owner.sessions.add(process.sid)
+                    self._join(owner, {process.sid})
                 else:
                     payload.signal_each(list(processes.family(table, [process.pid], set())), signal.SIGKILL)
 
@@ -148,20 +150,29 @@ def _reap(group: int, members: Set[int]) -> None:
 
 
 def _memory(job: Job) -> Optional[JobFailure]:
-    if (job.rss_mb or 0) <= job.order.memory_mb:
+    if (job.usage.rss_mb or 0) <= job.order.memory_mb * job.terms.margin:
         return None
     return JobFailure(
         ErrorCode.PAYLOADEXCEEDMAXMEM,
-        f"payload used {job.rss_mb} MB of memory, {job.order.memory_mb} MB were asked for",
+        f"payload used {job.usage.rss_mb} MB of memory, {job.order.memory_mb} MB were asked for",
     )
 
 
 def _wall_time(job: Job, now: float) -> Optional[JobFailure]:
-    if now - job.started_at <= job.order.walltime_s:
+    if now - job.started_at <= job.order.walltime_s * job.terms.margin:
         return None
     return JobFailure(
         ErrorCode.REACHEDMAXTIME, f"payload ran longer than the {job.order.walltime_s} s that were asked for"
     )
+
+
+def _silence(job: Job, now: float) -> Optional[JobFailure]:
+    most_s = job.terms.silence_s
+    with contextlib.suppress(KeyError, ValueError):
+        most_s = float(job.order.env["PANDA_SILENCE_S"])
+    if most_s <= 0 or job.usage.silent_s(now, sum(log.size_bytes() for log in job.streams)) <= most_s:
+        return None
+    return JobFailure(ErrorCode.LOOPINGJOB, f"payload wrote nothing and used no CPU for {most_s:.0f} s")
 
 
 def _output(job: Job) -> Optional[JobFailure]:

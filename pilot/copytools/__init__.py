@@ -1,18 +1,20 @@
 """Copytools: how files come to the node and leave it, one module per kind of URL.
 
 The whole contract of a copytool is two verbs. Both return `Copied` for the bytes that really
-went by, and raise JobFailure with PanDA's number; `stop` set means: give up (Abandoned).
+went by, and raise JobFailure with PanDA's number; `stop` set means: give up (Abandoned). A storage across the
+network that is away for a moment is asked again before the job is given up.
 """
 
 from __future__ import annotations
 
+import os
 import threading
-from typing import Dict, NamedTuple, Protocol
+from typing import Callable, Dict, NamedTuple, Protocol, Tuple
 from urllib.parse import urlsplit
 
-from pilot.copytools import http, local
+from pilot.copytools import http, local, xrootd
 from pilot.copytools.checksum import Copied
-from pilot.errors import ErrorCode, JobFailure
+from pilot.errors import Abandoned, ErrorCode, JobFailure
 from pilot.wire import Input
 
 
@@ -34,7 +36,12 @@ class Stored(NamedTuple):
     adler32: str
 
 
-COPYTOOLS: Dict[str, CopyTool] = {"file": local, "http": http, "https": http}
+COPYTOOLS: Dict[str, CopyTool] = {"file": local, "http": http, "https": http, "root": xrootd, "roots": xrootd}
+
+#: Seconds before the second, third and fourth try of a copy across the network.
+AGAIN_AFTER_S: Tuple[float, ...] = (2.0, 5.0, 10.0)
+#: What another try may mend. A file that is not there, or a storage that is full, stays so.
+PASSING = (ErrorCode.STAGEINFAILED, ErrorCode.STAGEOUTFAILED)
 
 
 def _copytool(url: str) -> CopyTool:
@@ -49,7 +56,14 @@ def stage_in(wanted: Input, path: str, stop: threading.Event) -> Copied:
 
     Raises: JobFailure (1099, 1103, 1171, 1098), Abandoned.
     """
-    copied = _copytool(wanted.url).copy_in(wanted.url, path, stop)
+    copytool = _copytool(wanted.url)
+
+    def copy() -> Copied:
+        if os.path.lexists(path):  # what an earlier try got of it
+            os.unlink(path)
+        return copytool.copy_in(wanted.url, path, stop)
+
+    copied = _patiently(wanted.url, copy, stop)
     if copied.adler32 != wanted.adler32.lower().rjust(8, "0"):
         raise JobFailure(
             ErrorCode.GETADMISMATCH,
@@ -66,5 +80,20 @@ def stage_in(wanted: Input, path: str, stop: threading.Event) -> Copied:
 
 def stage_out(lfn: str, path: str, url: str, stop: threading.Event) -> Stored:
     """Copy an output. Raises: JobFailure (1137, 1165, 1333), Abandoned."""
-    copied = _copytool(url).copy_out(path, url, stop)
+    copytool = _copytool(url)
+    copied = _patiently(url, lambda: copytool.copy_out(path, url, stop), stop)
     return Stored(lfn, copied.size_bytes, copied.adler32)
+
+
+def _patiently(url: str, copy: Callable[[], Copied], stop: threading.Event) -> Copied:
+    """`copy`, again after a while if its storage is across the network and did not answer as it should."""
+    if urlsplit(url).scheme != "file":
+        for wait_s in AGAIN_AFTER_S:
+            try:
+                return copy()
+            except JobFailure as failure:
+                if failure.code not in PASSING:
+                    raise
+            if stop.wait(wait_s):
+                raise Abandoned
+    return copy()

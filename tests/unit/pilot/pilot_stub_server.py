@@ -45,6 +45,11 @@ class Book:
     """Jobs whose reports are refused, unless they are the pilot's own last resort (1319)."""
     breaches: list[str] = field(default_factory=list)
     """Requests that the real server would not have understood."""
+    said: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What pilots told last of their node (`environment`) and of their end (`end`)."""
+    clock_skew_s: float = 0
+    watched: bool = False
+    url: str = ""
     token: str = TOKEN
     heartbeat_s: float = 30
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -60,6 +65,7 @@ class StubServer:
         self._httpd.daemon_threads = True
         self.port = self._httpd.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
+        book.url = self.url
         self._thread = threading.Thread(target=self._httpd.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
@@ -110,6 +116,9 @@ class Handler(BaseHTTPRequestHandler):
                     answer = self._update(ask)
                 elif parts.path == "/v1/pilots/heartbeat":
                     answer = self._heartbeat(json.loads(body))
+                elif parts.path.endswith(("/environment", "/end")):
+                    self.book.said[parts.path.rsplit("/", 1)[1]] = json.loads(body)
+                    answer = {"now_s": time.time() - self.book.clock_skew_s}
                 elif parts.path.startswith("/v1/pilots/logs/"):
                     return self._log(parts.path, int(parse_qs(parts.query)["offset"][0]), body)
                 elif parts.path.startswith("/v1/sandboxes/"):
@@ -169,7 +178,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._problem(409, "log_gap", "a gap", size_bytes=len(has))
         self.book.logs[key] += body
         size_bytes = len(self.book.logs[key])
-        return self._answer(200, json.dumps({"size_bytes": size_bytes}).encode())
+        return self._answer(200, json.dumps({"size_bytes": size_bytes, "watched": self.book.watched}).encode())
 
     def _problem(self, status: int, code: str, detail: str, **more: Any) -> None:
         problem = {"type": "about:blank", "title": code, "status": status, "code": code, "detail": detail}

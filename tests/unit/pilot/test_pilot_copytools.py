@@ -17,14 +17,24 @@ ADLER32 = f"{zlib.adler32(CONTENT):08x}"
 
 @pytest.fixture
 def storage():
-    """A web storage that keeps what is PUT; `full` says no."""
+    """A web storage that keeps what is PUT; `full` says no, `away` is busy at the first call of each verb."""
     stored: dict[str, bytes] = {}
+    seen: set[str] = set()
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *args):
             pass
 
+        def is_away(self):
+            if self.path != "/away" or self.command in seen:
+                return False
+            seen.add(self.command)
+            self.send_error(503)
+            return True
+
         def do_GET(self):
+            if self.is_away():
+                return
             content = stored.get(self.path)
             self.send_response(404 if content is None else 200)
             self.send_header("Content-Length", str(len(content or b"")))
@@ -34,6 +44,8 @@ def storage():
         def do_PUT(self):
             content = self.rfile.read(int(self.headers["Content-Length"]))
             assert "Authorization" not in self.headers
+            if self.is_away():
+                return
             if self.path != "/full":
                 stored[self.path] = content
             self.send_response(507 if self.path == "/full" else 201)
@@ -74,6 +86,17 @@ def test_http_refusals_get_pandas_numbers_and_no_signature_is_told(storage, tmp_
     assert gone.value.code is ErrorCode.NOSUCHFILE
     assert "secret" not in gone.value.message
     assert full.value.code is ErrorCode.NOREMOTESPACE
+
+
+def test_a_storage_that_is_away_for_a_moment_is_asked_again(storage, tmp_path, monkeypatch):
+    url, stored = storage
+    monkeypatch.setattr(copytools, "AGAIN_AFTER_S", (0.01,))
+    (tmp_path / "out").write_bytes(CONTENT)
+
+    copytools.stage_out("out", str(tmp_path / "out"), f"{url}/away", _event())
+    copytools.stage_in(Input("in", len(CONTENT), ADLER32, f"{url}/away"), str(tmp_path / "in"), _event())
+
+    assert stored["/away"] == CONTENT == (tmp_path / "in").read_bytes()
 
 
 def _event(is_set=False):

@@ -11,6 +11,8 @@ from pilot.wire import AcquireReply, PilotJob
 
 OFFER = Offer(
     pilot_id="p",
+    url="http://x",
+    work="/w",
     queue="Q",
     node="n",
     tags=[],
@@ -35,7 +37,7 @@ def test_an_empty_slot_asks_for_a_job_per_core_and_waits_as_long_as_it_would_idl
     ask = Demand(OFFER, 0).ask(0, Room(OFFER), n_held=0, n_queued=0)
 
     assert ask is not None
-    assert (ask["n"], ask["cores"], ask["wait_s"], ask["walltime_s"]) == (4, 4, 20, 3600)
+    assert (ask["n"], ask["cores"], ask["wait_s"], ask["walltime_s"]) == (4, 4, 20, 3600 - OFFER.reserve_s)
 
 
 def test_the_ask_says_what_is_free():
@@ -45,7 +47,7 @@ def test_the_ask_says_what_is_free():
 
     assert ask is not None
     assert (ask["n"], ask["cores"], ask["memory_mb"], ask["disk_mb"]) == (1, 1, 3000, 1000)
-    assert (ask["walltime_s"], ask["wait_s"]) == (3500, 5)
+    assert (ask["walltime_s"], ask["wait_s"]) == (3500 - OFFER.reserve_s, 5)
 
 
 def test_a_full_slot_asks_for_nothing():

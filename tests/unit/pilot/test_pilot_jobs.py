@@ -2,6 +2,7 @@
 
 import threading
 import zlib
+from pathlib import Path
 
 import pytest
 from pilot_stub_server import make_job, wait_until
@@ -124,7 +125,7 @@ def test_a_file_name_cannot_lead_out_of_the_work_folder(run, tmp_path):
     finals = run(make_job(1, "true", inputs=[wanted]))
 
     assert finals[1]["error_code"] == 1110
-    assert not (tmp_path / "work" / "escaped").exists()
+    assert not list(tmp_path.rglob("escaped"))
 
 
 def test_the_payload_sees_its_own_environment_and_no_token(run, book, tmp_path):
@@ -132,9 +133,10 @@ def test_the_payload_sees_its_own_environment_and_no_token(run, book, tmp_path):
     run(job, PANDA_TOKEN="secret-in-the-environment", SITE_SECRET="another")
 
     seen = dict(line.split("=", 1) for line in book.logs[7, "payload.stdout"].decode().splitlines())
-    folder = str(tmp_path / "work" / "7.1")
+    folder = seen["HOME"]
+    assert Path(folder).match(f"{tmp_path}/work/pilot-*/jobs/7.1")
     assert set(seen) <= {
-        *("PATH", "LANG", "HOME", "TMPDIR", "MY_SEED", "PANDA_ID", "PANDA_ATTEMPT", "PANDA_CORES"),
+        *("PATH", "LANG", "HOME", "TMPDIR", "MY_SEED", "PANDA_ID", "PANDA_ATTEMPT", "PANDA_CORES", "PANDA_PILOT_MARK"),
         *("PWD", "SHLVL", "_"),
     }
     assert (seen["HOME"], seen["TMPDIR"]) == (folder, folder + "/tmp")
