@@ -49,6 +49,12 @@ class Api:
     """Processes that serve the API."""
     threads: int = 8
     """Requests that one such process serves at a time."""
+    max_streams: int = 50
+    """Streams of events that one such process keeps open beside these, each in a thread of its own."""
+    trusted_proxies: str = ""
+    """Addresses or networks of proxies, with commas between them, whose X-Forwarded-For and -Proto are believed."""
+    metrics_to_this_machine: bool = True
+    """Give /metrics to callers on this machine without a token; others need one that may read metrics."""
     max_body_mb: int = 16
     """Largest JSON body, in MB (10^6 bytes)."""
     max_upload_mb: int = 2_000
@@ -57,6 +63,18 @@ class Api:
     """Jobs that one submission may spell out."""
     max_template_jobs: int = 1_000_000
     """Jobs that one template may expand to."""
+    requests_per_s: int = 200
+    """Requests per second that one token may make of one process in the long run; 0: any number."""
+    requests_at_once: int = 1_000
+    """Requests that a token may save up and make in one burst."""
+    pilot_requests_per_s: int = 0
+    """The same for tokens of pilots, with ten times as many at once; 0: any number."""
+    confirm_above: int = 100
+    """An action on more jobs than this is begun only when the previewed count is repeated."""
+    preview_s: int = 600
+    """A preview of an action may be confirmed for this long."""
+    max_looked: int = 2_000_000
+    """Live jobs that one preview looks at; a filter that needs more is refused."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +135,14 @@ class Data:
 
     transfer_lease_s: int = 60
     """A mover that is silent for this long lost its transfer."""
-    transfer_tries: int = 4
+    transfer_tries: int = 8
     """Tries of one transfer before the jobs that wait for it are told."""
     stage_in_deadline_s: int = 24 * 3600
     """Inputs that are not in place by then fail the job."""
     batch_transfers: int = 20
     """Transfers that one message to the data lane carries."""
+    credentials: str = ""
+    """File (TOML, mode 600) with what opens storages that are not folders; see docs/how-to/storages.md."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +165,35 @@ class Monitor:
     """Address that the monitor listens on."""
     port: int = 0
     """TCP port; 0: the API's port + 1."""
+    url: str = ""
+    """Address under which browsers reach the pages, if a proxy stands before them, e.g. `https://panda.example.org`;
+    `https` makes the session's cookie secure."""
+    max_streams: int = 500
+    """Browsers that may watch pages live at once; the others ask every 15 s."""
     flower_max_tasks: int = 5_000
     """Celery tasks that Flower remembers."""
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The words of upstream PanDA, for its own pilots, clients and harvesters."""
+
+    enabled: bool = False
+    """Answer `/server/panda/*` and `/api/v1/*`, and serve the files that upstream's pilot fetches."""
+    anonymous: bool = False
+    """Callers on this machine need no token: they are the user and pilot `anonymous`. Only with a loopback host."""
+    lease_s: int = 7_200
+    """Silence after which an attempt counts as lost; upstream's pilot reports every 1,800 s."""
+    public_url: str = ""
+    """Address of this server for nodes, as `http://host:port`; empty: the one that the caller used."""
+    trf_url: str = "http://pandaserver-doma.cern.ch:25080/trf/user"
+    """Where pilots are told to fetch payload runners; panda-pilot 3.7 takes them from nowhere else by itself."""
+    timefloor_min: int = 0
+    """Minutes for which one pilot goes on asking for jobs; 0: a pilot runs one job."""
+    max_sources_mb: int = 768
+    """Largest `sources.*` sandbox of panda-client, in MB."""
+    max_file_mb: int = 10
+    """Largest other upload of panda-client, in MB."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +207,7 @@ class Settings:
     data: Data = field(default_factory=Data)
     harvester: Harvester = field(default_factory=Harvester)
     monitor: Monitor = field(default_factory=Monitor)
+    upstream: Upstream = field(default_factory=Upstream)
 
     @property
     def data_dir(self) -> Path:
@@ -175,6 +223,9 @@ class Settings:
 #: Before every key of Celery in Redis; workers and Flower must agree on it.
 REDIS_KEY_PREFIX = "panda:"
 
+#: Hosts that only callers on this machine can reach.
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
 SHORT = {
     "PANDA_DATABASE_URL": ("store", "database_url"),
     "PANDA_REDIS_URL": ("store", "redis_url"),
@@ -183,7 +234,7 @@ SHORT = {
 #: PANDA_ names that belong to the client or to `make`, not to a server.
 NOT_OURS = frozenset(
     {"PANDA_URL", "PANDA_TOKEN", "PANDA_TOKEN_FILE", "PANDA_PROFILE", "PANDA_OUTPUT", "PANDA_TIMEOUT",
-     "PANDA_CA", "PANDA_PAGER", "PANDA_CONFIG", "PANDA_LOG_LEVEL"}
+     "PANDA_CA", "PANDA_PAGER", "PANDA_CONFIG", "PANDA_LOG_LEVEL", "PANDA_API_BLOCKING_THREADS"}
 )  # fmt: skip
 
 
@@ -291,5 +342,7 @@ def _check(settings: Settings) -> None:
         raise ConfigError("[engine] resend_s must be at least visibility_s + hard_limit_s")
     if dispatcher.lease_s < 2 * dispatcher.heartbeat_s:
         raise ConfigError("[dispatcher] lease_s must be at least twice heartbeat_s")
+    if settings.upstream.anonymous and settings.api.host not in LOOPBACK:
+        raise ConfigError("[upstream] anonymous goes only with a loopback [api] host, such as 127.0.0.1")
     if not 0 < settings.api.port < 65535:
         raise ConfigError(f"[api] port is {settings.api.port}; it must lie between 1 and 65534")

@@ -140,6 +140,7 @@ class DatasetStatus(StrEnum):
 
     OPEN = "open"
     CLOSED = "closed"
+    DELETING = "deleting"
 
 
 class QueueStatus(StrEnum):

@@ -14,7 +14,7 @@ from celery import Celery
 from celery.signals import setup_logging, worker_process_init
 from kombu.entity import Queue
 
-from panda import logs
+from panda import incident_log, logs
 from panda.db.session import Begin, begin_from
 from panda.settings import REDIS_KEY_PREFIX, Settings, current
 from panda.states import Stage
@@ -26,9 +26,11 @@ LANE_OF = {stage: FINAL if stage in (Stage.STAGE_OUT, Stage.ARCHIVE) else STAGES
 #: Seconds between two runs of each tick. A tick that could not start in time is dropped, not queued.
 TICK_S: dict[str, float] = {
     "panda.tick.sweep": 1.0,
+    "panda.tick.actions": 1.0,
     "panda.tick.queues": 2.0,
     "panda.tick.fold": 2.0,
     "panda.tick.transfers": 5.0,
+    "panda.tick.deletions": 10.0,
     "panda.tick.history": 60.0,
     "panda.tick.audit": 60.0,
     "panda.tick.canary": 60.0,
@@ -100,6 +102,7 @@ app.conf.update(profile(current()))
 @setup_logging.connect
 def _our_logs(**_: Any) -> None:
     logs.setup()
+    incident_log.install("celery", current())
 
 
 @worker_process_init.connect

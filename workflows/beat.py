@@ -3,6 +3,7 @@
 Two beats, or none for ten minutes, do no harm: each tick does whatever is due by the database's clock.
 """
 
+import time
 from collections.abc import Callable
 from functools import wraps
 from socket import gethostname
@@ -10,9 +11,10 @@ from socket import gethostname
 from sqlalchemy.engine import Connection
 
 from panda.brokerage import siteinfo
-from panda.dataservice import transfers
+from panda.dataservice import deletion, transfers
 from panda.db.session import rows, run
-from panda.jobs import audit, counters, sweeping
+from panda.dispatcher import notes
+from panda.jobs import audit, bulk, counters, sweeping
 from panda.logs import Log
 from panda.settings import current
 from panda.states import Stage
@@ -20,6 +22,9 @@ from workflows.app import TICKS, app, begin
 from workflows.chain import TASK_OF
 
 log = Log("panda.tick")
+
+#: Removing the bytes of a large dataset takes turns with the other ticks.
+DELETE_FOR_S = 8.0
 
 TAKE = """
 INSERT INTO tick_leases AS t (name, lease_until, holder) VALUES (%(name)s, panda_now() + interval '35 s', %(holder)s)
@@ -53,10 +58,18 @@ def tick(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
 
 @tick("sweep")
 def sweep() -> None:
-    """Waits whose deadline passed; at most 20 transactions a tick."""
+    """Waits whose deadline passed; at most 20 batches a tick."""
+    for _ in range(20):
+        if not sweeping.sweep(begin(), current()):
+            return
+
+
+@tick("actions")
+def advance_actions() -> None:
+    """Actions on many jobs, a chunk of each in turn; at most 20 chunks a tick."""
     for _ in range(20):
         with begin()() as connection:
-            if not sweeping.sweep(connection, current()):
+            if not bulk.advance(connection):
                 return
 
 
@@ -92,6 +105,16 @@ def requeue_transfers() -> None:
         transfers.forget_unwanted(connection)
 
 
+@tick("deletions")
+def carry_out_deletions() -> None:
+    """Datasets that expired or were let go, and the bytes of those that nobody reads; for at most a few seconds."""
+    until = time.monotonic() + DELETE_FOR_S
+    with begin()() as connection:
+        deletion.expire(connection)
+    while time.monotonic() < until and (deletion.take_out_unread(begin()) or deletion.carry_out(begin())):
+        pass
+
+
 @tick("audit")
 def run_audit() -> None:
     """The invariants; what does not hold becomes an incident."""
@@ -116,3 +139,5 @@ def tidy() -> None:
 
 def _tidy(connection: Connection) -> None:
     counters.tidy(connection)
+    bulk.tidy(connection)
+    notes.forget_old(connection)

@@ -23,22 +23,28 @@ log = Log("panda.recovery")
 
 
 @worker_ready.connect
-def resend_all(**_: Any) -> None:
-    """A worker that starts may follow one that died: whatever was sent and not finished is due again."""
+def resend_all(sender: Any = None, **_: Any) -> None:
+    """A worker that starts may follow one that died: whatever was sent and not finished is due again. What the dead
+    one had in its hands comes last, one group after another, and only that delivery counts (law 9)."""
     with begin()() as connection:
-        n_jobs = relaying.resend_all(connection)
+        n_begun = relaying.resend_begun(connection, str(getattr(sender, "hostname", "")))
+        n_jobs = relaying.resend_waiting(connection)
         n_transfers = transfers.resend_all(connection)
         run(connection, f"NOTIFY {CHANNEL}")
-    if n_jobs or n_transfers:
-        log.info("what was sent before this worker started is due again", jobs=n_jobs, transfers=n_transfers)
+    if n_begun or n_jobs or n_transfers:
+        log.info(
+            "what was sent before this worker started is due again", jobs=n_jobs, begun=n_begun, transfers=n_transfers
+        )
 
 
 @task_failure.connect
-def resend_lost(sender: Any = None, exception: object = None, args: Sequence[Any] = (), **_: Any) -> None:
+def resend_lost(
+    sender: Any = None, task_id: str = "", exception: object = None, args: Sequence[Any] = (), **_: Any
+) -> None:
     """A pool child died under a stage: its jobs are due again."""
     if not isinstance(exception, WorkerLostError) or not isinstance(sender, StageTask) or not args:
         return
     with begin()() as connection:
-        n_jobs = relaying.resend(connection, args[0])
+        n_jobs = relaying.resend(connection, task_id, args[0])
         run(connection, f"NOTIFY {CHANNEL}")
     log.warning("a worker died; its jobs are due again", stage=sender.stage, jobs=n_jobs)

@@ -11,18 +11,18 @@ import secrets
 import signal
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import psycopg
 from kombu.exceptions import OperationalError as RedisDown
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from panda import logs
-from panda.dataservice import transfers
-from panda.db.session import Begin, rows
+from panda import incident_log, logs
+from panda.dataservice import admission, transfers
+from panda.db.session import Begin, once, rows
 from panda.jobs import expansion, kill, relaying
 from panda.jobs.submission import CHANNEL
 from panda.logs import Log
@@ -50,6 +50,14 @@ EPOCH_S = 1.0
 #: After a store refused us.
 PAUSE_S = 0.5
 REDIS_PROBLEMS = (RedisDown, RedisError, ConnectionError, OSError)
+DATABASE_PROBLEMS = (psycopg.OperationalError, OperationalError, PoolTimeout)
+#: A step that raises for a reason of its own rests so long; twice as long each further time.
+FIRST_REST_S, LONGEST_REST_S = 0.5, 30.0
+
+
+class _Rest(NamedTuple):
+    rest_s: float
+    until: float  #: monotonic seconds
 
 
 class Relay:
@@ -61,6 +69,7 @@ class Relay:
         self._redis = Redis.from_url(settings.store.redis_client_url, socket_timeout=5, socket_connect_timeout=5)
         self._epoch_seen_at = 0.0
         self._send_after = dict.fromkeys((FINAL, STAGES), 0.0)
+        self._rests: dict[str, _Rest] = {}
         self._stopped = False
         self._unsure = True  # what an earlier relay sent may be lost
 
@@ -75,8 +84,12 @@ class Relay:
                 with psycopg.connect(self._settings.store.database_url, autocommit=True, connect_timeout=5) as listener:
                     listener.execute(f"LISTEN {CHANNEL}")
                     self._run_with(listener)
-            except (psycopg.OperationalError, OperationalError, PoolTimeout) as problem:
+            except DATABASE_PROBLEMS as problem:
                 log.warning("the database is away", problem=str(problem).split("\n")[0])
+                self._unsure = True
+                time.sleep(PAUSE_S)
+            except Exception:  # the relay is the one road: it says so and goes on
+                log.exception("a turn of the relay failed")
                 self._unsure = True
                 time.sleep(PAUSE_S)
 
@@ -88,26 +101,51 @@ class Relay:
 
     def turn(self) -> bool:
         """One turn. Returns whether anything was done."""
-        with self._begin() as connection:
+        with once(self._begin) as connection:
             [there] = rows(connection, LOOK)
-        worked = there.expand and expansion.expand(self._begin, self._settings.engine) > 0
-        worked |= there.release and self._step(lambda c: expansion.release_chunk(c, self._settings.engine))
-        worked |= there.cancel and self._step(kill.cancel_chunk)
+        engine = self._settings.engine
+        worked = there.expand and self._step("expand", lambda: expansion.expand(self._begin, engine))
+        worked |= there.release and self._step("release", lambda: self._in_one(expansion.release_chunk, engine))
+        worked |= there.cancel and self._step("cancel", lambda: self._in_one(kill.cancel_chunk))
         try:
             with app.pool.acquire(block=True) as redis:
                 self._watch_epoch()
-                worked |= there.final and self._send_groups(redis, FINAL)
-                worked |= (there.stages or there.expand or there.release) and self._send_groups(redis, STAGES)
-                worked |= there.data and self._send_transfers(redis)
+                worked |= there.final and self._step("final", lambda: self._send_groups(redis, FINAL))
+                if there.stages or there.expand or there.release:
+                    worked |= self._step("stages", lambda: self._send_groups(redis, STAGES))
+                worked |= there.data and self._step("data", lambda: self._send_transfers(redis))
         except REDIS_PROBLEMS as problem:
             log.warning("Redis is away", problem=repr(problem))
             self._unsure = True
             time.sleep(PAUSE_S)
         return worked
 
-    def _step(self, piece: Callable[[Any], int]) -> bool:
+    def _step(self, name: str, work: Callable[[], int]) -> bool:
+        """One step of a turn. What raises for a reason of its own rests, and the other steps go on.
+
+        Returns whether anything was done; a store that is away is the whole turn's matter, and rises."""
+        rest = self._rests.get(name)
+        if rest and time.monotonic() < rest.until:
+            return False
+        try:
+            worked = work() > 0
+        except REDIS_PROBLEMS:
+            raise
+        except Exception as problem:
+            if _is_away(problem):
+                raise
+            rest_s = min(LONGEST_REST_S, 2 * rest.rest_s) if rest else FIRST_REST_S
+            self._rests[name] = _Rest(rest_s, time.monotonic() + rest_s)
+            self._unsure = True  # what it had claimed may not be sent
+            log.exception("a step of the relay failed; the others go on", step=name, rest_s=rest_s)
+            return False
+        self._rests.pop(name, None)
+        return worked
+
+    def _in_one(self, piece: Callable[..., int], *more: Any) -> int:
+        """A piece of work in one transaction."""
         with self._begin() as connection:
-            return piece(connection) > 0
+            return piece(connection, *more)
 
     def _watch_epoch(self) -> None:
         """Redis without our mark was erased: everything sent is made due at once (law 4)."""
@@ -120,9 +158,10 @@ class Relay:
                 new_mark = secrets.token_hex(8)
                 n = relaying.new_epoch(connection, new_mark)
                 n_transfers = transfers.resend_all(connection)
-                log.warning("Redis was erased; all that was sent is due again", jobs=n, transfers=n_transfers)
+                tell = log.warning if n or n_transfers else log.info  # at the first start nothing was ever sent
+                tell("Redis was erased; all that was sent is due again", jobs=n, transfers=n_transfers)
             elif self._unsure:
-                relaying.resend_all(connection)
+                relaying.resend_waiting(connection)
                 transfers.resend_all(connection)
         if new_mark:  # after the commit: dying in between only repeats it
             # Only a new one: writing back the one that we saw would hide that Redis was erased since.
@@ -158,15 +197,24 @@ class Relay:
             return False
         batch = self._settings.data.batch_transfers
         with self._begin() as connection:
-            ids = transfers.due_ids(connection, room * batch, self._settings.engine.resend_s)
+            ids = admission.due_ids(connection, room * batch, self._settings.engine.resend_s)
         for start in range(0, len(ids), batch):
             transfer.apply_async((ids[start : start + batch],), connection=redis)
         return bool(ids)
 
 
+def _is_away(problem: Exception) -> bool:
+    """Whether a store went away, rather than refused this one piece of work."""
+    if isinstance(problem, DBAPIError):
+        has_no_state = getattr(problem.orig, "sqlstate", None) is None
+        return problem.connection_invalidated or (isinstance(problem, OperationalError) and has_no_state)
+    return isinstance(problem, DATABASE_PROBLEMS)
+
+
 def main() -> None:
     """`python -m workflows.relay`"""
     logs.setup()
+    incident_log.install("relay", current())
     relay = Relay(begin(), current())
     signal.signal(signal.SIGTERM, relay.stop)
     signal.signal(signal.SIGINT, relay.stop)

@@ -7,19 +7,20 @@ chain gets. A body that raises is tried again on both halves, down to the one jo
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 from celery import Task
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
-from panda.db.session import Begin, asynchronous, run
-from panda.jobs import due, ending
+from panda.db.session import Begin, asynchronous, once, run
+from panda.jobs import due, ending, relaying
 from panda.jobs.ending import Failure
 from panda.logs import Log
 from panda.settings import current
-from panda.states import Stage
+from panda.states import PIPELINE, Stage
 from workflows.app import LANE_OF, begin
 
 log = Log("panda.stage")
@@ -44,19 +45,40 @@ SYNCHRONOUS = frozenset({Stage.STAGE_OUT, Stage.ARCHIVE})
 class StageTask(Task):
     """Base of the seven stages. Its `run(connection, panda_ids, chain_id)` returns the survivors.
 
-    A stage that must look at files names a function `before(begin, panda_ids)`: it runs outside the
-    transaction, which stays short (law 8), and what it found is handed to `run` as a fourth argument."""
+    The jobs that are its own come from `guard(connection, panda_ids)`, which also writes what they need next;
+    the body only says so where a job takes another way. A stage that must look at files names a function
+    `before(begin, panda_ids)`: it runs outside the transaction, which stays short (law 8), and what it found is
+    handed to `run` as a fourth argument."""
 
     abstract = True
     typing = False  # callers pass ids; `run` gets the connection from here
     stage: Stage
+    guard: Callable[[Connection, list[int]], list[int]]
     before: Callable[[Begin, list[int]], Any] | None = None
 
     def __call__(self, panda_ids: Sequence[int]) -> list[int]:
-        survivors = self.carry(list(panda_ids)) if panda_ids else self._canary()
+        survivors = self._carry_noted(list(panda_ids)) if panda_ids else self._canary()
         if not survivors:
             self.request.chain = None  # nothing left to send on: the chain ends here
         return survivors
+
+    def _carry_noted(self, panda_ids: list[int]) -> list[int]:
+        """`carry`, with a note in the database while it lasts: a note that is left tells what killed a worker."""
+        run_id, worker = self.request.id, self.request.hostname
+        if run_id is None:  # called, not sent
+            return self.carry(panda_ids)
+        self._note(lambda connection: relaying.begin_run(connection, run_id, worker or "", panda_ids))
+        try:
+            return self.carry(panda_ids)
+        finally:
+            self._note(lambda connection: relaying.end_run(connection, run_id))
+
+    def _note(self, write: Callable[[Connection], None]) -> None:
+        try:
+            with once(begin()) as connection:
+                write(connection)
+        except SQLAlchemyError as problem:  # the stage itself says what that means
+            log.warning("a stage's note could not be written", stage=self.stage, problem=repr(problem).split("\n")[0])
 
     def carry(self, panda_ids: list[int]) -> list[int]:
         """The stage, for those of `panda_ids` that are due for it. Returns the survivors, ascending."""
@@ -81,7 +103,7 @@ class StageTask(Task):
         with begin()() as connection:
             if self.stage not in SYNCHRONOUS:
                 asynchronous(connection)
-            mine = due.mine(connection, panda_ids, self.stage)
+            mine = self.guard(connection, panda_ids)
             if not mine:
                 return []
             survivors = cast(list[int], self.run(connection, mine, self.request.root_id, *found))
@@ -123,6 +145,15 @@ class StageTask(Task):
         return []
 
 
-def stage_options(stage: Stage, **more: Any) -> dict[str, Any]:
-    """Options of `@app.task` for one stage."""
-    return {"base": StageTask, "name": f"panda.{stage}", "stage": stage, "queue": LANE_OF[stage], **more}
+def stage_options(
+    stage: Stage, *, guard: Callable[[Connection, list[int]], list[int]] | None = None, **more: Any
+) -> dict[str, Any]:
+    """Options of `@app.task` for one stage. Without a guard of its own its jobs go on to the next stage."""
+    guarded = staticmethod(guard or partial(due.take, stage=stage, then=_after(stage)))
+    return {
+        "base": StageTask, "name": f"panda.{stage}", "stage": stage, "queue": LANE_OF[stage], "guard": guarded, **more
+    }  # fmt: skip
+
+
+def _after(stage: Stage) -> Stage:
+    return PIPELINE[PIPELINE.index(stage) + 1]

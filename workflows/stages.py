@@ -1,5 +1,7 @@
 """The seven stages, in order. Each gets the jobs that are its own, makes one call down for the whole set,
-says what they need next, and returns those that go on at once. All are safe to run twice."""
+and returns those that go on at once; what the others need next it says itself. All are safe to run twice."""
+
+from functools import partial
 
 from sqlalchemy.engine import Connection
 
@@ -14,6 +16,10 @@ from panda.states import JobStatus, Stage, Wait
 from workflows.app import app
 from workflows.stage import stage_options
 
+#: A storage that does not answer is asked for a job's outputs again after this, twice as long each further time up to
+#: the longest; about ten minutes in all, and fewer times than make a job poison.
+AWAY_S, LONGEST_AWAY_S, AWAY_TRIES = 3.0, 300.0, 9
+
 
 @app.task(**stage_options(Stage.DEFINE))
 def define(connection: Connection, panda_ids: list[int], chain_id: str | None) -> list[int]:
@@ -22,28 +28,22 @@ def define(connection: Connection, panda_ids: list[int], chain_id: str | None) -
     failures = [Failure(i, Stage.DEFINE, "define:no_input", why) for i, why in problems.items()]
     ending.fail_many(connection, failures, by="define", engine=current().engine)
     good = [panda_id for panda_id in panda_ids if panda_id not in problems]
-    good = move_many(
+    return move_many(
         connection, good, JobStatus.PENDING, JobStatus.DEFINED, by="define", stage=Stage.DEFINE, chain_id=chain_id
     )
-    due.advance(connection, good, Stage.BROKER)
-    return good
 
 
 @app.task(**stage_options(Stage.BROKER))
 def broker(connection: Connection, panda_ids: list[int], chain_id: str | None) -> list[int]:
     """Choose a queue for each job; those that fit none wait for one."""
-    placed = brokerage.place(connection, panda_ids, by="broker", chain_id=chain_id, settings=current())
-    due.advance(connection, placed, Stage.STAGE_IN)
-    return placed
+    return brokerage.place(connection, panda_ids, by="broker", chain_id=chain_id, settings=current())
 
 
 @app.task(**stage_options(Stage.STAGE_IN))
 def stage_in(connection: Connection, panda_ids: list[int], chain_id: str | None) -> list[int]:
     """Bring the inputs to the chosen sites. Jobs whose inputs are there go on; the others are parked,
     and the last transfer of each makes it due for `activate`."""
-    there = transfers.request_inputs(connection, panda_ids, deadline_s=current().data.stage_in_deadline_s)
-    due.advance(connection, there, Stage.ACTIVATE)
-    return there
+    return transfers.request_inputs(connection, panda_ids, deadline_s=current().data.stage_in_deadline_s)
 
 
 @app.task(**stage_options(Stage.ACTIVATE))
@@ -55,14 +55,18 @@ def activate(connection: Connection, panda_ids: list[int], chain_id: str | None)
     )  # fmt: skip
     outputs.reserve(connection, active)
     ready.offer(connection, active)
-    due.advance(connection, active, Stage.DISPATCH)
     return active
 
 
-@app.task(**stage_options(Stage.DISPATCH))
+def wait_for_pilot(connection: Connection, panda_ids: list[int]) -> list[int]:
+    """The guard of `dispatch`, which is also all that it does."""
+    for_s = current().engine.pilot_wait_s
+    return due.take_and_park(connection, panda_ids, Stage.DISPATCH, waits_for=Wait.PILOT, for_s=for_s)
+
+
+@app.task(**stage_options(Stage.DISPATCH, guard=wait_for_pilot))
 def dispatch(connection: Connection, panda_ids: list[int], chain_id: str | None) -> list[int]:
     """Wait for a pilot. Harvester sees the demand in `ready`; nobody survives, the chain ends."""
-    due.park(connection, panda_ids, stage=Stage.DISPATCH, waits_for=Wait.PILOT, for_s=current().engine.pilot_wait_s)
     return []
 
 
@@ -71,15 +75,33 @@ def stage_out(
     connection: Connection, panda_ids: list[int], chain_id: str | None, problems: dict[int, str]
 ) -> list[int]:
     """Register the outputs that were verified, ship what belongs elsewhere."""
-    failures = [Failure(i, Stage.STAGE_OUT, "stage_out:bad_output", problems[i]) for i in panda_ids if i in problems]
+    mine = {panda_id: problems[panda_id] for panda_id in panda_ids if panda_id in problems}
+    away = _put_off(connection, {i: problem for i, problem in mine.items() if isinstance(problem, outputs.Away)})
+    failures = [
+        Failure(i, Stage.STAGE_OUT, "stage_out:storage_away" if isinstance(problem, outputs.Away) else
+                "stage_out:bad_output", problem, again=isinstance(problem, outputs.Away))
+        for i, problem in mine.items() if i not in away
+    ]  # fmt: skip
     ending.fail_many(connection, failures, by="stage_out", engine=current().engine)
     good = [panda_id for panda_id in panda_ids if panda_id not in problems]
-    home = outputs.register(connection, good, deadline_s=current().data.stage_in_deadline_s)
-    due.advance(connection, home, Stage.ARCHIVE)
-    return home
+    return outputs.register(connection, good, deadline_s=current().data.stage_in_deadline_s)
 
 
-@app.task(**stage_options(Stage.ARCHIVE))
+def _put_off(connection: Connection, problems: dict[int, str]) -> set[int]:
+    """Jobs whose outputs are on a storage that is away come again later. Returns them, without those that came too
+    often: the work of these is done again elsewhere."""
+    by_problem: dict[str, list[int]] = {}
+    for panda_id, problem in problems.items():
+        by_problem.setdefault(problem, []).append(panda_id)
+    tries: dict[int, int] = {}
+    for problem, panda_ids in by_problem.items():
+        tries |= due.put_off(
+            connection, panda_ids, stage=Stage.STAGE_OUT, first_s=AWAY_S, longest_s=LONGEST_AWAY_S, error=problem
+        )
+    return {panda_id for panda_id, n in tries.items() if n < AWAY_TRIES}
+
+
+@app.task(**stage_options(Stage.ARCHIVE, guard=partial(due.mine, stage=Stage.ARCHIVE)))
 def archive(connection: Connection, panda_ids: list[int], chain_id: str | None) -> list[int]:
     """Settle accounts and move the jobs to the archive. The last stage: nobody survives it."""
     archiving.archive_many(connection, panda_ids, by="archive", chain_id=chain_id)

@@ -34,9 +34,8 @@ ORDER BY d.nr
 RETURNING decision_id
 """
 REMEMBER = """
-UPDATE jobs j SET decision_id = d.decision_id
-FROM unnest(%(panda_ids)s::bigint[], %(decisions)s::bigint[]) AS d(panda_id, decision_id)
-WHERE j.panda_id = d.panda_id AND j.status = 'defined'
+UPDATE jobs SET decision_id = (%(decisions)s::bigint[])[array_position(%(panda_ids)s::bigint[], panda_id)]
+WHERE panda_id = ANY(%(panda_ids)s) AND status = 'defined'
 """
 
 

@@ -47,6 +47,22 @@ class Storage:
     """The mover that reads and writes it."""
     root: str
     """Folder or address; a relative folder stands in the data folder."""
+    max_transfers: int = 0
+    """Transfers that may read from it or write to it at once; 0: any number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """The way from one site to another. A site is 0 from itself, 10 from others of its cloud, else 20, if nothing
+    is said."""
+
+    name: str
+    source: str
+    destination: str
+    distance: int = 10
+    """Files are brought from the nearest site that has them."""
+    max_transfers: int = 0
+    """Transfers that may go this way at once; 0: any number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +95,10 @@ class SiteConfig:
     sites: list[Site]
     storages: list[Storage]
     queues: list[Queue]
+    links: list[Link]
 
 
-SECTIONS: Mapping[str, type] = MappingProxyType({"sites": Site, "storages": Storage, "queues": Queue})
+SECTIONS: Mapping[str, type] = MappingProxyType({"sites": Site, "storages": Storage, "queues": Queue, "links": Link})
 #: Settings that may be left out and are an empty list then.
 _LISTS = frozenset({"tags", "pilot_options"})
 #: Settings of which zero or less makes no sense.
@@ -93,9 +110,18 @@ SELECT * FROM unnest(%(names)s::text[], %(clouds)s::text[], %(descriptions)s::te
 ON CONFLICT (name) DO UPDATE SET cloud = excluded.cloud, description = excluded.description
 """
 SYNC_STORAGES = """
-INSERT INTO storages (name, site, kind, root)
-SELECT * FROM unnest(%(names)s::text[], %(sites)s::text[], %(kinds)s::text[], %(roots)s::text[])
-ON CONFLICT (name) DO UPDATE SET site = excluded.site, kind = excluded.kind, root = excluded.root
+INSERT INTO storages (name, site, kind, root, max_transfers)
+SELECT * FROM unnest(%(names)s::text[], %(sites)s::text[], %(kinds)s::text[], %(roots)s::text[],
+    %(max_transfers)s::int[])
+ON CONFLICT (name) DO UPDATE SET site = excluded.site, kind = excluded.kind, root = excluded.root,
+    max_transfers = excluded.max_transfers
+"""
+#: Nothing speaks of a link: one that the file no longer names is gone.
+DROP_LINKS = "DELETE FROM links"
+SYNC_LINKS = """
+INSERT INTO links (name, source, destination, distance, max_transfers)
+SELECT * FROM unnest(%(names)s::text[], %(sources)s::text[], %(destinations)s::text[], %(distances)s::int[],
+    %(max_transfers)s::int[])
 """
 SYNC_QUEUE = """
 INSERT INTO queues (name, site, storage, status, cores, memory_mb, disk_mb, walltime_s, tags, submitter, max_pilots,
@@ -113,7 +139,7 @@ SELECT q.name, q.site, s.cloud, q.storage, q.status, q.status_reason, q.cores, q
 FROM queues q JOIN sites s ON s.name = q.site ORDER BY q.name
 """
 SITES = "SELECT name, cloud, description FROM sites ORDER BY name"
-STORAGES = "SELECT name, site, kind, root, status FROM storages ORDER BY name"
+STORAGES = "SELECT name, site, kind, root, status, max_transfers FROM storages ORDER BY name"
 LOCK_QUEUES = "SELECT pg_advisory_xact_lock(%(key)s)"
 QUEUE_STATUS = "SELECT status FROM queues WHERE name = %(name)s FOR NO KEY UPDATE"
 SET_QUEUE_STATUS = "UPDATE queues SET status = %(status)s, status_reason = %(reason)s WHERE name = %(name)s"
@@ -130,9 +156,9 @@ WAKE_NEXT = """
 WITH next AS (
     SELECT panda_id FROM job_due WHERE waits_for = 'queue' AND panda_id > %(after)s
     ORDER BY panda_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-UPDATE job_due d SET waits_for = NULL, due_at = panda_now(), deliveries = 0
-FROM next WHERE d.panda_id = next.panda_id
-RETURNING d.panda_id
+UPDATE job_due SET waits_for = NULL, due_at = panda_now(), deliveries = 0
+WHERE panda_id = ANY(ARRAY(SELECT panda_id FROM next))
+RETURNING panda_id
 """
 KEEP_WAKING = "UPDATE engine_state SET value = %(after)s WHERE key = 'wake_waiting_for_queue_after'"
 STOP_WAKING = "DELETE FROM engine_state WHERE key = 'wake_waiting_for_queue_after'"
@@ -153,7 +179,7 @@ def load_file(path: Path) -> SiteConfig:
         if section not in SECTIONS:
             raise UnknownName("section", section, list(SECTIONS), where=str(path))
     read = {section: _read_section(path, section, document.get(section, {})) for section in SECTIONS}
-    config = SiteConfig(read["sites"], read["storages"], read["queues"])
+    config = SiteConfig(read["sites"], read["storages"], read["queues"], read["links"])
     _check_references(path, config)
     return config
 
@@ -173,12 +199,25 @@ def sync(connection: Connection, config: SiteConfig, data_dir: Path) -> None:
         connection,
         SYNC_STORAGES,
         {"names": [s.name for s in storages], "sites": [s.site for s in storages],
-         "kinds": [s.kind for s in storages], "roots": [_rooted(s, data_dir) for s in storages]},
+         "kinds": [s.kind for s in storages], "roots": [_rooted(s, data_dir) for s in storages],
+         "max_transfers": [s.max_transfers for s in storages]},
     )  # fmt: skip
+    _sync_links(connection, config.links)
     for queue in sorted(config.queues, key=lambda queue: queue.name):
         run(connection, SYNC_QUEUE, vars(queue))
     run(connection, START_WAKING)
     wake_waiting_for_queue(connection)
+
+
+def _sync_links(connection: Connection, links: Sequence[Link]) -> None:
+    run(connection, DROP_LINKS)
+    run(
+        connection,
+        SYNC_LINKS,
+        {"names": [each.name for each in links], "sources": [each.source for each in links],
+         "destinations": [each.destination for each in links], "distances": [each.distance for each in links],
+         "max_transfers": [each.max_transfers for each in links]},
+    )  # fmt: skip
 
 
 def queues(connection: Connection) -> list[Row[Any]]:
@@ -192,7 +231,7 @@ def sites(connection: Connection) -> list[Row[Any]]:
 
 
 def storages(connection: Connection) -> list[Row[Any]]:
-    """Every storage: name, site, kind, root, status, by name."""
+    """Every storage: name, site, kind, root, status, max_transfers, by name."""
     return rows(connection, STORAGES)
 
 
@@ -279,6 +318,7 @@ def _check_references(path: Path, config: SiteConfig) -> None:
         where = f"{path} [storages.{storage.name}]"
         _check_known("site", storage.site, site_names, where)
         _check_known("mover", storage.kind, _installed("panda.movers"), where)
+    _check_links(path, config.links, site_names)
     for queue in config.queues:
         where = f"{path} [queues.{queue.name}]"
         _check_known("site", queue.site, site_names, where)
@@ -289,6 +329,17 @@ def _check_references(path: Path, config: SiteConfig) -> None:
             raise ConfigError(
                 f"{where}: cores is {queue.cores}, but no pilot has more than pilot_cores = {queue.pilot_cores}"
             )
+
+
+def _check_links(path: Path, links: Sequence[Link], site_names: Sequence[str]) -> None:
+    named: dict[tuple[str, str], str] = {}
+    for link in links:
+        where = f"{path} [links.{link.name}]"
+        _check_known("site", link.source, site_names, where)
+        _check_known("site", link.destination, site_names, where)
+        first = named.setdefault((link.source, link.destination), link.name)
+        if first != link.name:
+            raise ConfigError(f"{where}: [links.{first}] leads from {link.source} to {link.destination} already")
 
 
 def _check_known(kind: str, name: str, known: Sequence[str], where: str) -> None:

@@ -42,8 +42,9 @@ JOBS = """
 SELECT j.panda_id, j.jobset_id, j.share, j.shape_id, j.n_inputs, b.document_hash,
     s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.tags,
     extract(epoch FROM (SELECT panda_now()) - j.changed_at)::float8 AS waited_s
-FROM jobs j JOIN shapes s ON s.shape_id = j.shape_id JOIN jobsets b ON b.jobset_id = j.jobset_id
-WHERE j.panda_id = ANY(%(panda_ids)s) AND j.status = 'defined'
+FROM (SELECT * FROM jobs WHERE panda_id = ANY(%(panda_ids)s) AND status = 'defined' OFFSET 0) j
+JOIN shapes s ON s.shape_id = j.shape_id,
+    LATERAL (SELECT document_hash FROM jobsets WHERE jobset_id = j.jobset_id OFFSET 0) b
 ORDER BY j.panda_id
 """
 #: A job set's document can be large: it is opened once per job set and process, not once per job.
@@ -59,10 +60,11 @@ WITH inputs AS (
     SELECT panda_id, file_id, coalesce(size_bytes, 0) AS size_bytes FROM job_files
     WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'input'),
 held AS (
-    SELECT r.file_id, r.storage FROM replicas r JOIN storages s ON s.name = r.storage AND s.status = 'online'
-    WHERE r.file_id IN (SELECT file_id FROM inputs))
-SELECT i.panda_id, h.storage, count(*)::int AS n_files, sum(i.size_bytes)::bigint AS n_bytes
-FROM inputs i LEFT JOIN held h ON h.file_id = i.file_id GROUP BY i.panda_id, h.storage
+    SELECT i.panda_id, i.size_bytes, r.storage
+    FROM inputs i LEFT JOIN (LATERAL (SELECT storage FROM replicas WHERE file_id = i.file_id OFFSET 0) r
+        JOIN storages s ON s.name = r.storage AND s.status = 'online') ON true)
+SELECT panda_id, storage, count(*)::int AS n_files, sum(size_bytes)::bigint AS n_bytes
+FROM held GROUP BY panda_id, storage
 UNION ALL
 SELECT panda_id, '', count(*)::int, sum(size_bytes)::bigint FROM inputs GROUP BY panda_id
 """

@@ -30,10 +30,12 @@ IDLE_IN_TRANSACTION_S = 10
 #: For questions about everything (`panda audit`, migrations), which only a person or a slow clock asks.
 UNHURRIED_S = 120
 #: A plan is made once and kept. One that was made while the hot tables were empty would scan them from
-#: end to end for as long as nobody counted their rows anew, so plans never look at a whole table.
+#: end to end for as long as nobody counted their rows anew, so plans never look at a whole table; and each of
+#: our statements names the rows that it wants by `= ANY(…)`, since a mere join leaves the planner that choice
+#: (tests/integration/db asks every one of them). Without bitmaps, rows are met in the order of their index.
 PLANS = (
     "-c plan_cache_mode=force_generic_plan -c jit=off "
-    "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+    "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c enable_bitmapscan=off"
 )
 
 
@@ -77,12 +79,25 @@ def _refuse_the_dead(connection: psycopg.Connection[Any], *_: object) -> None:
 def begin_of(engine: Engine) -> Begin:
     """A `begin()` for `engine`: commits at the end of the block, rolls back when it raises."""
 
+    each_by_itself = engine.execution_options(isolation_level="AUTOCOMMIT")
+
     @contextmanager
     def begin() -> Iterator[Connection]:
         with engine.begin() as connection:
             yield connection
 
+    setattr(begin, _ONCE, each_by_itself.connect)
     return begin
+
+
+_ONCE = "panda_once"
+
+
+def once(begin: Begin) -> AbstractContextManager[Connection]:
+    """For a block of one statement, or of some that need not commit together: each commits by itself, and
+    saves the two round trips of a transaction around it."""
+    connect: Begin = getattr(begin, _ONCE, begin)
+    return connect()
 
 
 def begin_from(settings: Settings) -> Begin:
@@ -121,9 +136,10 @@ def asynchronous(connection: Connection) -> None:
 
 def unhurried(connection: Connection) -> None:
     """This transaction asks about whole tables: the planner's whole toolbox, and minutes rather than seconds."""
-    for name, value in (("statement_timeout", f"{UNHURRIED_S}s"), ("plan_cache_mode", "force_custom_plan"),
-                        ("enable_seqscan", "on"), ("enable_hashjoin", "on"), ("enable_mergejoin", "on")):  # fmt: skip
-        run(connection, f"SET LOCAL {name} = '{value}'")
+    run(connection, f"SET LOCAL statement_timeout = '{UNHURRIED_S}s'")
+    run(connection, "SET LOCAL plan_cache_mode = force_custom_plan")
+    for kind in ("seqscan", "bitmapscan", "hashjoin", "mergejoin"):
+        run(connection, f"SET LOCAL enable_{kind} = on")
 
 
 def _execute(connection: Connection, sql: str, values: Mapping[str, Any] | None) -> psycopg.Cursor[Any]:

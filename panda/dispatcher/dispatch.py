@@ -7,7 +7,7 @@ tokens; the old ones open nothing any more.
 import hashlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import BoundedSemaphore
 from typing import Any
 
@@ -15,7 +15,8 @@ from sqlalchemy.engine import Connection, Row
 
 from panda.db.session import Begin, rows, run
 from panda.dispatcher import matching
-from panda.dispatcher.words import AcquireReply, AcquireRequest, PilotInput, PilotJob, PilotOutput
+from panda.dispatcher.links import links_of
+from panda.dispatcher.words import AcquireReply, AcquireRequest, PilotJob
 from panda.errors import Conflict
 from panda.settings import Settings
 
@@ -34,58 +35,62 @@ AGAIN = """
 WITH renewed AS (
     UPDATE leases l SET token_hash = t.token_hash, lease_until = panda_now() + make_interval(secs => %(lease_s)s)
     FROM unnest(%(panda_ids)s::bigint[], %(hashes)s::bytea[]) WITH ORDINALITY AS t(panda_id, token_hash, nr)
-    WHERE l.panda_id = t.panda_id AND l.pilot_id = %(pilot_id)s
-        AND EXISTS (SELECT 1 FROM jobs j WHERE j.panda_id = l.panda_id AND j.status = 'sent')
+    WHERE l.panda_id = ANY(%(panda_ids)s) AND l.panda_id = t.panda_id AND l.pilot_id = %(pilot_id)s
+        AND EXISTS (SELECT FROM jobs j WHERE j.panda_id = l.panda_id AND j.status = 'sent' OFFSET 0)
     RETURNING l.panda_id, t.nr)
 SELECT j.panda_id, j.attempt_nr, j.n_inputs, j.n_outputs, j.spec, r.nr, s.cores, s.memory_mb, s.disk_mb, s.walltime_s
-FROM renewed r JOIN jobs j USING (panda_id) JOIN shapes s USING (shape_id) ORDER BY r.nr
+FROM renewed r, LATERAL (SELECT * FROM jobs WHERE panda_id = r.panda_id OFFSET 0) j JOIN shapes s USING (shape_id)
+ORDER BY r.nr
 """
-FILES = """
-SELECT f.panda_id, f.kind, f.lfn, f.size_bytes, f.adler32,
-    'file://' || st.root || '/' || CASE f.kind WHEN 'input' THEN r.path ELSE f.path END AS url
-FROM job_files f
-JOIN queues q ON q.name = %(queue)s
-LEFT JOIN replicas r ON f.kind = 'input' AND r.file_id = f.file_id AND r.storage = q.storage
-JOIN storages st ON st.name = CASE f.kind WHEN 'input' THEN q.storage ELSE f.storage END
-WHERE f.panda_id = ANY(%(panda_ids)s) AND f.kind IN ('input', 'output') ORDER BY f.panda_id, f.kind, f.lfn
-"""
-
 #: Between two looks of a long poll.
 POLL_S = 0.1
 #: Long polls that one process keeps waiting; a pilot beyond them is answered at once.
 _long_polls = BoundedSemaphore(4)
 
 
-def acquire(begin: Begin, request: AcquireRequest, settings: Settings) -> AcquireReply:
+def new_token() -> str:
+    """What the pilot must show with each report on its attempt."""
+    return secrets.token_urlsafe(24)
+
+
+def acquire(
+    begin: Begin, request: AcquireRequest, settings: Settings, token: Callable[[], str] = new_token
+) -> AcquireReply:
     """Jobs for a pilot; an empty list when nothing fits before `wait_s` has passed.
 
+    Args:
+        token: makes the token of a lease; for pilots that keep none of their own, see panda.upstream.
     Raises:
         NotFound: there is no such queue.
         Conflict: `pilot_moved`: the pilot's id was seen at another queue.
     """
-    jobs = _once(begin, request, settings)
+    jobs = _once(begin, request, settings, token)
     wait_s = min(request.wait_s, settings.dispatcher.max_wait_s)
     if not jobs and wait_s > 0 and _long_polls.acquire(blocking=False):
         try:
             until = time.monotonic() + wait_s
             while not jobs and time.monotonic() < until:
                 time.sleep(POLL_S)
-                jobs = _once(begin, request, settings, is_poll=True)
+                jobs = _once(begin, request, settings, token, is_poll=True)
         finally:
             _long_polls.release()
     return AcquireReply(jobs=jobs, heartbeat_s=settings.dispatcher.heartbeat_s, lease_s=settings.dispatcher.lease_s)
 
 
-def _once(begin: Begin, request: AcquireRequest, settings: Settings, *, is_poll: bool = False) -> list[PilotJob]:
+def _once(
+    begin: Begin, request: AcquireRequest, settings: Settings, token: Callable[[], str], *, is_poll: bool = False
+) -> list[PilotJob]:
     n = min(request.n, settings.dispatcher.max_jobs_per_claim)
     lease_s = settings.dispatcher.lease_s
     with begin() as connection:
         known = rows(connection, PILOT, {"pilot_id": request.pilot_id})
         if known and known[0].queue != request.queue:
             raise Conflict(f"pilot {request.pilot_id} belongs to queue {known[0].queue}", code="pilot_moved")
+        if is_poll and (not known or known[0].last_request_id != request.request_id):
+            return []  # the pilot said goodbye, or asks anew: nobody reads this answer
         if known and known[0].last_request_id == request.request_id and known[0].last_panda_ids:
             return _again(connection, request, known[0].last_panda_ids, lease_s)
-        tokens = [secrets.token_urlsafe(24) for _ in range(n)]
+        tokens = [token() for _ in range(n)]
         claimed, because = _claim(connection, request, tokens, lease_s)
         if claimed or not is_poll:
             _remember(connection, request, [row.panda_id for row, _ in claimed], because)
@@ -100,19 +105,22 @@ def _claim(
     because: str | None = None
     for anew in (False, True):
         offer = matching.offer_of(connection, request.queue, anew=anew)
-        shapes, because = matching.fitting(offer, request)
-        for share in matching.turns(list(shapes)):
-            left = tokens[len(claimed) :]
-            if left:
-                got = matching.claim(connection, request, share, shapes[share], [_hash(t) for t in left], lease_s)
-                claimed += [(row, left[row.nr - 1]) for row in got]
+        fit, because = matching.fitting(offer, request)
+        while fit and len(claimed) < len(tokens):
+            for share, n in matching.turns(connection, fit, len(tokens) - len(claimed)).items():
+                given = tokens[len(claimed) : len(claimed) + n]
+                shapes = [pair.shape_id for pair in fit[share]]
+                got = matching.claim(connection, request, share, shapes, [_hash(t) for t in given], lease_s)
+                claimed += [(row, given[row.nr - 1]) for row in got]
+                if len(got) < n:
+                    del fit[share]  # it has no more; the others make up for it
         if claimed:
             return claimed, None
     return claimed, because or "other pilots were quicker"
 
 
 def _again(connection: Connection, request: AcquireRequest, panda_ids: Sequence[int], lease_s: int) -> list[PilotJob]:
-    tokens = [secrets.token_urlsafe(24) for _ in panda_ids]
+    tokens = [new_token() for _ in panda_ids]
     renewed = rows(
         connection,
         AGAIN,
@@ -133,16 +141,8 @@ def _remember(connection: Connection, request: AcquireRequest, panda_ids: list[i
 
 
 def _payloads(connection: Connection, queue: str, claimed: Sequence[tuple[Row[Any], str]]) -> list[PilotJob]:
-    with_files = [row.panda_id for row, _ in claimed if row.n_inputs or row.n_outputs]
-    inputs: dict[int, list[PilotInput]] = {}
-    outputs: dict[int, list[PilotOutput]] = {}
-    if with_files:
-        for file in rows(connection, FILES, {"queue": queue, "panda_ids": with_files}):
-            if file.kind == "input":
-                found = PilotInput(lfn=file.lfn, size_bytes=file.size_bytes, adler32=file.adler32, url=file.url or "")
-                inputs.setdefault(file.panda_id, []).append(found)
-            else:
-                outputs.setdefault(file.panda_id, []).append(PilotOutput(lfn=file.lfn, url=file.url))
+    with_files = {row.panda_id: row.walltime_s for row, _ in claimed if row.n_inputs or row.n_outputs}
+    links = links_of(connection, queue, with_files)
     return [
         PilotJob(
             panda_id=row.panda_id,
@@ -155,8 +155,8 @@ def _payloads(connection: Connection, queue: str, claimed: Sequence[tuple[Row[An
             memory_mb=row.memory_mb,
             disk_mb=row.disk_mb,
             walltime_s=row.walltime_s,
-            inputs=inputs.get(row.panda_id, []),
-            outputs=outputs.get(row.panda_id, []),
+            inputs=links[row.panda_id][0],
+            outputs=links[row.panda_id][1],
         )
         for row, token in claimed
     ]

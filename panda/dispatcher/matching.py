@@ -5,19 +5,20 @@ few whatever the number of jobs; those that fit are asked for their best rank wi
 so a claim costs the same with ten jobs queued and with ten million, and jobs that do not fit are never
 looked at. Source of the design: performance.md's measurements of a slim claim table.
 
-Anti-starvation: among the shapes that fit, the best rank wins, whatever its size; a pilot with many cores
+Of which shares, `shares` says; a second share costs a second statement, a third one a third, and there it ends.
+Anti-starvation: among the shapes of a share that fit, the best rank wins, whatever its size; a pilot with many cores
 therefore takes a waiting many-core job before younger small ones.
 """
 
-import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Connection, Row
 
 from panda.db.session import rows
+from panda.dispatcher.shares import balance
 from panda.dispatcher.words import AcquireRequest
 from panda.errors import NotFound
 
@@ -41,27 +42,25 @@ WITH best AS (
         ORDER BY rank LIMIT %(n)s FOR UPDATE SKIP LOCKED) r
     ORDER BY r.rank LIMIT %(n)s),
 mine AS (
-    SELECT d.panda_id FROM job_due d WHERE d.panda_id IN (SELECT panda_id FROM best)
-        AND d.stage = 'dispatch' AND (d.waits_for IS NULL OR d.waits_for = 'pilot')
-    ORDER BY d.panda_id FOR UPDATE SKIP LOCKED),
-numbered AS (SELECT panda_id, row_number() OVER (ORDER BY panda_id) AS nr FROM mine),
-unready AS (DELETE FROM ready r USING mine WHERE r.panda_id = mine.panda_id),
+    SELECT panda_id FROM job_due WHERE panda_id = ANY(ARRAY(SELECT panda_id FROM best))
+        AND stage = 'dispatch' AND (waits_for IS NULL OR waits_for = 'pilot')
+    ORDER BY panda_id FOR UPDATE SKIP LOCKED),
+unready AS (DELETE FROM ready WHERE panda_id = ANY(ARRAY(SELECT panda_id FROM mine))),
+due AS (
+    UPDATE job_due SET stage = 'stage_out', final = true, waits_for = 'lease', deliveries = 0, tries = 0,
+        due_at = panda_now() + make_interval(secs => %(lease_s)s)
+    WHERE panda_id = ANY(ARRAY(SELECT panda_id FROM mine))),
+moved AS (
+    UPDATE jobs SET status = 'sent', changed_at = panda_now(), sent_at = panda_now(), pilot_id = %(pilot_id)s,
+        node = %(node)s
+    WHERE panda_id = ANY(ARRAY(SELECT panda_id FROM mine)) AND status = 'activated'
+    RETURNING panda_id, attempt_nr, shape_id, n_inputs, n_outputs, spec),
+numbered AS (SELECT *, row_number() OVER (ORDER BY panda_id) AS nr FROM moved),
 leased AS (
     INSERT INTO leases (panda_id, attempt_nr, token_hash, pilot_id, lease_until, reported_at)
-    SELECT n.panda_id, j.attempt_nr, (%(hashes)s::bytea[])[n.nr], %(pilot_id)s,
+    SELECT panda_id, attempt_nr, (%(hashes)s::bytea[])[nr], %(pilot_id)s,
         panda_now() + make_interval(secs => %(lease_s)s), panda_now()
-    FROM numbered n JOIN jobs j USING (panda_id)),
-due AS (
-    UPDATE job_due d SET stage = 'stage_out', final = true, waits_for = 'lease', deliveries = 0, tries = 0,
-        due_at = panda_now() + make_interval(secs => %(lease_s)s)
-    FROM mine WHERE d.panda_id = mine.panda_id),
-moved AS (
-    UPDATE jobs j SET status = 'sent', changed_at = panda_now(), pilot_id = %(pilot_id)s, node = %(node)s
-    FROM numbered n WHERE j.panda_id = n.panda_id AND j.status = 'activated'
-    RETURNING j.panda_id, j.attempt_nr, j.from_stage, j.shape_id, j.n_inputs, j.n_outputs, j.spec, n.nr),
-attempted AS (
-    INSERT INTO attempts (panda_id, attempt_nr, from_stage, queue, pilot_id, node, created_at)
-    SELECT panda_id, attempt_nr, from_stage, %(queue)s, %(pilot_id)s, %(node)s, panda_now() FROM moved),
+    FROM numbered),
 events AS (
     INSERT INTO job_events (panda_id, at, was, now, attempt_nr, stage, by, reason)
     SELECT panda_id, panda_now(), 'activated', 'sent', attempt_nr, 'dispatch', 'dispatcher', %(pilot_id)s FROM moved),
@@ -70,7 +69,7 @@ counted AS (
     SELECT 'activated', %(queue)s, -count(*) FROM moved HAVING count(*) > 0
     UNION ALL SELECT 'sent', %(queue)s, count(*) FROM moved HAVING count(*) > 0)
 SELECT m.panda_id, m.attempt_nr, m.n_inputs, m.n_outputs, m.spec, m.nr, s.cores, s.memory_mb, s.disk_mb, s.walltime_s
-FROM moved m JOIN shapes s USING (shape_id) ORDER BY m.nr
+FROM numbered m, LATERAL (SELECT * FROM shapes WHERE shape_id = m.shape_id OFFSET 0) s ORDER BY m.nr
 """
 
 #: Seconds that a process trusts its picture of a queue's pairs; a claim that comes back short looks anew.
@@ -124,9 +123,10 @@ def offer_of(connection: Connection, queue: str, *, anew: bool = False) -> Offer
 
 
 def forget() -> None:
-    """Drop this process's picture of the queues: something changed that a pilot must see at once."""
+    """Drop this process's picture of queues and shares: something changed that a pilot must see at once."""
     with _lock:
         _offers.clear()
+    balance.forget()
 
 
 def misfit(pair: Pair, request: AcquireRequest, tags: frozenset[str]) -> str | None:
@@ -144,27 +144,29 @@ def misfit(pair: Pair, request: AcquireRequest, tags: frozenset[str]) -> str | N
     return None
 
 
-def fitting(offer: Offer, request: AcquireRequest) -> tuple[dict[str, list[int]], str | None]:
-    """The shapes that fit, by share; and why not, if none does."""
+def fitting(offer: Offer, request: AcquireRequest) -> tuple[dict[str, list[Pair]], str | None]:
+    """The pairs that fit, by share; and why not, if none does."""
     if offer.status == "offline":
         return {}, "the queue is offline"
     if not offer.pairs:
         return {}, "the queue has no ready job"
     tags = frozenset(request.tags)
-    shapes: dict[str, list[int]] = {}
+    fit: dict[str, list[Pair]] = {}
     reason = None
     for pair in offer.pairs:
         why_not = misfit(pair, request, tags)
         if why_not is None:
-            shapes.setdefault(pair.share, []).append(pair.shape_id)
+            fit.setdefault(pair.share, []).append(pair)
         else:
             reason = why_not
-    return shapes, None if shapes else reason
+    return fit, None if fit else reason
 
 
-def turns(shares: Sequence[str]) -> list[str]:
-    """The order in which shares are asked: drawn by lot, so that each gets its turn."""
-    return random.sample(list(shares), len(shares)) if len(shares) > 1 else list(shares)
+def turns(connection: Connection, fit: Mapping[str, Sequence[Pair]], n: int) -> dict[str, int]:
+    """How many of `n` jobs to ask each share for, in this order. Until they are seen, a share's jobs are taken
+    to be as wide as its shapes are on average."""
+    cores = {share: sum(pair.cores for pair in pairs) / len(pairs) for share, pairs in fit.items()}
+    return balance.deal(connection, cores, n)
 
 
 def claim(
@@ -180,9 +182,12 @@ def claim(
     A second dispatcher skips the rows that this one holds; a job whose `job_due` row is held by someone
     else (a kill, the sweeper) is left. `nr` of a row tells which of `hashes` (from 1) its lease got.
     """
-    return rows(
+    got = rows(
         connection,
         CLAIM,
         {"queue": request.queue, "share": share, "shapes": list(shapes), "n": len(hashes), "hashes": list(hashes),
          "pilot_id": request.pilot_id, "node": request.node, "lease_s": float(lease_s)},
     )  # fmt: skip
+    if got:
+        balance.gave(share, sum(row.cores for row in got))
+    return got

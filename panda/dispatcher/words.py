@@ -1,5 +1,5 @@
 """What pilots and the dispatcher say to each other. The pilot keeps its own copy of these words:
-it ships alone. Requests are decoded strictly; replies only gain fields."""
+it ships alone, and may be older or newer than the server. Both only ever gain fields."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,11 @@ from msgspec import Meta
 from panda.words import Adler32, Bytes, Count, Name, PandaId, Positive, Reply, Request
 
 
-class AcquireRequest(Request, kw_only=True):
+class FromPilot(Request, kw_only=True, forbid_unknown_fields=False):
+    """What a pilot says. It may be older or newer than the server: what one side does not know it passes over."""
+
+
+class AcquireRequest(FromPilot, kw_only=True):
     """POST /v1/pilots/acquire. The resources are what the pilot has free right now."""
 
     pilot_id: Name
@@ -32,7 +36,8 @@ class PilotInput(Reply, kw_only=True):
     size_bytes: int
     adler32: str
     url: str
-    """`file:///…` on a storage that the node sees."""
+    """`file:///…` on a storage that the node sees; `http(s)://…`, with the right to read it; `root://…`.
+    Empty: the file has no replica at the queue's storage any more."""
 
 
 class PilotOutput(Reply, kw_only=True):
@@ -65,19 +70,19 @@ class AcquireReply(Reply, kw_only=True):
     lease_s: int
 
 
-class OutputReport(Request, kw_only=True):
+class OutputReport(FromPilot, kw_only=True):
     lfn: Name
     size_bytes: Bytes
     adler32: Adler32
     guid: Annotated[str, Meta(max_length=36)] = ""
 
 
-class LogReport(Request, kw_only=True):
+class LogReport(FromPilot, kw_only=True):
     name: Name
     size_bytes: Bytes
 
 
-class Report(Request, kw_only=True):
+class Report(FromPilot, kw_only=True):
     """One job's news. The final word is `finished`, `failed` or `cancelled` (killed on command)."""
 
     panda_id: PandaId
@@ -95,7 +100,7 @@ class Report(Request, kw_only=True):
     logs: list[LogReport] = []
 
 
-class UpdateRequest(Request, kw_only=True):
+class UpdateRequest(FromPilot, kw_only=True):
     """POST /v1/pilots/update"""
 
     pilot_id: Name
@@ -115,15 +120,22 @@ class UpdateReply(Reply, kw_only=True):
     results: list[ReportResult]
 
 
-class Beat(Request, kw_only=True):
+class Beat(FromPilot, kw_only=True):
     panda_id: PandaId
     attempt_nr: Annotated[int, Meta(ge=1, le=10_000)]
     token: Annotated[str, Meta(max_length=100)]
     cpu_s: Annotated[float, Meta(ge=0, le=1e12)] | None = None
     rss_mb: Count | None = None
+    wall_s: Annotated[float, Meta(ge=0, le=1e9)] | None = None
+    """Since the payload began; with it the beat is a point of the attempt's curves (GET /v1/jobs/{id}/usage)."""
+    read_mb: Count | None = None
+    written_mb: Count | None = None
+    disk_mb: Count | None = None
+    """What the work folder holds."""
+    n_processes: Count | None = None
 
 
-class HeartbeatRequest(Request, kw_only=True):
+class HeartbeatRequest(FromPilot, kw_only=True):
     """POST /v1/pilots/heartbeat"""
 
     pilot_id: Name
@@ -140,3 +152,31 @@ class LogAccepted(Reply, kw_only=True):
     409 `log_gap` tells the size that the server has, so that the pilot goes on from there."""
 
     size_bytes: int
+    watched: bool = False
+    """Somebody reads this log just now: send what grows every second or so."""
+
+
+class PilotEnvironment(Request, kw_only=True):
+    """POST /v1/pilots/{pilot_id}/environment: what the node is, before the pilot asks for work."""
+
+    queue: Name
+    version: Annotated[str, Meta(max_length=50)] = ""
+    facts: Annotated[dict[str, str | int | float | bool | None], Meta(max_length=100)] = {}
+    problems: Annotated[list[Annotated[str, Meta(max_length=1_000)]], Meta(max_length=50)] = []
+    """Why this node cannot work; the pilot leaves."""
+    warnings: Annotated[list[Annotated[str, Meta(max_length=1_000)]], Meta(max_length=50)] = []
+
+
+class ServerTime(Reply, kw_only=True):
+    now_s: float
+    """Seconds since 1970 by the one clock that counts, so that a pilot knows how far off its own is."""
+
+
+class PilotEnd(Request, kw_only=True):
+    """POST /v1/pilots/{pilot_id}/end: the pilot's last words."""
+
+    queue: Name
+    exit_code: Annotated[int, Meta(ge=-255, le=255)]
+    why: Annotated[str, Meta(max_length=1_000)] = ""
+    log: Annotated[str, Meta(max_length=100_000)] = ""
+    """The end of its own log."""

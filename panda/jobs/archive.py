@@ -1,47 +1,71 @@
 """The last stage: what is left to do for jobs that ended, and their rows move to the archive.
 
 Events, attempts and files of a job lie in partitions by PandaID from the start and stay where they are;
-only the row of `jobs` moves, so the tables that every claim and every stage walks through stay small.
+only the row of `jobs` moves, so the tables that every claim and every stage walks through stay small. A job
+whose outputs are registered becomes `finished` on the way: the one move that is not written to `jobs`.
 """
 
 from collections.abc import Sequence
 
 from sqlalchemy.engine import Connection
 
-from panda.db.session import rows, run
-from panda.jobs import ending
+from panda.db.session import rows
+from panda.jobs import jobsets
 from panda.states import JobStatus
 
-COLUMNS = """panda_id, jobset_id, parent_id, seq, name, owner, share, priority, status, attempt_nr, max_attempts,
+_AS_THEY_ARE = """panda_id, jobset_id, parent_id, seq, name, owner, share, priority, attempt_nr, max_attempts,
     from_stage, shape_id, n_inputs, n_outputs, computing_site, decision_id, pilot_id, node, failed_stage, error_code,
-    error_message, exit_code, wall_s, cpu_s, max_rss_mb, kill_requested_at, kill_delivered_at, kill_by, kill_reason,
-    created_at, changed_at, started_at, ended_at, spec"""
-STATUS = "SELECT panda_id, status FROM jobs WHERE panda_id = ANY(%(panda_ids)s)"
+    error_message, exit_code, wall_s, cpu_s, max_rss_mb, kill_requested_at, kill_delivered_at,
+    kill_confirmed_at, kill_by, kill_reason,
+    created_at, sent_at, started_at, spec"""
 MOVE = f"""
-WITH gone AS (DELETE FROM jobs WHERE panda_id = ANY(%(panda_ids)s) RETURNING *),
-kept AS (INSERT INTO jobs_archive ({COLUMNS}, archived_at) SELECT {COLUMNS}, panda_now() FROM gone),
-done AS (DELETE FROM job_due WHERE panda_id = ANY(%(panda_ids)s))
-INSERT INTO usage_deltas (day, owner, share, queue, n_finished, n_failed, n_cancelled, wall_s, cpu_s, core_s)
-SELECT panda_now()::date, owner, share, coalesce(computing_site, ''), count(*) FILTER (WHERE status = 'finished'),
-    count(*) FILTER (WHERE status = 'failed'), count(*) FILTER (WHERE status IN ('cancelled', 'closed')),
-    coalesce(sum(wall_s), 0), coalesce(sum(cpu_s), 0), coalesce(sum(wall_s * s.cores), 0)
-FROM gone JOIN shapes s USING (shape_id) GROUP BY 1, 2, 3, 4
+WITH gone AS (
+    DELETE FROM jobs WHERE panda_id = ANY(%(panda_ids)s)
+        AND status IN ('holding', 'transferring', 'finished', 'failed', 'cancelled', 'closed')
+    RETURNING *, status IN ('holding', 'transferring') AS is_new),
+kept AS (
+    INSERT INTO jobs_archive ({_AS_THEY_ARE}, status, changed_at, ended_at, archived_at)
+    SELECT {_AS_THEY_ARE}, CASE WHEN is_new THEN 'finished' ELSE status END,
+        CASE WHEN is_new THEN panda_now() ELSE changed_at END, coalesce(ended_at, panda_now()), panda_now()
+    FROM gone),
+done AS (DELETE FROM job_due WHERE panda_id = ANY(ARRAY(SELECT panda_id FROM gone))),
+attempted AS (
+    INSERT INTO attempts (panda_id, attempt_nr, from_stage, queue, pilot_id, node, created_at, started_at, ended_at,
+        outcome, exit_code, wall_s, cpu_s, max_rss_mb)
+    SELECT panda_id, attempt_nr, from_stage, computing_site, pilot_id, node, coalesce(sent_at, changed_at), started_at,
+        panda_now(), 'finished', exit_code, wall_s, cpu_s, max_rss_mb
+    FROM gone WHERE is_new),
+events AS (
+    INSERT INTO job_events (panda_id, at, was, now, attempt_nr, stage, by, chain_id)
+    SELECT panda_id, panda_now(), status, 'finished', attempt_nr, 'archive', %(by)s::text, %(chain_id)s::text
+    FROM gone WHERE is_new),
+counted AS (
+    INSERT INTO job_count_deltas (status, queue, n)
+    SELECT status, coalesce(computing_site, ''), -count(*) FROM gone WHERE is_new GROUP BY 1, 2
+    UNION ALL SELECT 'finished', coalesce(computing_site, ''), count(*) FROM gone WHERE is_new GROUP BY 1, 2),
+used AS (
+    INSERT INTO usage_deltas (day, owner, share, queue, n_finished, n_failed, n_cancelled, wall_s, cpu_s, core_s)
+    SELECT panda_now()::date, owner, share, coalesce(computing_site, ''),
+        count(*) FILTER (WHERE is_new OR status = 'finished'), count(*) FILTER (WHERE status = 'failed'),
+        count(*) FILTER (WHERE status IN ('cancelled', 'closed')),
+        coalesce(sum(wall_s), 0), coalesce(sum(cpu_s), 0), coalesce(sum(wall_s * s.cores), 0)
+    FROM gone, LATERAL (SELECT cores FROM shapes WHERE shape_id = gone.shape_id OFFSET 0) s GROUP BY 1, 2, 3, 4)
+SELECT jobset_id, array_agg(panda_id) AS panda_ids, count(*) FILTER (WHERE is_new)::int AS n_new
+FROM gone GROUP BY jobset_id
 """
 
 
 def archive_many(
     connection: Connection, panda_ids: Sequence[int], *, by: str, chain_id: str | None = None
 ) -> list[int]:
-    """Finish the jobs whose outputs are registered, then move every one of these to the archive.
+    """Finish the jobs whose outputs are registered, and move every one of these that ended to the archive.
 
     The caller holds their rows of `job_due`, which go as well.
 
     Returns: the PandaIDs that are archived now, ascending.
     """
-    ending.finish_many(connection, panda_ids, by=by, chain_id=chain_id)
-    final = {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.CLOSED}
-    found = rows(connection, STATUS, {"panda_ids": list(panda_ids)})
-    ended = sorted(row.panda_id for row in found if row.status in final)
-    if ended:
-        run(connection, MOVE, {"panda_ids": ended})
-    return ended
+    if not panda_ids:
+        return []
+    moved = rows(connection, MOVE, {"panda_ids": list(panda_ids), "by": by, "chain_id": chain_id})
+    jobsets.settle_counted(connection, {row.jobset_id: row.n_new for row in moved if row.n_new}, JobStatus.FINISHED)
+    return sorted(panda_id for row in moved for panda_id in row.panda_ids)

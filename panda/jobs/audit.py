@@ -8,10 +8,11 @@ all; a finding becomes an incident.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 from sqlalchemy.engine import Connection
 
-from panda.db.session import rows, run, unhurried
+from panda.db.session import rows, unhurried
+from panda.jobs import incidents
+from panda.jobs.incidents import Incident
 from panda.states import ENTRY_STATUS, MOVES
 
 #: Jobs that the clock looks back at; `panda audit` looks at all.
@@ -89,6 +90,19 @@ INVARIANTS: dict[str, tuple[str, str]] = {
             OR (j.status IN {_FINAL} AND (a.top <> j.attempt_nr OR a.n_open > 0))
         """,
     ),
+    "I6": (
+        "a job reopens only by a new attempt, and the end of an attempt is the one that was told",
+        f"""
+        SELECT j.panda_id, j.attempt_nr, coalesce(e.n, 0)::text AS what FROM {_ALL_JOBS} j LEFT JOIN (
+            SELECT panda_id, count(*) AS n FROM job_events WHERE was = 'failed' AND panda_id > %(since)s
+            GROUP BY panda_id) e USING (panda_id)
+        WHERE coalesce(e.n, 0) <> j.attempt_nr - 1
+        UNION ALL
+        SELECT a.panda_id, a.attempt_nr, a.outcome FROM attempts a
+        WHERE a.panda_id > %(since)s AND a.ended_at IS NOT NULL AND NOT EXISTS (SELECT FROM job_events e
+            WHERE e.panda_id = a.panda_id AND e.attempt_nr = a.attempt_nr AND e.now = a.outcome)
+        """,
+    ),
     "I7": (
         "a finished job has every output registered; no file of a job that did not finish is published",
         f"""
@@ -154,6 +168,56 @@ INVARIANTS: dict[str, tuple[str, str]] = {
             AND status IN ('sent', 'starting', 'running') AND panda_id > %(since)s
         """,
     ),
+    "I13": (
+        "the use that is accounted is that of the archived jobs",
+        """
+        SELECT owner, share, sum(n_finished) AS finished, sum(n_failed) AS failed, sum(n_cancelled) AS cancelled
+        FROM (
+            SELECT owner, share, n_finished, n_failed, n_cancelled FROM usage
+            UNION ALL SELECT owner, share, n_finished, n_failed, n_cancelled FROM usage_deltas
+            UNION ALL SELECT owner, share, -count(*) FILTER (WHERE status = 'finished'),
+                -count(*) FILTER (WHERE status = 'failed'), -count(*) FILTER (WHERE status IN ('cancelled', 'closed'))
+            FROM jobs_archive GROUP BY owner, share) told_and_there
+        WHERE %(since)s < 0 GROUP BY owner, share
+        HAVING sum(n_finished) <> 0 OR sum(n_failed) <> 0 OR sum(n_cancelled) <> 0
+        """,
+    ),
+    "I14": (
+        "no attempt used less than nothing, or ended before it began",
+        """
+        SELECT panda_id, attempt_nr, wall_s, cpu_s, created_at, ended_at FROM attempts
+        WHERE panda_id > %(since)s AND (wall_s < 0 OR cpu_s < 0 OR ended_at < created_at)
+        """,
+    ),
+    "I15": (
+        "no two job sets share a PandaID, and each job lies within its own set",
+        f"""
+        SELECT jobset_id, first_panda_id AS panda_id FROM (
+            SELECT jobset_id, first_panda_id, lead(first_panda_id) OVER (ORDER BY first_panda_id) AS next, n_jobs
+            FROM jobsets WHERE first_panda_id > %(since)s) ranges WHERE first_panda_id + n_jobs > next
+        UNION ALL
+        SELECT s.jobset_id, j.panda_id FROM {_ALL_JOBS} j JOIN jobsets s USING (jobset_id)
+        WHERE j.panda_id NOT BETWEEN s.first_panda_id AND s.first_panda_id + s.n_jobs - 1
+        """,
+    ),
+    "I16": (
+        "a job belongs to the owner and the share of its set",
+        """
+        SELECT j.panda_id, j.owner, s.owner AS set_owner, j.share, s.share AS set_share FROM (
+            SELECT panda_id, jobset_id, owner, share FROM jobs WHERE panda_id > %(since)s
+            UNION ALL SELECT panda_id, jobset_id, owner, share FROM jobs_archive WHERE panda_id > %(since)s) j
+        JOIN jobsets s USING (jobset_id) WHERE j.owner <> s.owner OR j.share <> s.share
+        """,
+    ),
+    "I18": (
+        "what people of power changed stands in the audit log",
+        """
+        SELECT 'queue ' || name AS target FROM queues WHERE status_reason <> ''
+            AND NOT EXISTS (SELECT FROM audit_log WHERE target = 'queue ' || name AND %(since)s IS NOT NULL)
+        UNION ALL SELECT 'share ' || name FROM shares WHERE weight <> file_weight
+            AND NOT EXISTS (SELECT FROM audit_log WHERE target = 'share ' || name)
+        """,
+    ),
     "I17": (
         "a job that waits for data has transfers on their way",
         """
@@ -166,15 +230,6 @@ INVARIANTS: dict[str, tuple[str, str]] = {
     ),
 }
 
-INCIDENT = """
-INSERT INTO incidents (component, level, key, message, context, n, first_at, last_at)
-VALUES ('audit', 'error', %(key)s, %(message)s, %(context)s, 1, panda_now(), panda_now())
-"""
-FOLD_INCIDENT = """
-UPDATE incidents SET n = n + 1, last_at = panda_now(), context = %(context)s
-WHERE incident_id = (SELECT incident_id FROM incidents WHERE key = %(key)s
-    AND last_at > panda_now() - interval '10 minutes' ORDER BY last_at DESC LIMIT 1)
-"""
 NEWEST = "SELECT last_value AS newest FROM panda_id_seq"
 
 
@@ -201,9 +256,11 @@ def audit(connection: Connection, *, everything: bool = False, only: Sequence[st
 
 
 def report(connection: Connection, findings: Sequence[Finding]) -> None:
-    """Findings become incidents; the same one within ten minutes is folded."""
-    for finding in findings:
-        context = msgspec.json.encode(finding.rows, enc_hook=str).decode()
-        values = {"key": f"audit:{finding.invariant}", "message": finding.sentence, "context": context}
-        if not run(connection, FOLD_INCIDENT, values):
-            run(connection, INCIDENT, values)
+    """Findings become incidents, with the rows named; the same one within ten minutes is folded."""
+    incidents.report(
+        connection,
+        [
+            Incident("audit", "error", f"audit:{finding.invariant}", finding.sentence, context={"rows": finding.rows})
+            for finding in findings
+        ],
+    )

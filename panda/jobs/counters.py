@@ -28,6 +28,13 @@ ON CONFLICT (day, owner, share, queue) DO UPDATE SET n_finished = u.n_finished +
     n_failed = u.n_failed + excluded.n_failed, n_cancelled = u.n_cancelled + excluded.n_cancelled,
     wall_s = u.wall_s + excluded.wall_s, cpu_s = u.cpu_s + excluded.cpu_s, core_s = u.core_s + excluded.core_s
 """
+FOLD_ERRORS = """
+WITH gone AS (DELETE FROM error_deltas RETURNING *)
+INSERT INTO error_hours AS e (hour, error_code, failed_stage, queue, n, wall_s)
+SELECT hour, error_code, failed_stage, queue, sum(n), sum(wall_s) FROM gone GROUP BY 1, 2, 3, 4
+ON CONFLICT (hour, error_code, failed_stage, queue) DO UPDATE SET n = e.n + excluded.n,
+    wall_s = e.wall_s + excluded.wall_s
+"""
 COUNTS = """
 SELECT status, queue, sum(n)::bigint AS n
 FROM (SELECT status, queue, n FROM job_counts UNION ALL SELECT status, queue, n FROM job_count_deltas) both_kinds
@@ -41,9 +48,13 @@ TIDY = """
 DELETE FROM count_history WHERE at < panda_now() - interval '90 days';
 DELETE FROM stage_runs WHERE minute < panda_now() - interval '30 days';
 DELETE FROM brokerage_decisions WHERE at < panda_now() - interval '30 days';
-DELETE FROM transfer_waiters w USING transfers t WHERE t.transfer_id = w.transfer_id
-    AND t.ended_at < panda_now() - interval '7 days';
-DELETE FROM transfers WHERE ended_at < panda_now() - interval '7 days';
+DELETE FROM transfer_waiters WHERE transfer_id = ANY(ARRAY(
+    SELECT transfer_id FROM transfers WHERE ended_at < (SELECT panda_now()) - interval '7 days'));
+DELETE FROM transfers WHERE ended_at < (SELECT panda_now()) - interval '7 days';
+DELETE FROM stage_starts WHERE at < panda_now() - interval '10 minutes';
+DELETE FROM error_hours WHERE hour < panda_now() - interval '90 days';
+DELETE FROM incidents WHERE last_at < panda_now() - interval '90 days';
+DELETE FROM page_deeds WHERE at < panda_now() - interval '7 days';
 DELETE FROM fair_clock WHERE at < panda_now();
 SELECT panda_ensure_partitions((SELECT last_value FROM panda_id_seq) + 5000000)
 """
@@ -54,6 +65,7 @@ def fold(connection: Connection) -> None:
     run(connection, FOLD_COUNTS)
     run(connection, FOLD_RUNS)
     run(connection, FOLD_USAGE)
+    run(connection, FOLD_ERRORS)
 
 
 def counts(connection: Connection) -> dict[tuple[str, str], int]:

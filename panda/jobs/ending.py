@@ -38,25 +38,28 @@ UNREADY = "DELETE FROM ready WHERE panda_id = ANY(%(panda_ids)s)"
 UNLEASE = "DELETE FROM leases WHERE panda_id = ANY(%(panda_ids)s)"
 STATUS = """
 SELECT panda_id, status, attempt_nr, max_attempts, kill_requested_at IS NOT NULL AS is_unwanted FROM jobs
-WHERE panda_id = ANY(%(panda_ids)s)
+WHERE panda_id = ANY(%(panda_ids)s) ORDER BY panda_id FOR UPDATE
 """
 BLAME = """
-UPDATE jobs j SET failed_stage = f.stage, error_code = f.code, error_message = f.message
-FROM unnest(%(panda_ids)s::bigint[], %(stages)s::text[], %(codes)s::text[], %(messages)s::text[])
-    AS f(panda_id, stage, code, message)
-WHERE j.panda_id = f.panda_id
+UPDATE jobs SET failed_stage = (%(stages)s::text[])[array_position(%(panda_ids)s::bigint[], panda_id)],
+    error_code = (%(codes)s::text[])[array_position(%(panda_ids)s::bigint[], panda_id)],
+    error_message = (%(messages)s::text[])[array_position(%(panda_ids)s::bigint[], panda_id)]
+WHERE panda_id = ANY(%(panda_ids)s)
 """
+#: For the pages: failures by hour, code, stage and queue. Folded like every counter, so no row is hot.
+COUNT_FAILURES = """
+INSERT INTO error_deltas (hour, error_code, failed_stage, queue, n, wall_s)
+SELECT date_trunc('hour', panda_now()), coalesce(error_code, 'none'), coalesce(failed_stage, ''),
+    coalesce(computing_site, ''), count(*), coalesce(sum(wall_s), 0)
+FROM jobs WHERE panda_id = ANY(%(panda_ids)s) GROUP BY 1, 2, 3, 4
+"""
+#: Written once, when the attempt is over; while it lasts, its row of `jobs` tells about it.
 END_ATTEMPTS = """
-INSERT INTO attempts AS a (panda_id, attempt_nr, from_stage, queue, pilot_id, node, created_at, started_at, ended_at,
+INSERT INTO attempts (panda_id, attempt_nr, from_stage, queue, pilot_id, node, created_at, started_at, ended_at,
     outcome, failed_stage, error_code, error_message, exit_code, wall_s, cpu_s, max_rss_mb)
-SELECT panda_id, attempt_nr, from_stage, computing_site, pilot_id, node, changed_at, started_at, panda_now(),
-    %(outcome)s::text, failed_stage, error_code, error_message, exit_code, wall_s, cpu_s, max_rss_mb
+SELECT panda_id, attempt_nr, from_stage, computing_site, pilot_id, node, coalesce(sent_at, changed_at), started_at,
+    panda_now(), %(outcome)s::text, failed_stage, error_code, error_message, exit_code, wall_s, cpu_s, max_rss_mb
 FROM jobs WHERE panda_id = ANY(%(panda_ids)s)
-ON CONFLICT (panda_id, attempt_nr) DO UPDATE SET ended_at = excluded.ended_at, outcome = excluded.outcome,
-    started_at = excluded.started_at, failed_stage = excluded.failed_stage, error_code = excluded.error_code,
-    error_message = excluded.error_message, exit_code = excluded.exit_code, wall_s = excluded.wall_s,
-    cpu_s = excluded.cpu_s, max_rss_mb = excluded.max_rss_mb
-WHERE a.ended_at IS NULL
 """
 ENDED = "UPDATE jobs SET ended_at = panda_now() WHERE panda_id = ANY(%(panda_ids)s)"
 QUARANTINE = """
@@ -70,8 +73,8 @@ NEW_ATTEMPT = """
 UPDATE jobs SET attempt_nr = attempt_nr + 1, max_attempts = greatest(max_attempts, attempt_nr + 1),
     from_stage = %(stage)s::text, failed_stage = NULL, error_code = NULL, error_message = NULL, exit_code = NULL,
     wall_s = NULL, cpu_s = NULL, max_rss_mb = NULL, pilot_id = NULL, node = NULL,
-    started_at = NULL, ended_at = NULL,
-    kill_requested_at = NULL, kill_delivered_at = NULL, kill_by = NULL, kill_reason = NULL
+    sent_at = NULL, started_at = NULL, ended_at = NULL,
+    kill_requested_at = NULL, kill_delivered_at = NULL, kill_confirmed_at = NULL, kill_by = NULL, kill_reason = NULL
 WHERE panda_id = ANY(%(panda_ids)s)
 """
 FORGET_OUTPUTS = """
@@ -105,6 +108,7 @@ def fail_many(connection: Connection, failures: Sequence[Failure], *, by: str, e
         {"panda_ids": panda_ids, "stages": [f.stage for f in failures], "codes": [f.code for f in failures],
          "messages": [f.message[:4000] for f in failures]},
     )  # fmt: skip
+    run(connection, COUNT_FAILURES, {"panda_ids": panda_ids})
     _move_by_status(connection, now, panda_ids, JobStatus.FAILED, by, {f.panda_id: f.code for f in failures})
     run(connection, END_ATTEMPTS, {"panda_ids": panda_ids, "outcome": "failed"})
     run(connection, QUARANTINE, {"panda_ids": panda_ids, "reason": "its attempt failed"})
@@ -151,18 +155,6 @@ def cancel_many(
     return panda_ids
 
 
-def finish_many(connection: Connection, panda_ids: Sequence[int], *, by: str, chain_id: str | None) -> list[int]:
-    """End jobs whose outputs are registered as `finished`. Returns those that ended now."""
-    now = _live(connection, panda_ids)
-    done = [i for i in sorted(now) if JobStatus(now[i].status) in (JobStatus.HOLDING, JobStatus.TRANSFERRING)]
-    if not done:
-        return []
-    _move_by_status(connection, now, done, JobStatus.FINISHED, by, {}, chain_id=chain_id, stage=Stage.ARCHIVE)
-    run(connection, END_ATTEMPTS, {"panda_ids": done, "outcome": "finished"})
-    jobsets.settle(connection, done, JobStatus.FINISHED)
-    return done
-
-
 class Live(dict[int, "LiveJob"]):
     """Jobs that are not final, by PandaID."""
 
@@ -193,8 +185,8 @@ def _live(connection: Connection, panda_ids: Sequence[int]) -> Live:
 
 
 def _cut_off(connection: Connection, panda_ids: Sequence[int]) -> Live:
-    """Let no pilot reach these jobs any more, and only then look where they stand: a report that was on its
-    way when we came (it locks the lease) has moved its job by now, and none can follow."""
+    """Let no pilot reach these jobs any more, and only then look where they stand, with their rows locked: a
+    report that was on its way when we came has moved its job by then, and none can follow."""
     if not panda_ids:
         return Live()
     run(connection, UNREADY, {"panda_ids": list(panda_ids)})

@@ -77,14 +77,16 @@ SELECT panda_id, panda_now(), NULL, 'pending', 1, NULL, %(owner)s FROM new
 """
 FILES = """
 INSERT INTO job_files (panda_id, kind, lfn, did, dataset_id, status)
-SELECT panda_id, kind, lfn, coalesce(did, %(output_did)s), CASE WHEN kind = 'output' THEN %(output_dataset_id)s END,
+SELECT panda_id, kind, lfn, coalesce(did, %(output_did)s),
+    CASE WHEN kind = 'output' THEN %(output_dataset_id)s::bigint END,
     CASE WHEN kind = 'output' THEN 'defined' ELSE 'unknown' END
 FROM jsonb_to_recordset(%(files)s) AS f(panda_id bigint, kind text, lfn text, did text)
 """
 EXPANDED = "UPDATE jobsets SET n_expanded = n_expanded + %(n)s WHERE jobset_id = %(jobset_id)s"
 GROUP_FILES = """
-SELECT f.lfn FROM files f JOIN datasets d USING (dataset_id)
-WHERE d.scope = %(scope)s AND d.name = %(name)s AND f.file_id <= %(max_file_id)s ORDER BY f.lfn
+SELECT f.lfn FROM datasets d, LATERAL (
+    SELECT lfn FROM files WHERE dataset_id = d.dataset_id AND file_id <= %(max_file_id)s OFFSET 0) f
+WHERE d.scope = %(scope)s AND d.name = %(name)s ORDER BY f.lfn
 """
 NEXT_RELEASE = """
 SELECT jobset_id FROM jobsets WHERE released_at IS NULL AND open_parents = 0 AND n_expanded > n_released

@@ -16,7 +16,8 @@ from panda.states import JobStatus
 LOCK = "SELECT jobset_id, ended_at FROM jobsets WHERE jobset_id = ANY(%(ids)s) ORDER BY jobset_id FOR UPDATE"
 EXIST = "SELECT jobset_id FROM jobsets WHERE jobset_id = ANY(%(ids)s)"
 JOBSETS_OF = """
-SELECT jobset_id, count(*) AS n FROM jobs WHERE panda_id = ANY(%(panda_ids)s) GROUP BY jobset_id ORDER BY jobset_id
+SELECT jobset_id, count(*) AS n FROM (SELECT jobset_id FROM jobs WHERE panda_id = ANY(%(panda_ids)s) OFFSET 0) j
+GROUP BY jobset_id ORDER BY jobset_id
 """
 SETTLE = """
 UPDATE jobsets s SET n_open = n_open - c.n,
@@ -97,7 +98,11 @@ def settle(connection: Connection, panda_ids: Sequence[int], status: JobStatus) 
     """Jobs reached a final status: count them, and end the sets that this was the last job of.
 
     The jobs' rows are still in `jobs`; the caller holds their `job_due` rows."""
-    per_set = _per_set(connection, panda_ids)
+    settle_counted(connection, _per_set(connection, panda_ids), status)
+
+
+def settle_counted(connection: Connection, per_set: Mapping[int, int], status: JobStatus) -> None:
+    """The same for so many jobs of each set."""
     if not per_set:
         return
     _lock(connection, per_set)

@@ -1,4 +1,7 @@
-"""A kill: asked for, delivered, confirmed.
+"""A kill: requested, delivered, and confirmed, each with its time; or unconfirmed.
+
+A kill is confirmed when no payload can be running: no pilot had the job, or its pilot said that it ended it. A job
+whose pilot fell silent is cancelled unconfirmed.
 
 A job that no pilot holds ends at once. One that runs is marked; its pilot hears of it with the next
 heartbeat or report, ends the payload and confirms. The mark belongs to the attempt: a retry clears it, so
@@ -25,6 +28,10 @@ WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'output' AND status = 'registered
 MARK = """
 UPDATE jobs SET kill_requested_at = panda_now(), kill_by = %(by)s, kill_reason = %(reason)s
 WHERE panda_id = ANY(%(panda_ids)s) AND kill_requested_at IS NULL
+"""
+#: Whose payload is surely not running: no pilot has it, or its pilot said that it ended it.
+CONFIRM = """
+UPDATE jobs SET kill_confirmed_at = panda_now() WHERE panda_id = ANY(%(panda_ids)s) AND kill_requested_at IS NOT NULL
 """
 MARK_JOBSET = """
 UPDATE jobsets SET cancel_requested_at = panda_now(), cancel_by = %(by)s, cancel_reason = %(reason)s
@@ -60,12 +67,20 @@ def request(connection: Connection, panda_ids: Sequence[int], *, by: str, reason
     published = [r.panda_id for r in rows(connection, PUBLISHED, {"panda_ids": ended})] if ended else []
     refused |= dict.fromkeys(published, "its outputs are published; it is about to finish")
     waiting = sorted(set(found) - set(refused) - set(running))
+    if waiting:
+        run(connection, MARK, {"panda_ids": waiting, "by": by, "reason": reason})
+        confirm(connection, waiting)
     ending.cancel_many(connection, waiting, by=by, reason=reason or "cancelled")
     if running or published:  # a mark on the published ones: the end of their set passes them over
         run(connection, MARK, {"panda_ids": sorted(running + published), "by": by, "reason": reason})
     if waiting:
         run(connection, f"NOTIFY {CHANNEL}")
     return KillOutcome(sorted(waiting + running), refused)
+
+
+def confirm(connection: Connection, panda_ids: Sequence[int]) -> None:
+    """The payloads of these do not run any more, as was asked for."""
+    run(connection, CONFIRM, {"panda_ids": list(panda_ids)})
 
 
 def request_jobset(connection: Connection, jobset_id: int, *, by: str, reason: str) -> int:

@@ -22,23 +22,41 @@ WITH runnable AS (
     SELECT panda_id FROM job_due
     WHERE waits_for IS NULL AND {lane} AND (deliveries = 0 OR due_at <= (SELECT panda_now()))
     ORDER BY due_at LIMIT %(n)s FOR UPDATE SKIP LOCKED)
-UPDATE job_due d SET due_at = panda_now() + make_interval(secs => %(resend_s)s),
-    deliveries = least(deliveries + 1, 1000)
-FROM runnable WHERE d.panda_id = runnable.panda_id
-RETURNING d.panda_id, d.stage, d.deliveries
+UPDATE job_due SET due_at = panda_now() + make_interval(secs => %(resend_s)s),
+    deliveries = least(deliveries + 1, 1000), sent = true
+WHERE panda_id = ANY(ARRAY(SELECT panda_id FROM runnable))
+RETURNING panda_id, stage, deliveries
 """
 CLAIM_FINAL = CLAIM.format(lane="final")
 CLAIM_ROAD = CLAIM.format(lane="NOT final")
 
-OVERDUE = """
-UPDATE job_due d SET due_at = panda_now() FROM (
+#: What was sent and never began is due at once, and that delivery is taken back: it says nothing about the job.
+#: What has begun stays with the worker that has it.
+RESEND_WAITING = """
+WITH gone AS (
     SELECT panda_id FROM job_due
-    WHERE waits_for IS NULL AND deliveries > 0 AND due_at > (SELECT panda_now()) {which}
-    ORDER BY panda_id FOR UPDATE) AS sent
-WHERE d.panda_id = sent.panda_id
+    WHERE waits_for IS NULL AND due_at > (SELECT panda_now()) AND deliveries > 0 AND sent
+        AND panda_id <> ALL(ARRAY(SELECT unnest(panda_ids) FROM stage_starts))
+    ORDER BY panda_id FOR UPDATE)
+UPDATE job_due SET due_at = panda_now(), deliveries = deliveries - 1, sent = false
+WHERE panda_id = ANY(ARRAY(SELECT panda_id FROM gone))
 """
-ALL_OVERDUE = OVERDUE.format(which="")
-THESE_OVERDUE = OVERDUE.format(which="AND panda_id = ANY(%(panda_ids)s)")
+RESEND_BEGUN = """
+WITH gone AS (
+    SELECT panda_id FROM job_due
+    WHERE panda_id = ANY(%(panda_ids)s) AND waits_for IS NULL AND deliveries > 0 AND sent
+    ORDER BY panda_id FOR UPDATE)
+UPDATE job_due SET due_at = panda_now() + make_interval(secs => %(in_s)s), sent = false
+WHERE panda_id = ANY(ARRAY(SELECT panda_id FROM gone))
+"""
+BEGIN_RUN = """
+INSERT INTO stage_starts (run_id, worker, panda_ids, at) VALUES (%(run_id)s, %(worker)s, %(panda_ids)s, panda_now())
+ON CONFLICT (run_id) DO UPDATE SET worker = excluded.worker, at = excluded.at
+"""
+END_RUN = "DELETE FROM stage_starts WHERE run_id = %(run_id)s"
+BROKEN_OFF = "DELETE FROM stage_starts WHERE worker = %(worker)s RETURNING at, panda_ids"
+#: Between the groups that a dead worker had in its hands: whichever of them killed it kills nobody else's run.
+APART_S = 3.0
 STATE = "SELECT value FROM engine_state WHERE key = %(key)s"
 SET_STATE = """
 INSERT INTO engine_state (key, value) VALUES (%(key)s, %(value)s) ON CONFLICT (key) DO UPDATE SET value = excluded.value
@@ -89,18 +107,38 @@ def _cut(panda_ids: Sequence[int], size: int) -> Iterator[list[int]]:
         yield list(panda_ids[start : start + size])
 
 
-def resend_all(connection: Connection) -> int:
-    """Whatever was sent and not finished is due again now: Redis was erased, or a worker died.
-
-    A second message for a job does no harm (law 2). Returns the jobs touched."""
-    return run(connection, ALL_OVERDUE)
+def begin_run(connection: Connection, run_id: str, worker: str, panda_ids: Sequence[int]) -> None:
+    """A stage begins with these; `run_id` is the id of its message."""
+    run(connection, BEGIN_RUN, {"run_id": run_id, "worker": worker, "panda_ids": list(panda_ids)})
 
 
-def resend(connection: Connection, panda_ids: Sequence[int]) -> int:
-    """Those of `panda_ids` that were sent and not finished are due again now: their worker died.
+def end_run(connection: Connection, run_id: str) -> None:
+    """The stage came to an end, well or not."""
+    run(connection, END_RUN, {"run_id": run_id})
 
-    Returns the jobs touched."""
-    return run(connection, THESE_OVERDUE, {"panda_ids": list(panda_ids)})
+
+def resend_waiting(connection: Connection) -> int:
+    """Whatever was sent and did not begin is due again now: Redis was erased, or a worker died.
+
+    A second message for a job does no harm (law 2), and a delivery that reached nobody does not count: workers and
+    Redis may be restarted as often as one likes (law 9). Returns the jobs touched."""
+    return run(connection, RESEND_WAITING)
+
+
+def resend_begun(connection: Connection, worker: str) -> int:
+    """What a worker that died had in its hands is due again, one group after another, behind everything else: one of
+    them may have killed it, and that delivery counts. Returns the jobs touched."""
+    broken_off = sorted(rows(connection, BROKEN_OFF, {"worker": worker}))
+    return sum(
+        run(connection, RESEND_BEGUN, {"panda_ids": row.panda_ids, "in_s": nr * APART_S})
+        for nr, row in enumerate(broken_off, start=1)
+    )
+
+
+def resend(connection: Connection, run_id: str, panda_ids: Sequence[int]) -> int:
+    """The process that ran a stage with these died: they are due again now. Returns the jobs touched."""
+    end_run(connection, run_id)
+    return run(connection, RESEND_BEGUN, {"panda_ids": list(panda_ids), "in_s": 0.0})
 
 
 def redis_epoch(connection: Connection) -> str | None:
@@ -112,4 +150,4 @@ def redis_epoch(connection: Connection) -> str | None:
 def new_epoch(connection: Connection, epoch: str) -> int:
     """Redis was found erased: remember its new mark and make everything sent due at once."""
     run(connection, SET_STATE, {"key": "redis_epoch", "value": epoch})
-    return resend_all(connection)
+    return resend_waiting(connection)

@@ -15,8 +15,9 @@ JOBS = """
 SELECT j.panda_id, j.status, j.failed_stage, j.computing_site, s.open_parents > 0 AS has_open_parents,
     s.cancel_requested_at IS NOT NULL AND s.ended_at IS NULL AS is_cancelled,
     EXISTS (SELECT FROM job_files f WHERE f.panda_id = j.panda_id AND f.kind = 'output'
-        AND f.status = 'registered') AS is_published
-FROM jobs j JOIN jobsets s USING (jobset_id) WHERE j.panda_id = ANY(%(panda_ids)s)
+        AND f.status = 'registered' OFFSET 0) AS is_published
+FROM (SELECT * FROM jobs WHERE panda_id = ANY(%(panda_ids)s) OFFSET 0) j,
+    LATERAL (SELECT * FROM jobsets WHERE jobset_id = j.jobset_id OFFSET 0) s
 """
 OUTPUTS_THERE = """
 SELECT DISTINCT panda_id FROM job_files

@@ -56,6 +56,20 @@ ORDER BY attempt_nr DESC LIMIT 1
 """
 
 
+#: Whoever reads a log of a running job is taken to read on for so long.
+WATCH_S = 60
+WATCH = """
+UPDATE job_logs SET watched_until = panda_now() + make_interval(secs => %(for_s)s)
+WHERE panda_id = %(panda_id)s AND attempt_nr = %(attempt_nr)s AND name = %(name)s
+    AND coalesce(watched_until, 'epoch') < panda_now() + make_interval(secs => %(for_s)s / 2)
+    AND EXISTS (SELECT FROM leases l WHERE l.panda_id = %(panda_id)s OFFSET 0)
+"""
+IS_WATCHED = """
+SELECT coalesce(watched_until > panda_now(), false) AS is_watched FROM job_logs
+WHERE panda_id = %(panda_id)s AND attempt_nr = %(attempt_nr)s AND name = %(name)s
+"""
+
+
 class Readable(Protocol):
     """What an upload is read from; `read` answers b"" at the end."""
 
@@ -194,10 +208,19 @@ class Spool:
         if not found:
             raise NotFound(f"log of job {panda_id}", name)
         log = found[0]
+        run(
+            connection, WATCH,
+            {"panda_id": panda_id, "attempt_nr": log.attempt_nr, "name": name, "for_s": float(WATCH_S)},
+        )  # fmt: skip
         start = max(0, log.size_bytes + offset) if offset < 0 else min(offset, log.size_bytes)
         n_bytes = min(limit, MAX_CHUNK_BYTES, log.size_bytes - start)
         content = _read_at(self._log(panda_id, log.attempt_nr, name), start, n_bytes)
         return Log(log.attempt_nr, log.size_bytes, start, content)
+
+    def is_watched(self, connection: Connection, panda_id: int, attempt_nr: int, name: str) -> bool:
+        """Somebody reads this log now, so its pilot should send it more often."""
+        found = rows(connection, IS_WATCHED, {"panda_id": panda_id, "attempt_nr": attempt_nr, "name": name})
+        return bool(found and found[0].is_watched)
 
     def _sandbox(self, sha256: str) -> Path:
         if not SHA256.match(sha256):

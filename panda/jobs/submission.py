@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, Row
 
 from panda.db.session import rows, run
 from panda.errors import Conflict, Invalid, NotFound, TooLarge
-from panda.jobs import jobsets, templates
+from panda.jobs import jobsets, shares, templates
 from panda.jobs.specs import JobSetRequest, Template
 from panda.names import checked, split_did
 from panda.settings import Api
@@ -54,13 +54,16 @@ INSERT INTO jobset_parents (jobset_id, parent_id) SELECT %(jobset_id)s, unnest(%
 SANDBOXES = "SELECT sha256 FROM spool_objects WHERE sha256 = ANY(%(sha256s)s)"
 STORAGE = "SELECT 1 FROM storages WHERE name = %(name)s"
 DATASET_FILES = """
-SELECT f.lfn, f.file_id FROM files f JOIN datasets d USING (dataset_id)
+SELECT f.lfn, f.file_id
+FROM datasets d, LATERAL (SELECT lfn, file_id FROM files WHERE dataset_id = d.dataset_id OFFSET 0) f
 WHERE d.scope = %(scope)s AND d.name = %(name)s
 """
 DATASET_COUNT = """
-SELECT count(*) AS n_files, coalesce(max(f.file_id), 0) AS max_file_id
-FROM datasets d LEFT JOIN files f USING (dataset_id)
-WHERE d.scope = %(scope)s AND d.name = %(name)s GROUP BY d.dataset_id
+SELECT f.n_files, f.max_file_id
+FROM datasets d, LATERAL (
+    SELECT count(*) AS n_files, coalesce(max(file_id), 0) AS max_file_id
+    FROM (SELECT file_id FROM files WHERE dataset_id = d.dataset_id OFFSET 0) f) f
+WHERE d.scope = %(scope)s AND d.name = %(name)s
 """
 
 
@@ -93,6 +96,7 @@ def submit(
     if NUL.search(raw):
         raise Invalid("a NUL character can be part of nothing", code="nul")
     templates.check(request, limits)
+    shares.check_leaf(connection, request.share)
     bindings = _bind(connection, request.template) if request.template else {}
     n_jobs = _count(request, bindings, limits)
     jobsets.check_exist(connection, request.depends_on)

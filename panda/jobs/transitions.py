@@ -5,6 +5,7 @@ it still has the status that the caller saw, and its event and its share of the 
 in the same statement. Of two that reach for one job exactly one wins.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy.engine import Connection
@@ -36,11 +37,10 @@ SELECT panda_id FROM moved ORDER BY panda_id
 
 ASSIGN = """
 WITH moved AS (
-    UPDATE jobs j SET status = 'assigned', changed_at = panda_now(),
-        computing_site = c.queue, decision_id = c.decision_id
-    FROM unnest(%(panda_ids)s::bigint[], %(queues)s::text[], %(decisions)s::bigint[]) AS c(panda_id, queue, decision_id)
-    WHERE j.panda_id = c.panda_id AND j.status = 'defined'
-    RETURNING j.panda_id, j.attempt_nr, j.computing_site),
+    UPDATE jobs SET status = 'assigned', changed_at = panda_now(), computing_site = %(queue)s::text,
+        decision_id = %(decision_id)s
+    WHERE panda_id = ANY(%(panda_ids)s) AND status = 'defined'
+    RETURNING panda_id, attempt_nr, computing_site),
 events AS (
     INSERT INTO job_events (panda_id, at, was, now, attempt_nr, stage, by, reason, chain_id)
     SELECT panda_id, panda_now(), 'defined', 'assigned', attempt_nr, 'broker', %(by)s::text, computing_site,
@@ -98,13 +98,11 @@ def assign_many(
 
     Returns: the PandaIDs that moved, in ascending order.
     """
-    if not queue_of:
-        return []
-    panda_ids = sorted(queue_of)
-    moved = rows(
-        connection,
-        ASSIGN,
-        {"panda_ids": panda_ids, "queues": [queue_of[i] for i in panda_ids],
-         "decisions": [decision_of.get(i) for i in panda_ids], "by": by, "chain_id": chain_id},
-    )  # fmt: skip
-    return [row.panda_id for row in moved]
+    choices: dict[tuple[str, int | None], list[int]] = defaultdict(list)
+    for panda_id in sorted(queue_of):
+        choices[queue_of[panda_id], decision_of.get(panda_id)].append(panda_id)
+    moved: list[int] = []
+    for (queue, decision_id), panda_ids in choices.items():
+        values = {"panda_ids": panda_ids, "queue": queue, "decision_id": decision_id, "by": by, "chain_id": chain_id}
+        moved += [row.panda_id for row in rows(connection, ASSIGN, values)]
+    return sorted(moved)

@@ -12,7 +12,8 @@ from sqlalchemy.engine import Connection, Row
 
 from panda.db.session import rows
 from panda.errors import NotFound
-from panda.jobs import queries
+from panda.jobs import queries, share_usage
+from panda.jobs.share_usage import Position
 from panda.states import FINAL, LEASED, RETRY_STATUS, JobStatus, Stage, Wait
 
 #: How far ahead of a job we count.
@@ -21,13 +22,14 @@ MAX_POSITION = 1_000
 MAX_SHOWN = 50
 
 _JOB = """
-SELECT j.panda_id, j.jobset_id, j.owner, j.status, j.attempt_nr, j.max_attempts, j.computing_site AS queue,
+SELECT j.panda_id, j.jobset_id, j.owner, j.share, j.status, j.attempt_nr, j.max_attempts, j.computing_site AS queue,
     j.decision_id, j.pilot_id, j.node, j.failed_stage, j.error_code, j.error_message, j.exit_code, j.started_at,
     j.ended_at, j.kill_requested_at, j.kill_delivered_at, j.kill_by, j.kill_reason, {1} AS archived,
     d.stage, d.waits_for, d.due_at, d.deliveries, d.tries, d.missing, d.error, j.n_inputs,
     q.status AS queue_status, q.status_reason AS queue_reason
-FROM {0} j LEFT JOIN job_due d USING (panda_id) LEFT JOIN queues q ON q.name = j.computing_site
-WHERE j.panda_id = %(panda_id)s
+FROM (SELECT * FROM {0} WHERE panda_id = %(panda_id)s OFFSET 0) j
+    LEFT JOIN LATERAL (SELECT * FROM job_due WHERE panda_id = j.panda_id OFFSET 0) d ON true
+    LEFT JOIN queues q ON q.name = j.computing_site
 """
 JOB = f"{_JOB.format('jobs', 'false')} UNION ALL {_JOB.format('jobs_archive', 'true')}"
 DECISION = "SELECT at, funnel, weights, chosen FROM brokerage_decisions WHERE decision_id = %(decision_id)s"
@@ -38,8 +40,10 @@ WHERE p.jobset_id = %(jobset_id)s AND p.done_at IS NULL ORDER BY s.jobset_id LIM
 """
 TRANSFERS = f"""
 SELECT f.lfn, t.source, t.destination, t.status, t.tries, t.error
-FROM transfer_waiters w JOIN transfers t USING (transfer_id) JOIN files f USING (file_id)
-WHERE w.panda_id = %(panda_id)s ORDER BY t.status DESC, f.lfn LIMIT {MAX_SHOWN}
+FROM (SELECT transfer_id FROM transfer_waiters WHERE panda_id = %(panda_id)s OFFSET 0) w,
+    LATERAL (SELECT * FROM transfers WHERE transfer_id = w.transfer_id OFFSET 0) t,
+    LATERAL (SELECT lfn FROM files WHERE file_id = t.file_id OFFSET 0) f
+ORDER BY t.status DESC, f.lfn LIMIT {MAX_SHOWN}
 """
 MISSING = f"""
 SELECT lfn, did AS dataset, status FROM job_files
@@ -47,10 +51,10 @@ WHERE panda_id = %(panda_id)s AND kind <> 'output' AND status IN ('unknown', 'mi
 """
 POSITION = f"""
 SELECT count(*) AS n_ahead FROM (
-    SELECT 1 FROM ready mine JOIN ready other ON other.queue = mine.queue AND other.share = mine.share
-        AND other.shape_id = mine.shape_id AND other.rank <= mine.rank
-        AND (other.rank, other.panda_id) < (mine.rank, mine.panda_id)
-    WHERE mine.panda_id = %(panda_id)s LIMIT {MAX_POSITION}) AS ahead
+    SELECT 1 FROM (SELECT * FROM ready WHERE panda_id = %(panda_id)s OFFSET 0) mine, LATERAL (
+        SELECT 1 FROM ready WHERE queue = mine.queue AND share = mine.share AND shape_id = mine.shape_id
+            AND rank <= mine.rank AND (rank, panda_id) < (mine.rank, mine.panda_id) LIMIT {MAX_POSITION}) other
+) AS ahead
 """
 PILOTS = """
 SELECT count(*) AS n, max(last_seen_at) AS last_seen_at,
@@ -186,6 +190,7 @@ def _for_data(connection: Connection, job: Row[Any]) -> Story:
 
 def _for_a_pilot(connection: Connection, job: Row[Any]) -> Story:
     n_ahead = rows(connection, POSITION, {"panda_id": job.panda_id})[0].n_ahead
+    share = share_usage.position(connection, job.share, job.queue)
     pilots = rows(connection, PILOTS, {"queue": job.queue})[0]
     facts = {
         "jobs_ahead": n_ahead,
@@ -193,8 +198,10 @@ def _for_a_pilot(connection: Connection, job: Row[Any]) -> Story:
         "pilot_last_seen_at": pilots.last_seen_at,
         "nothing_because": pilots.nothing_because,
         "queue_status": job.queue_status,
+        "share": {"name": job.share, **share._asdict()},
     }
     ahead = "next in line" if n_ahead == 0 else f"behind {n_ahead}{'+' if n_ahead >= MAX_POSITION else ''} like it"
+    ahead += _others_first(job.share, share)
     if job.queue_status not in (None, "online"):
         facts["queue_reason"] = job.queue_reason
         reason = f" ({job.queue_reason})" if job.queue_reason else ""
@@ -204,6 +211,17 @@ def _for_a_pilot(connection: Connection, job: Row[Any]) -> Story:
     busy = f"; the last one that got nothing was told: {pilots.nothing_because}" if pilots.nothing_because else ""
     n_pilots = "1 pilot was" if pilots.n == 1 else f"{pilots.n} pilots were"
     return Story(f"It is ready at {job.queue}, {ahead}; {n_pilots} seen there in 10 minutes{busy}.", facts)
+
+
+def _others_first(share: str, position: Position) -> str:
+    """Whose turn comes before that of `share`, and why; empty: nobody's."""
+    if not position.ahead:
+        return ""
+    more = len(position.ahead) - 3
+    first = ", ".join(position.ahead[:3]) + (f" and {more} more" if more > 0 else "")
+    goes = f"share {first} goes first" if len(position.ahead) == 1 else f"shares {first} go first"
+    runs = f"{share} runs {position.running_cores} of {position.all_cores} cores, its part is {position.part:.0%}"
+    return f"; {goes} ({runs})"
 
 
 def _running(connection: Connection, job: Row[Any]) -> Story:

@@ -102,6 +102,42 @@ def test_a_mistake_in_the_file_is_named(tmp_path, was, now, error, words):
         load(tmp_path, FILE.replace(was, now))
 
 
+LINKS = """
+[sites.SOUTH]
+[links.DOWN]
+source = "NORTH"
+destination = "SOUTH"
+distance = 3
+max_transfers = 4
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "words"),
+    [
+        ('[links.X]\nsource = "NORTH"\ndestination = "WEST"', UnknownName, "unknown site 'WEST'"),
+        ('[links.X]\nsource = "NORTH"\ndestination = "SOUTH"', ConfigError, r"\[links.DOWN\] leads from NORTH to SOUTH already"),
+        ('[links.X]\nsource = "SOUTH"\ndestination = "NORTH"\ndistance = -1', ConfigError, "distance is -1; it must be 0 or more"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_link_is_named(tmp_path, more, error, words):
+    with pytest.raises(error, match=words):
+        load(tmp_path, FILE + LINKS + more)
+
+
+def test_links_and_limits_follow_the_file(begin, tmp_path):
+    sync(begin, tmp_path, FILE.replace('root = "/tape"', 'root = "/tape"\nmax_transfers = 2') + LINKS)
+    with begin() as connection:
+        [link] = rows(connection, "SELECT * FROM links")
+        limits = {row.name: row.max_transfers for row in siteinfo.storages(connection)}
+    assert (link.source, link.destination, link.distance, link.max_transfers) == ("NORTH", "SOUTH", 3, 4)
+    assert limits == {"DISK": 0, "TAPE": 2}
+
+    sync(begin, tmp_path)
+    with begin() as connection:
+        assert rows(connection, "SELECT * FROM links") == []
+
+
 def test_who_closed_a_queue_and_why_is_written_down(begin, tmp_path):
     sync(begin, tmp_path)
 

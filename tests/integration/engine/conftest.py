@@ -11,10 +11,19 @@ import pytest
 
 from panda import settings as settings_module
 from panda.brokerage import siteinfo
-from panda.dataservice import transfers
+from panda.dataservice import admission
 from panda.db.session import Begin, rows, run
 from panda.dispatcher import dispatch, matching, reports
-from panda.dispatcher.words import AcquireRequest, OutputReport, PilotJob, Report, ReportResult, UpdateRequest
+from panda.dispatcher.words import (
+    AcquireRequest,
+    Beat,
+    HeartbeatRequest,
+    OutputReport,
+    PilotJob,
+    Report,
+    ReportResult,
+    UpdateRequest,
+)
 from panda.jobs import audit, expansion, kill, relaying, submission, sweeping
 from panda.jobs.specs import JobSetRequest
 from panda.jobs.submission import Accepted
@@ -120,7 +129,7 @@ class World:
                 worked += 1
                 self.run_chain(group.stage, group.panda_ids)
         with self.begin() as connection:
-            moving = transfers.due_ids(connection, 100, self.settings.data.transfer_lease_s)
+            moving = admission.due_ids(connection, 100, self.settings.data.transfer_lease_s)
         if moving:
             worked += 1
             transfer.run(moving)
@@ -135,8 +144,7 @@ class World:
 
     def sweep(self) -> int:
         """Handlers of the waits whose deadline passed."""
-        with self.begin() as connection:
-            return sweeping.sweep(connection, self.settings)
+        return sweeping.sweep(self.begin, self.settings)
 
     def pass_time(self, seconds: float) -> None:
         """The one clock (law 16) moves on."""
@@ -188,6 +196,15 @@ class World:
         )  # fmt: skip
         request = UpdateRequest(pilot_id="pilot-1", reports=[report])
         return reports.update(self.begin, request, self.settings).results[0]
+
+    def beat(self, job: PilotJob) -> str:
+        """One heartbeat for one job; its outcome."""
+        beat = Beat(panda_id=job.panda_id, attempt_nr=job.attempt_nr, token=job.token)
+        return (
+            reports.heartbeat(self.begin, HeartbeatRequest(pilot_id="pilot-1", beats=[beat]), self.settings)
+            .results[0]
+            .outcome
+        )
 
     def fail(self, job: PilotJob, exit_code: int = 3) -> ReportResult:
         """The payload ended with an exit code."""

@@ -127,7 +127,7 @@ def test_a_kill_between_publication_and_end_does_not_cancel_a_job_with_published
         outcome = kill.request(connection, [panda_id], by="alice", reason="")
     assert outcome.refused[panda_id].startswith("its outputs are published")
     with world.begin() as connection:
-        relaying.resend_all(connection)
+        relaying.resend_waiting(connection)
     world.settle()
     assert world.status(panda_id) == "finished"
 
@@ -240,3 +240,46 @@ def test_a_dataset_that_two_sets_write_closes_with_the_last_one(world):
     with world.begin() as connection:
         [dataset] = rows(connection, "SELECT status FROM datasets")
     assert dataset.status == "closed"
+
+
+# -- a storage that goes away -----------------------------------------------------------------------
+
+
+def set_storages(world: Any, status: str) -> None:
+    with world.begin() as connection:
+        run(connection, "UPDATE storages SET status = %(status)s", {"status": status})
+
+
+def test_outputs_on_a_storage_that_is_away_wait_for_it(world):
+    panda_id, job = written(world)
+    write(world, job)
+    set_storages(world, "offline")
+
+    world.settle()
+    waiting = world.due(panda_id)
+    world.settle()
+    set_storages(world, "online")
+    world.pass_time(5)
+    world.settle()
+
+    assert (waiting.stage, waiting.waits_for, waiting.tries) == ("stage_out", None, 1)
+    assert "is offline" in waiting.error
+    assert (world.status(panda_id), world.job(panda_id)["attempt_nr"]) == ("finished", 1)
+
+
+def test_a_storage_that_stays_away_costs_an_attempt_and_no_job(world):
+    panda_id, job = written(world)
+    write(world, job)
+    set_storages(world, "offline")
+
+    for _ in range(9):
+        world.settle()
+        world.pass_time(400)
+    set_storages(world, "online")
+    world.sweep()
+    world.settle()
+
+    [again] = world.acquire()
+    write(world, again)
+    world.settle()
+    assert (world.status(panda_id), world.job(panda_id)["attempt_nr"]) == ("finished", 2)

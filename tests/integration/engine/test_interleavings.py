@@ -176,8 +176,7 @@ def test_a_final_report_and_the_sweeper_settle_an_attempt_once(world, begin):
     world.pass_time(121)
 
     def sweep():
-        with begin() as connection:
-            return sweeping.sweep(connection, world.settings)
+        return sweeping.sweep(begin, world.settings)
 
     together(lambda: world.report(job, "finished"), sweep)
     world.settle()

@@ -8,7 +8,7 @@ from panda.dispatcher import reports
 from panda.dispatcher.words import Report, UpdateRequest
 from panda.jobs import due, ending, sweeping
 from panda.jobs.ending import Failure
-from panda.states import Stage
+from panda.states import Stage, Wait
 
 
 def test_a_job_that_reports_while_the_sweeper_finds_it_late_lives_on(world):
@@ -18,7 +18,7 @@ def test_a_job_that_reports_while_the_sweeper_finds_it_late_lives_on(world):
     world.pass_time(world.settings.dispatcher.lease_s + 1)
 
     def sweep(connection):
-        sweeping.sweep(connection, world.settings)
+        sweeping.HANDLERS[Wait.LEASE](connection, [panda_id], world.settings)
 
     outcome = while_it_reports(world, job, sweep)
 

@@ -154,7 +154,8 @@ def test_an_attempt_budget_ends(world):
     world.settle()
 
     assert world.status(panda_id) == "failed"
-    assert world.job(panda_id)["error_code"] == "dispatch:lost_heartbeat"
+    assert world.job(panda_id)["error_code"] == "dispatch:kills_pilots"
+    assert "every one of its 2 attempts" in world.job(panda_id)["error_message"]
 
 
 def test_a_heartbeat_keeps_a_lease_alive(world):

@@ -1,0 +1,301 @@
+"""Actions on many jobs: previewed, confirmed, then carried out in chunks (law 18).
+
+A preview says what a filter reaches now and gives a token. The token, given back with the same words, makes
+the action a row that the clock advances chunk by chunk, from the newest PandaID down to the oldest. What fits
+when its chunk comes is acted on, but never more jobs than were previewed; jobs that were submitted after the
+preview are never reached. Only live jobs are: an archived one has to be submitted again.
+"""
+
+import hashlib
+import secrets
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from sqlalchemy.engine import Connection, Row
+
+from panda.auth import audit_log
+from panda.db import lists
+from panda.db.session import Begin, once, rows, run
+from panda.errors import Conflict, Invalid, NotFound
+from panda.jobs import kill, priority, retry
+from panda.jobs.nouns import JOB_FIELDS, JOBS
+from panda.query import BadFilter, Expression, all_of, equal_to, read, settled, write
+from panda.settings import Api
+from panda.states import FINAL, RETRY_STATUS, JobStatus, Stage
+
+Verb = Literal["retry", "cancel", "priority"]
+
+CHUNK = 500
+#: Rows that one statement of a preview counts.
+WINDOW = 50_000
+#: Jobs that a preview shows.
+SHOWN = 20
+
+#: Which jobs an action is for, by status; the reason for the others.
+REACHES: dict[str, frozenset[JobStatus]] = {
+    "retry": frozenset({JobStatus.FAILED}),
+    "cancel": frozenset(JobStatus) - FINAL,
+    "priority": frozenset(priority.WAITING),
+}
+WHY_NOT = {
+    "retry": "it is {0}; only a failed job can be retried",
+    "cancel": "it is {0} already",
+    "priority": "it is {0}; only a waiting job has use of it",
+}
+
+NOW = "SELECT panda_now() AS now, (SELECT last_value FROM panda_id_seq) AS newest"
+PREVIEW = """
+INSERT INTO bulk_actions (action, stage, priority, said, filter, owner, asked_by, reason, status, token_hash,
+    expires_at, n_previewed, after_panda_id, created_at)
+VALUES (%(action)s, %(stage)s, %(priority)s, %(said)s, %(filter)s, %(owner)s, %(by)s, %(reason)s, 'previewed',
+    %(token_hash)s, panda_now() + make_interval(secs => %(preview_s)s), %(n)s, %(newest)s + 1, panda_now())
+RETURNING action_id, expires_at
+"""
+BEGIN_AT_ONCE = """
+INSERT INTO bulk_actions (action, stage, said, filter, asked_by, reason, status, after_panda_id, created_at,
+    confirmed_at, advanced_at, request_id)
+VALUES (%(action)s, %(stage)s, %(filter)s, %(filter)s, %(by)s, %(reason)s, 'running',
+    (SELECT last_value FROM panda_id_seq) + 1, panda_now(), panda_now(), panda_now(), %(request_id)s)
+RETURNING *
+"""
+BY_TOKEN = """
+SELECT *, expires_at <= panda_now() AS is_late FROM bulk_actions WHERE token_hash = %(token_hash)s FOR UPDATE
+"""
+CONFIRM = """
+UPDATE bulk_actions SET status = 'running', confirmed_at = panda_now(), advanced_at = panda_now(),
+    request_id = %(request_id)s
+WHERE action_id = %(action_id)s RETURNING *
+"""
+NEXT = """
+SELECT * FROM bulk_actions WHERE status = 'running' ORDER BY advanced_at LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
+ADVANCE = """
+UPDATE bulk_actions SET after_panda_id = %(after)s, n_done = n_done + %(n_done)s, n_refused = n_refused + %(n_refused)s,
+    refused = %(refused)s, status = %(status)s, note = %(note)s, advanced_at = panda_now(),
+    ended_at = CASE WHEN %(status)s::text = 'running' THEN NULL ELSE panda_now() END
+WHERE action_id = %(action_id)s
+"""
+TIDY = "DELETE FROM bulk_actions WHERE status = 'previewed' AND expires_at < panda_now() - interval '1 day'"
+
+
+class Wish(NamedTuple):
+    """What somebody asks of many jobs. `owner`: of whose jobs alone; None: of anybody's."""
+
+    action: Verb
+    filter: str
+    stage: Stage | None
+    priority: int | None
+    by: str
+    owner: str | None
+    reason: str
+
+
+class Preview(NamedTuple):
+    """What would be done. `untouched`: why, and how many of those that the filter finds among the live jobs."""
+
+    action_id: int
+    token: str
+    expires_at: Any
+    n: int
+    first: list[Row[Any]]
+    untouched: dict[str, int]
+
+
+class Chunk(NamedTuple):
+    """What one step did, and whether it was the last one."""
+
+    done: list[int]
+    refused: dict[int, str]
+    is_last: bool
+
+
+def preview(begin: Begin, wish: Wish, limits: Api) -> Preview:
+    """Count what a wish reaches; nothing is done.
+
+    It looks at live jobs window by window, each in a transaction of its own.
+
+    Raises:
+        BadFilter. Invalid: `bad_stage`, `bad_priority`, `no_filter`, `too_wide`.
+    """
+    _check(wish)
+    with once(begin) as connection:
+        [at] = rows(connection, NOW)
+    found = settled(read(wish.filter, JOB_FIELDS), at.now)
+    reached = _own(found, wish.owner)
+    by_status = _counted(begin, reached, int(at.newest), limits.max_looked)
+    n = sum(by_status[status] for status in REACHES[wish.action])
+    with begin() as connection:
+        ids = lists.scan(
+            connection, JOBS, all_of(reached, _reachable(wish.action)), after=(at.newest + 1,), limit=SHOWN
+        ).ids
+        first = rows(connection, JOBS.show, {"ids": [each[0] for each in ids]}) if ids else []
+        token = secrets.token_urlsafe(24)
+        [made] = rows(
+            connection,
+            PREVIEW,
+            {"action": wish.action, "stage": wish.stage, "priority": wish.priority, "said": wish.filter,
+             "filter": write(found), "owner": wish.owner, "by": wish.by, "reason": wish.reason,
+             "token_hash": _hash(token), "preview_s": float(limits.preview_s), "n": n, "newest": at.newest},
+        )  # fmt: skip
+    untouched = {
+        WHY_NOT[wish.action].format(status): n
+        for status, n in sorted(by_status.items())
+        if status not in REACHES[wish.action]
+    }
+    return Preview(made.action_id, token, made.expires_at, n, first, untouched)
+
+
+def confirm(
+    connection: Connection, wish: Wish, token: str, count: int | None, limits: Api, *, request_id: str | None
+) -> Row[Any]:
+    """Begin what was previewed. The same token again finds the action that it began.
+
+    Args:
+        count: the previewed number, said again; needed above `limits.confirm_above`.
+    Returns: the action's row.
+    Raises:
+        NotFound: no such preview of this person.
+        Conflict: `preview_expired`, `preview_differs`, `count_not_confirmed`.
+    """
+    found = rows(connection, BY_TOKEN, {"token_hash": _hash(token)})
+    if not found or found[0].asked_by != wish.by:
+        raise NotFound("preview", "with this token")
+    action = found[0]
+    asked = (wish.action, wish.filter, wish.stage, wish.priority, wish.owner)
+    if asked != (action.action, action.said, action.stage, action.priority, action.owner):
+        raise Conflict("this is not what was previewed; preview it again", code="preview_differs")
+    if action.status != "previewed":
+        return action
+    if action.is_late:
+        raise Conflict("the preview is too old; preview it again", code="preview_expired")
+    if count != action.n_previewed and (count is not None or action.n_previewed > limits.confirm_above):
+        raise Conflict(
+            f"it reaches {action.n_previewed} jobs; say that number as `count` to go on", code="count_not_confirmed"
+        )
+    audit_log.record(
+        connection, wish.by, f"bulk_{wish.action}", f"action {action.action_id}", reason=action.reason,
+        facts={"filter": action.filter, "n": action.n_previewed, "stage": action.stage, "priority": action.priority},
+        request_id=request_id,
+    )  # fmt: skip
+    return rows(connection, CONFIRM, {"action_id": action.action_id, "request_id": request_id})[0]
+
+
+def begin_at_once(
+    connection: Connection, verb: Verb, said: str, *, stage: Stage | None, by: str, reason: str, request_id: str | None
+) -> tuple[int, Chunk]:
+    """An action whose reach is plain without a preview (one job set): its first chunk, and its id for the rest."""
+    if stage is not None and stage not in RETRY_STATUS:
+        raise Invalid(f"an attempt starts at one of {', '.join(RETRY_STATUS)}", where="stage", code="bad_stage")
+    values = {"action": verb, "stage": stage, "filter": said, "by": by, "reason": reason, "request_id": request_id}
+    [action] = rows(connection, BEGIN_AT_ONCE, values)
+    return action.action_id, _step(connection, action, CHUNK)
+
+
+def advance(connection: Connection, limit: int = CHUNK) -> bool:
+    """The next chunk of the action that waited longest. Returns whether there was one."""
+    found = rows(connection, NEXT)
+    if found:
+        _step(connection, found[0], limit)
+    return bool(found)
+
+
+def tidy(connection: Connection) -> None:
+    """Forget previews that nobody confirmed."""
+    run(connection, TIDY)
+
+
+def _step(connection: Connection, action: Row[Any], limit: int) -> Chunk:
+    try:
+        wanted = all_of(_own(read(action.filter, JOB_FIELDS), action.owner), _reachable(action.action))
+    except BadFilter as problem:  # a field that an update of ours took away
+        _note(connection, action, Chunk([], {}, True), action.after_panda_id, f"stopped: {problem}")
+        return Chunk([], {}, True)
+    n_left = None if action.n_previewed is None else action.n_previewed - action.n_done - action.n_refused
+    found = lists.scan(
+        connection,
+        JOBS,
+        wanted,
+        after=(action.after_panda_id,),
+        limit=limit if n_left is None else max(1, min(limit, n_left)),
+    )
+    if found.ids and n_left == 0:
+        _note(connection, action, Chunk([], {}, True), action.after_panda_id, "stopped: more jobs fit now than before")
+        return Chunk([], {}, True)
+    panda_ids = [each[0] for each in found.ids]
+    done, refused = _ACTS[action.action](connection, panda_ids, action) if panda_ids else ([], {})
+    chunk = Chunk(done, refused, found.next is None)
+    _note(connection, action, chunk, action.after_panda_id if found.next is None else found.next[0])
+    return chunk
+
+
+def _note(connection: Connection, action: Row[Any], chunk: Chunk, after: int, note: str = "") -> None:
+    refused = Counter(action.refused)
+    refused.update(chunk.refused.values())
+    status = "stopped" if note else "done" if chunk.is_last else "running"
+    run(
+        connection,
+        ADVANCE,
+        {"action_id": action.action_id, "after": after, "n_done": len(chunk.done), "n_refused": len(chunk.refused),
+         "refused": msgspec.json.encode(refused).decode(), "status": status, "note": note},
+    )  # fmt: skip
+
+
+def _retry(connection: Connection, panda_ids: Sequence[int], action: Row[Any]) -> tuple[list[int], dict[int, str]]:
+    stage = Stage(action.stage) if action.stage else None
+    outcome = retry.retry(connection, panda_ids, stage=stage, by=action.asked_by, reason=action.reason)
+    return outcome.retried, outcome.refused
+
+
+def _cancel(connection: Connection, panda_ids: Sequence[int], action: Row[Any]) -> tuple[list[int], dict[int, str]]:
+    outcome = kill.request(connection, panda_ids, by=action.asked_by, reason=action.reason)
+    return outcome.asked, outcome.refused
+
+
+def _prioritise(connection: Connection, panda_ids: Sequence[int], action: Row[Any]) -> tuple[list[int], dict[int, str]]:
+    return priority.set_priority(connection, panda_ids, action.priority)
+
+
+_ACTS: dict[str, Callable[[Connection, Sequence[int], Row[Any]], tuple[list[int], dict[int, str]]]] = {
+    "retry": _retry,
+    "cancel": _cancel,
+    "priority": _prioritise,
+}
+
+
+def _check(wish: Wish) -> None:
+    if not wish.filter.strip():
+        raise Invalid("an action needs a filter; say which jobs", where="filter", code="no_filter")
+    if wish.stage is not None and (wish.action != "retry" or wish.stage not in RETRY_STATUS):
+        raise Invalid(f"a retry starts at one of {', '.join(RETRY_STATUS)}", where="stage", code="bad_stage")
+    if (wish.priority is None) == (wish.action == "priority"):
+        raise Invalid("goes with the action `priority`, and only with it", where="priority", code="bad_priority")
+
+
+def _own(expression: Expression, owner: str | None) -> Expression:
+    live = equal_to(JOB_FIELDS["archived"], False)
+    return all_of(expression, live) if owner is None else all_of(expression, live, equal_to(JOB_FIELDS["owner"], owner))
+
+
+def _reachable(verb: str) -> Expression:
+    return equal_to(JOB_FIELDS["status"], *sorted(map(str, REACHES[verb])))
+
+
+def _counted(begin: Begin, expression: Expression, newest: int, max_looked: int) -> Counter[str]:
+    total: Counter[str] = Counter()
+    after: tuple[Any, ...] | None = (newest + 1,)
+    n_looked = 0
+    while after is not None:
+        if n_looked >= max_looked:
+            message = f"more than {max_looked} live jobs would have to be looked at; name a job set or an owner"
+            raise Invalid(message, where="filter", code="too_wide")
+        with once(begin) as connection:
+            found = lists.counts(connection, JOBS, expression, ["status"], after=after, window=WINDOW)
+        total.update({status: n for (status,), n in found.groups})
+        n_looked, after = n_looked + WINDOW, found.down_to
+    return total
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
