@@ -11,35 +11,46 @@ SELECT bool_or(kind = 'dataset') AS has_datasets, count(*) AS n FROM job_files
 WHERE panda_id = ANY(%(panda_ids)s) AND kind IN ('input', 'dataset')
 """
 BIND_DATASETS = """
-UPDATE job_files j SET dataset_id = d.dataset_id, status = 'ready' FROM datasets d
-WHERE j.panda_id = ANY(%(panda_ids)s) AND j.kind = 'dataset'
-    AND d.scope = split_part(j.did, ':', 1) AND d.name = split_part(j.did, ':', 2)
+UPDATE job_files j SET (dataset_id, status) = (
+    SELECT dataset_id, 'ready' FROM datasets
+    WHERE scope = split_part(j.did, ':', 1) AND name = split_part(j.did, ':', 2) AND status <> 'deleting')
+WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'dataset' AND EXISTS (
+    SELECT FROM datasets WHERE scope = split_part(j.did, ':', 1) AND name = split_part(j.did, ':', 2)
+        AND status <> 'deleting' OFFSET 0)
 """
 EXPAND_DATASETS = """
 INSERT INTO job_files (panda_id, kind, lfn, did, status)
 SELECT j.panda_id, 'input', f.lfn, j.did, 'unknown'
-FROM job_files j JOIN files f ON f.dataset_id = j.dataset_id
-WHERE j.panda_id = ANY(%(panda_ids)s) AND j.kind = 'dataset'
+FROM (SELECT * FROM job_files WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'dataset' OFFSET 0) j,
+    LATERAL (SELECT lfn FROM files WHERE dataset_id = j.dataset_id OFFSET 0) f
 ON CONFLICT DO NOTHING
 """
-BIND_INPUTS = """
-UPDATE job_files j SET dataset_id = d.dataset_id, file_id = f.file_id, size_bytes = f.size_bytes,
-    adler32 = f.adler32, guid = f.guid, status = 'missing'
-FROM datasets d JOIN files f ON f.dataset_id = d.dataset_id
-WHERE j.panda_id = ANY(%(panda_ids)s) AND j.kind = 'input' AND j.file_id IS NULL
-    AND d.scope = split_part(j.did, ':', 1) AND d.name = split_part(j.did, ':', 2) AND f.lfn = j.lfn
+#: The file of the catalogue that a row `j` of `job_files` names.
+_NAMED = """
+FROM (SELECT dataset_id FROM datasets
+        WHERE scope = split_part(j.did, ':', 1) AND name = split_part(j.did, ':', 2) AND status <> 'deleting'
+        OFFSET 0) d,
+    LATERAL (SELECT * FROM files WHERE dataset_id = d.dataset_id AND lfn = j.lfn OFFSET 0) f
 """
-COUNT_INPUTS = """
-UPDATE jobs SET n_inputs = c.n
-FROM (SELECT panda_id, count(*) AS n FROM job_files WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'input'
-    GROUP BY panda_id) AS c
-WHERE jobs.panda_id = c.panda_id AND jobs.n_inputs <> c.n
+BIND_INPUTS = f"""
+UPDATE job_files j SET (dataset_id, file_id, size_bytes, adler32, guid, status) = (
+    SELECT f.dataset_id, f.file_id, f.size_bytes, f.adler32, f.guid, 'missing' {_NAMED})
+WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'input' AND file_id IS NULL AND EXISTS (SELECT {_NAMED} OFFSET 0)
 """
-UNBOUND = """
-SELECT panda_id, 'input ' || did || '/' || lfn || ' is in no catalogue' AS problem FROM job_files
+_N_INPUTS = "(SELECT count(*) FROM job_files f WHERE f.panda_id = j.panda_id AND f.kind = 'input')"
+COUNT_INPUTS = f"""
+UPDATE jobs j SET n_inputs = {_N_INPUTS}
+WHERE panda_id = ANY(%(panda_ids)s) AND {_N_INPUTS} NOT IN (0, n_inputs)
+"""
+_WHY_UNBOUND = """
+CASE WHEN EXISTS (SELECT FROM datasets WHERE scope = split_part(did, ':', 1) AND name = split_part(did, ':', 2)
+    AND status = 'deleting' OFFSET 0) THEN ' is being deleted' ELSE ' is in no catalogue' END
+"""
+UNBOUND = f"""
+SELECT panda_id, 'input ' || did || '/' || lfn || {_WHY_UNBOUND} AS problem FROM job_files
 WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'input' AND file_id IS NULL
 UNION ALL
-SELECT panda_id, 'input dataset ' || did || ' is in no catalogue' FROM job_files
+SELECT panda_id, 'input dataset ' || did || {_WHY_UNBOUND} FROM job_files
 WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'dataset' AND dataset_id IS NULL
 """
 #: A job sees its inputs in one folder, so two of them cannot have one name.
@@ -47,12 +58,13 @@ BADLY_EXPANDED = """
 SELECT j.panda_id, 'input dataset ' || j.did || ' is empty' AS problem
 FROM job_files j
 WHERE j.panda_id = ANY(%(panda_ids)s) AND j.kind = 'dataset' AND j.dataset_id IS NOT NULL
-    AND NOT EXISTS (SELECT FROM files f WHERE f.dataset_id = j.dataset_id)
+    AND NOT EXISTS (SELECT FROM files f WHERE f.dataset_id = j.dataset_id OFFSET 0)
 UNION ALL
 SELECT j.panda_id, 'inputs ' || j.did || '/' || f.lfn || ' and ' || i.did || '/' || i.lfn || ' have the same name'
-FROM job_files j JOIN files f ON f.dataset_id = j.dataset_id
-JOIN job_files i ON i.panda_id = j.panda_id AND i.kind = 'input' AND i.lfn = f.lfn AND i.did <> j.did
-WHERE j.panda_id = ANY(%(panda_ids)s) AND j.kind = 'dataset'
+FROM (SELECT * FROM job_files WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'dataset' OFFSET 0) j,
+    LATERAL (SELECT lfn FROM files WHERE dataset_id = j.dataset_id OFFSET 0) f,
+    LATERAL (SELECT lfn, did FROM job_files
+        WHERE panda_id = j.panda_id AND kind = 'input' AND lfn = f.lfn AND did <> j.did OFFSET 0) i
 """
 
 

@@ -27,7 +27,8 @@ VALUES (%(scope)s, %(name)s, %(owner)s, %(jobset_id)s, panda_now())
 ON CONFLICT (scope, name) DO NOTHING RETURNING dataset_id
 """
 SHOW = """
-SELECT scope || ':' || name AS dataset, status, owner, n_files, size_bytes, created_at
+SELECT scope || ':' || name AS dataset, status, owner, n_files, size_bytes, created_at, pinned,
+    expires_at
 FROM datasets WHERE scope = %(scope)s AND name = %(name)s
 """
 FIND = """
@@ -35,7 +36,8 @@ SELECT d.dataset_id, d.scope || ':' || d.name AS dataset
 FROM unnest(%(scopes)s::text[], %(names)s::text[]) AS w(scope, name) JOIN datasets d USING (scope, name)
 """
 DATASETS = """
-SELECT scope || ':' || name AS dataset, status, owner, n_files, size_bytes, created_at
+SELECT scope || ':' || name AS dataset, status, owner, n_files, size_bytes, created_at, pinned,
+    expires_at
 FROM datasets WHERE (scope, name) > (%(scope)s, %(name)s) ORDER BY scope, name LIMIT %(limit)s
 """
 CLOSE = """
@@ -45,18 +47,21 @@ WHERE scope = %(scope)s AND name = %(name)s AND status = 'open'
 FILES = """
 SELECT f.lfn, f.size_bytes, f.adler32, f.guid,
     ARRAY(SELECT r.storage FROM replicas r WHERE r.file_id = f.file_id ORDER BY r.storage) AS storages
-FROM datasets d JOIN files f USING (dataset_id)
-WHERE d.scope = %(scope)s AND d.name = %(name)s AND f.lfn > %(after)s ORDER BY f.lfn LIMIT %(limit)s
+FROM datasets d, LATERAL (
+    SELECT * FROM files WHERE dataset_id = d.dataset_id AND lfn > %(after)s ORDER BY lfn LIMIT %(limit)s) f
+WHERE d.scope = %(scope)s AND d.name = %(name)s ORDER BY f.lfn
 """
 FILE = """
 SELECT f.lfn, f.size_bytes, f.adler32, f.guid,
     ARRAY(SELECT r.storage FROM replicas r WHERE r.file_id = f.file_id ORDER BY r.storage) AS storages
-FROM datasets d JOIN files f USING (dataset_id) WHERE d.scope = %(scope)s AND d.name = %(name)s AND f.lfn = %(lfn)s
+FROM datasets d, LATERAL (SELECT * FROM files WHERE dataset_id = d.dataset_id AND lfn = %(lfn)s OFFSET 0) f
+WHERE d.scope = %(scope)s AND d.name = %(name)s
 """
 REPLICAS = """
-SELECT s.kind, s.root, r.path FROM datasets d JOIN files f USING (dataset_id) JOIN replicas r USING (file_id)
-JOIN storages s ON s.name = r.storage
-WHERE d.scope = %(scope)s AND d.name = %(name)s AND f.lfn = %(lfn)s AND s.status = 'online' ORDER BY s.name
+SELECT s.kind, s.root, r.path
+FROM datasets d, LATERAL (SELECT file_id FROM files WHERE dataset_id = d.dataset_id AND lfn = %(lfn)s OFFSET 0) f,
+    LATERAL (SELECT storage, path FROM replicas WHERE file_id = f.file_id OFFSET 0) r, storages s
+WHERE d.scope = %(scope)s AND d.name = %(name)s AND s.name = r.storage AND s.status = 'online' ORDER BY s.name
 """
 STORAGE = "SELECT kind, root, status FROM storages WHERE name = %(name)s"
 LOCK = """
@@ -65,7 +70,8 @@ WHERE dataset_id = ANY(%(dataset_ids)s) ORDER BY dataset_id FOR NO KEY UPDATE
 """
 KNOWN = """
 SELECT f.dataset_id, f.lfn, f.file_id, f.size_bytes, f.adler32, f.panda_id
-FROM unnest(%(dataset_ids)s::bigint[], %(lfns)s::text[]) AS w(dataset_id, lfn) JOIN files f USING (dataset_id, lfn)
+FROM unnest(%(dataset_ids)s::bigint[], %(lfns)s::text[]) AS w(dataset_id, lfn),
+    LATERAL (SELECT * FROM files WHERE dataset_id = w.dataset_id AND lfn = w.lfn OFFSET 0) f
 """
 REGISTER = """
 WITH made AS (
@@ -124,7 +130,8 @@ def create(connection: Connection, did: str, *, owner: str, jobset_id: int | Non
 
     Raises:
         Invalid: `did` is no `scope:name`.
-        Conflict: it exists and is closed (`dataset_closed`) or somebody else's (`dataset_exists`).
+        Conflict: it exists and is closed (`dataset_closed`), is going (`dataset_deleting`) or belongs to
+            somebody else (`dataset_exists`).
     """
     scope, name = split_did(did, "dataset")
     made = rows(connection, CREATE, {"scope": scope, "name": name, "owner": owner, "jobset_id": jobset_id})
@@ -133,13 +140,13 @@ def create(connection: Connection, did: str, *, owner: str, jobset_id: int | Non
     found = show(connection, did)
     if found.owner != owner:
         raise Conflict(f"dataset {did} belongs to {found.owner}", code="dataset_exists")
-    if found.status == "closed":
-        raise _closed(did)
+    if found.status != "open":
+        raise _closed(did, found.status)
     return find(connection, [did])[did]
 
 
 def show(connection: Connection, did: str) -> Row[Any]:
-    """One dataset: dataset, status, owner, n_files, size_bytes, created_at.
+    """One dataset: dataset, status, owner, n_files, size_bytes, created_at, pinned, expires_at.
 
     Raises:
         Invalid: `did` is no `scope:name`.
@@ -216,8 +223,8 @@ def put(
     key = {"scope": scope, "name": name, "lfn": checked(lfn, "lfn")}
     with begin() as connection:
         dataset = show(connection, did)
-        if dataset.status == "closed" and not rows(connection, FILE, key):
-            raise _closed(did)
+        if dataset.status != "open" and not rows(connection, FILE, key):
+            raise _closed(did, dataset.status)
         mover, root = _writable(connection, storage)
     draft = Place(root, draft_path(scope, name, uuid.uuid4().hex))
     path = file_path(scope, name, lfn)
@@ -285,8 +292,8 @@ def register(connection: Connection, files: Sequence[NewFile]) -> Registered:
             file_ids[file.key] = there.file_id
         elif there is not None or file.key in new:
             refused[file.key] = exists(dataset.dataset, file.lfn, there)
-        elif dataset.status == "closed":
-            refused[file.key] = _closed(dataset.dataset)
+        elif dataset.status != "open":
+            refused[file.key] = _closed(dataset.dataset, dataset.status)
         else:
             new[file.key] = file
     file_ids |= _enter(connection, list(new.values()))
@@ -319,7 +326,9 @@ def place_replicas(connection: Connection, replicas: Sequence[tuple[int, str, st
     run(connection, PLACE, values | {"paths": [r[2] for r in ordered]})
 
 
-def _closed(did: str) -> Conflict:
+def _closed(did: str, status: str) -> Conflict:
+    if status == "deleting":
+        return Conflict(f"dataset {did} is being deleted", code="dataset_deleting")
     return Conflict(f"dataset {did} is closed", code="dataset_closed")
 
 

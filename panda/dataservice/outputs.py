@@ -1,9 +1,10 @@
 """What jobs write: where it goes, whether it is what the pilot said, and its way into the catalogue."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 from sqlalchemy.engine import Connection, Row
 
 from panda.dataservice import catalog, waiting
@@ -21,36 +22,48 @@ from panda.states import JobStatus, Stage
 CHECKSUM_UP_TO_BYTES = 2_000_000_000
 
 TO_RESERVE = """
-SELECT f.panda_id, f.lfn, f.did, j.attempt_nr, q.storage
-FROM jobs j JOIN queues q ON q.name = j.computing_site
-JOIN job_files f ON f.panda_id = j.panda_id AND f.kind = 'output'
-WHERE f.panda_id = ANY(%(panda_ids)s) AND j.n_outputs > 0 AND f.status <> 'registered'
+SELECT f.panda_id, f.lfn, f.did, j.attempt_nr, q.storage,
+    coalesce((SELECT value::int FROM engine_state WHERE key = 'era'), 0) AS era
+FROM (SELECT * FROM jobs WHERE panda_id = ANY(%(panda_ids)s) AND n_outputs > 0 OFFSET 0) j
+JOIN queues q ON q.name = j.computing_site,
+    LATERAL (SELECT * FROM job_files
+        WHERE panda_id = j.panda_id AND kind = 'output' AND status <> 'registered' OFFSET 0) f
 """
+#: `files` holds an object for each output, by the name that `_key` gives it: so every row that is reached by its
+#: index finds what is new about it at once.
 RESERVE = """
-UPDATE job_files f SET storage = r.storage, path = r.path, attempt_nr = r.attempt_nr
-FROM unnest(%(panda_ids)s::bigint[], %(lfns)s::text[], %(storages)s::text[], %(paths)s::text[],
-    %(attempt_nrs)s::smallint[]) AS r(panda_id, lfn, storage, path, attempt_nr)
-WHERE f.panda_id = r.panda_id AND f.kind = 'output' AND f.lfn = r.lfn
+UPDATE job_files SET (storage, path, attempt_nr) = (
+    SELECT r.storage, r.path, r.attempt_nr FROM jsonb_to_record(%(files)s::jsonb -> (panda_id || '/' || lfn))
+        AS r(storage text, path text, attempt_nr smallint))
+WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'output' AND %(files)s::jsonb ? (panda_id || '/' || lfn)
 """
 OUTPUTS = """
 SELECT f.panda_id, f.lfn, f.did, f.status, f.size_bytes, f.adler32, f.guid, f.attempt_nr, f.storage, f.path,
     d.dataset_id, d.status AS dataset_status, s.kind, s.root, s.status AS storage_status
-FROM jobs j JOIN job_files f ON f.panda_id = j.panda_id AND f.kind = 'output'
-LEFT JOIN datasets d ON d.scope = split_part(f.did, ':', 1) AND d.name = split_part(f.did, ':', 2)
+FROM (SELECT panda_id FROM jobs WHERE panda_id = ANY(%(panda_ids)s) AND n_outputs > 0 OFFSET 0) j
+CROSS JOIN LATERAL (SELECT * FROM job_files
+    WHERE panda_id = j.panda_id AND kind = 'output' AND status <> 'registered' OFFSET 0) f
+LEFT JOIN LATERAL (SELECT dataset_id, status FROM datasets
+    WHERE scope = split_part(f.did, ':', 1) AND name = split_part(f.did, ':', 2) OFFSET 0) d ON true
 LEFT JOIN storages s ON s.name = f.storage
-WHERE f.panda_id = ANY(%(panda_ids)s) AND j.n_outputs > 0 AND f.status <> 'registered'
 ORDER BY f.panda_id, f.lfn
 """
 REGISTERED = """
-UPDATE job_files f SET status = 'registered', file_id = r.file_id, dataset_id = r.dataset_id
-FROM unnest(%(panda_ids)s::bigint[], %(lfns)s::text[], %(file_ids)s::bigint[], %(dataset_ids)s::bigint[])
-    AS r(panda_id, lfn, file_id, dataset_id)
-WHERE f.panda_id = r.panda_id AND f.kind = 'output' AND f.lfn = r.lfn
+UPDATE job_files SET (status, file_id, dataset_id) = (
+    SELECT 'registered', r.file_id, r.dataset_id FROM jsonb_to_record(%(files)s::jsonb -> (panda_id || '/' || lfn))
+        AS r(file_id bigint, dataset_id bigint))
+WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'output' AND %(files)s::jsonb ? (panda_id || '/' || lfn)
 """
 ELSEWHERE = """
-SELECT j.panda_id FROM jobs j JOIN jobsets s ON s.jobset_id = j.jobset_id AND s.output_storage IS NOT NULL
-WHERE j.panda_id = ANY(%(panda_ids)s) AND j.n_outputs > 0 ORDER BY j.panda_id
+SELECT j.panda_id
+FROM (SELECT panda_id, jobset_id FROM jobs WHERE panda_id = ANY(%(panda_ids)s) AND n_outputs > 0 OFFSET 0) j,
+    LATERAL (SELECT FROM jobsets WHERE jobset_id = j.jobset_id AND output_storage IS NOT NULL OFFSET 0) s
+ORDER BY j.panda_id
 """
+
+
+class Away(str):
+    """What is wrong now and may pass: the storage does not answer, or is offline."""
 
 
 def reserve(connection: Connection, panda_ids: Sequence[int]) -> None:
@@ -60,23 +73,28 @@ def reserve(connection: Connection, panda_ids: Sequence[int]) -> None:
     found = rows(connection, TO_RESERVE, {"panda_ids": list(panda_ids)})
     if not found:
         return
-    paths = [
-        output_path(*split_did(row.did, row.lfn), lfn=row.lfn, panda_id=row.panda_id, attempt_nr=row.attempt_nr)
+    places = {
+        _key(row.panda_id, row.lfn): {
+            "storage": row.storage,
+            "path": output_path(
+                *split_did(row.did, row.lfn),
+                lfn=row.lfn,
+                panda_id=row.panda_id,
+                attempt_nr=row.attempt_nr,
+                era=row.era,
+            ),
+            "attempt_nr": row.attempt_nr,
+        }
         for row in found
-    ]
-    run(
-        connection,
-        RESERVE,
-        {"panda_ids": [r.panda_id for r in found], "lfns": [r.lfn for r in found],
-         "storages": [r.storage for r in found], "paths": paths, "attempt_nrs": [r.attempt_nr for r in found]},
-    )  # fmt: skip
+    }
+    run(connection, RESERVE, {"panda_ids": sorted({row.panda_id for row in found}), "files": _text(places)})
 
 
 def verify(begin: Begin, panda_ids: Sequence[int]) -> dict[int, str]:
     """Look at the outputs that pilots reported: on their storage, of that size, with that checksum, and
     free to be registered under their name. Reads files, so it runs outside of any transaction.
 
-    Returns: by PandaID what is wrong, in a sentence, for jobs that cannot finish.
+    Returns: by PandaID what is wrong, in a sentence, for jobs that cannot finish; an `Away` if they may later.
     """
     with begin() as connection:
         outputs = rows(connection, OUTPUTS, {"panda_ids": list(panda_ids)})
@@ -109,13 +127,10 @@ def register(connection: Connection, panda_ids: Sequence[int], *, deadline_s: fl
         done = catalog.register(connection, list(files.values()))
         for refusal in done.refused.values():
             raise refusal
-        run(
-            connection,
-            REGISTERED,
-            {"panda_ids": [i for i, _ in files], "lfns": [lfn for _, lfn in files],
-             "file_ids": [done.file_ids[file.key] for file in files.values()],
-             "dataset_ids": [file.dataset_id for file in files.values()]},
-        )  # fmt: skip
+        registered = {
+            _key(*of): {"file_id": done.file_ids[file.key], "dataset_id": file.dataset_id} for of, file in files.items()
+        }
+        run(connection, REGISTERED, {"panda_ids": sorted({i for i, _ in files}), "files": _text(registered)})
     return ship(connection, panda_ids, deadline_s=deadline_s)
 
 
@@ -132,6 +147,14 @@ def ship(connection: Connection, panda_ids: Sequence[int], *, deadline_s: float)
     return sorted(set(panda_ids) - set(shipped))
 
 
+def _key(panda_id: int, lfn: str) -> str:
+    return f"{panda_id}/{lfn}"
+
+
+def _text(files: Mapping[str, Any]) -> str:
+    return msgspec.json.encode(files).decode()
+
+
 def _wrong_name(row: Row[Any], known: dict[FileKey, Row[Any]], claimed: dict[FileKey, int]) -> str | None:
     if row.status != "written":
         return f"output {row.lfn} was not written"
@@ -140,8 +163,8 @@ def _wrong_name(row: Row[Any], known: dict[FileKey, Row[Any]], claimed: dict[Fil
     there = known.get((row.dataset_id, row.lfn))
     if there is not None:
         return None if catalog.is_same(there, _new_file(row)) else str(catalog.exists(row.did, row.lfn, there))
-    if row.dataset_status == "closed":
-        return f"output dataset {row.did} is closed"
+    if row.dataset_status != "open":
+        return f"output dataset {row.did} is {row.dataset_status}"
     first = claimed.setdefault((row.dataset_id, row.lfn), row.panda_id)
     return None if first == row.panda_id else f"job {first} writes {row.lfn} into dataset {row.did} too"
 
@@ -150,7 +173,7 @@ def _wrong_content(row: Row[Any]) -> str | None:
     if row.kind is None or row.path is None:
         return f"output {row.lfn} has no place on any storage"
     if row.storage_status != "online":
-        return f"storage {row.storage}, which has output {row.lfn}, is {row.storage_status}"
+        return Away(f"storage {row.storage}, which has output {row.lfn}, is {row.storage_status}")
     expected = Content(row.size_bytes, row.adler32)
     try:
         mover, place = mover_of(row.kind), Place(row.root, row.path)
@@ -161,7 +184,7 @@ def _wrong_content(row: Row[Any]) -> str | None:
     except FileNotFoundError:
         return f"output {row.lfn} is not on storage {row.storage}"
     except OSError as problem:
-        return f"output {row.lfn} cannot be read on storage {row.storage}: {problem.strerror or problem}"
+        return Away(f"output {row.lfn} cannot be read on storage {row.storage}: {problem.strerror or problem}")
     if found == expected:
         return None
     return (

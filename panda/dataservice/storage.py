@@ -29,12 +29,12 @@ def file_path(scope: str, dataset: str, lfn: str) -> str:
     return f"{_folder(scope, dataset, lfn)}/{_stem(lfn)}"
 
 
-def output_path(scope: str, dataset: str, lfn: str, panda_id: int, attempt_nr: int) -> str:
-    """Path of an output of one attempt: `scope/dataset/3f/a1/lfn@42.1`.
+def output_path(scope: str, dataset: str, lfn: str, panda_id: int, attempt_nr: int, era: int = 0) -> str:
+    """Path of an output of one attempt: `scope/dataset/3f/a1/lfn@42.1`; `lfn@42.1.2` after two restores (`era`).
 
     An attempt that was given up and writes all the same never reaches the file of the one that
     counts. `@` is in no name, so nothing that is put can take its place either."""
-    return f"{_folder(scope, dataset, lfn)}/{_stem(lfn)}@{panda_id}.{attempt_nr}"
+    return f"{_folder(scope, dataset, lfn)}/{_stem(lfn)}@{panda_id}.{attempt_nr}" + (f".{era}" if era else "")
 
 
 def draft_path(scope: str, dataset: str, token: str) -> str:

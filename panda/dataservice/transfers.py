@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy.engine import Connection, Row
 
 from panda.dataservice import waiting
+from panda.dataservice.admission import NEAREST
 from panda.dataservice.catalog import place_replicas
 from panda.dataservice.movers.base import Content, Place, WrongContent
 from panda.dataservice.storage import mover_of
@@ -28,68 +29,69 @@ log = Log("panda.transfers")
 BACK_OFF_S = 2.0
 LONGEST_BACK_OFF_S = 300.0
 
-INPUT_STATUS = """
-UPDATE job_files f SET status = h.status
-FROM (
-    SELECT f.panda_id, f.lfn, CASE WHEN r.file_id IS NULL THEN 'missing' ELSE 'ready' END AS status
-    FROM jobs j JOIN queues q ON q.name = j.computing_site
-    JOIN job_files f ON f.panda_id = j.panda_id AND f.kind = 'input' AND f.file_id IS NOT NULL
-    LEFT JOIN replicas r ON r.file_id = f.file_id AND r.storage = q.storage
-    WHERE j.panda_id = ANY(%(panda_ids)s)) AS h
-WHERE f.panda_id = h.panda_id AND f.kind = 'input' AND f.lfn = h.lfn AND f.status <> h.status
+#: Whether the file of a row `f` of `job_files` is at the storage of its job's queue.
+_STATUS = """
+(SELECT CASE WHEN EXISTS (SELECT FROM replicas r WHERE r.file_id = f.file_id AND r.storage = q.storage OFFSET 0)
+        THEN 'ready' ELSE 'missing' END
+    FROM (SELECT computing_site FROM jobs WHERE panda_id = f.panda_id OFFSET 0) j
+    JOIN queues q ON q.name = j.computing_site)
+"""
+INPUT_STATUS = f"""
+UPDATE job_files f SET status = {_STATUS}
+WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'input' AND file_id IS NOT NULL AND status <> {_STATUS}
 """
 WITH_INPUTS = "SELECT panda_id FROM jobs WHERE panda_id = ANY(%(panda_ids)s) AND n_inputs > 0 ORDER BY panda_id"
-DUE = """
-WITH next AS (
-    SELECT transfer_id FROM transfers WHERE status = 'queued' AND due_at <= (SELECT panda_now())
-    ORDER BY due_at LIMIT %(n)s FOR UPDATE SKIP LOCKED)
-UPDATE transfers t SET status = 'moving', source = NULL,
-    lease_until = panda_now() + make_interval(secs => %(lease_s)s)
-FROM next WHERE t.transfer_id = next.transfer_id
-RETURNING t.transfer_id
-"""
+#: One transfer, locked; then whether it is what was expected. Asked for both at once, PostgreSQL may look
+#: through everything that is moving.
+_HELD = "WITH held AS (SELECT * FROM transfers WHERE transfer_id = %(transfer_id)s FOR UPDATE)"
 #: A message may come twice; whoever sets the source first carries.
-TAKE = """
+TAKE = f"""
+{_HELD}
 UPDATE transfers SET source = '', tries = tries + 1,
     lease_until = panda_now() + make_interval(secs => %(lease_s)s)
-WHERE transfer_id = %(transfer_id)s AND status = 'moving' AND source IS NULL
+WHERE transfer_id = ANY(ARRAY(SELECT transfer_id FROM held WHERE status = 'moving' AND source IS NULL))
 RETURNING tries
 """
-#: What is to be moved, and from where: the site's own storages first, then those of its cloud.
-SOURCES = """
+#: What is to be moved, and from where: the nearest storage first.
+SOURCES = f"""
 SELECT t.transfer_id, t.file_id, t.destination, t.error, d.scope || ':' || d.name || '/' || f.lfn AS file,
     f.size_bytes, f.adler32, o.kind AS to_kind, o.root AS to_root, o.status AS to_status,
     s.name AS source, s.kind AS from_kind, s.root AS from_root, r.path
-FROM transfers t JOIN files f USING (file_id) JOIN datasets d USING (dataset_id)
+FROM (SELECT * FROM transfers WHERE transfer_id = %(transfer_id)s OFFSET 0) t
+CROSS JOIN LATERAL (SELECT * FROM files WHERE file_id = t.file_id OFFSET 0) f
+CROSS JOIN LATERAL (SELECT * FROM datasets WHERE dataset_id = f.dataset_id OFFSET 0) d
 JOIN storages o ON o.name = t.destination JOIN sites os ON os.name = o.site
-LEFT JOIN (replicas r JOIN storages s ON s.name = r.storage AND s.status = 'online'
-    JOIN sites ss ON ss.name = s.site) ON r.file_id = t.file_id
-WHERE t.transfer_id = %(transfer_id)s
-ORDER BY s.name = t.destination DESC, ss.name = os.name DESC, ss.cloud = os.cloud DESC, s.name
+LEFT JOIN (LATERAL (SELECT * FROM replicas WHERE file_id = t.file_id OFFSET 0) r
+    JOIN storages s ON s.name = r.storage AND s.status = 'online' JOIN sites ss ON ss.name = s.site) ON true
+LEFT JOIN links l ON l.source = ss.name AND l.destination = os.name
+ORDER BY {NEAREST}
 """
 SET_SOURCE = "UPDATE transfers SET source = %(source)s WHERE transfer_id = %(transfer_id)s"
-RENEW = """
-UPDATE transfers SET lease_until = panda_now() + make_interval(secs => %(lease_s)s)
-WHERE transfer_id = %(transfer_id)s AND status = 'moving' AND tries = %(tries)s
+_MINE = "transfer_id = ANY(ARRAY(SELECT transfer_id FROM held WHERE status = 'moving' AND tries = %(tries)s))"
+RENEW = f"""
+{_HELD}
+UPDATE transfers SET lease_until = panda_now() + make_interval(secs => %(lease_s)s) WHERE {_MINE}
 """
 HOLD = "SELECT status, tries FROM transfers WHERE transfer_id = %(transfer_id)s FOR UPDATE"
-BACK_OFF = """
+BACK_OFF = f"""
+{_HELD}
 UPDATE transfers SET status = 'queued', source = NULL, lease_until = NULL, error = %(error)s,
     due_at = panda_now() + make_interval(secs => %(for_s)s)
-WHERE transfer_id = %(transfer_id)s AND status = 'moving' AND tries = %(tries)s
+WHERE {_MINE}
 """
-END = """
-UPDATE transfers t SET status = %(status)s, error = %(error)s, lease_until = NULL, ended_at = panda_now()
-WHERE t.transfer_id = %(transfer_id)s AND t.status IN ('queued', 'moving')
-    AND NOT EXISTS (SELECT FROM transfer_waiters w WHERE w.transfer_id = t.transfer_id)
+END = f"""
+{_HELD}
+UPDATE transfers SET status = %(status)s, error = %(error)s, lease_until = NULL, ended_at = panda_now()
+WHERE transfer_id = ANY(ARRAY(SELECT transfer_id FROM held WHERE status IN ('queued', 'moving')))
+    AND NOT EXISTS (SELECT FROM transfer_waiters w WHERE w.transfer_id = %(transfer_id)s OFFSET 0)
 """
 REQUEUE = """
 WITH late AS (
     SELECT transfer_id FROM transfers WHERE status = 'moving' AND lease_until < (SELECT panda_now())
     ORDER BY lease_until LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-UPDATE transfers t SET status = 'queued', source = NULL, lease_until = NULL, due_at = panda_now(),
+UPDATE transfers SET status = 'queued', source = NULL, lease_until = NULL, due_at = panda_now(),
     error = 'its mover went silent'
-FROM late WHERE t.transfer_id = late.transfer_id
+WHERE transfer_id = ANY(ARRAY(SELECT transfer_id FROM late))
 """
 #: Sent, and taken by nobody yet.
 RESEND = """
@@ -97,28 +99,38 @@ UPDATE transfers SET status = 'queued', lease_until = NULL, due_at = panda_now()
 WHERE status = 'moving' AND source IS NULL
 """
 #: Of the transfers that come next, those without a waiter that still waits: killed, retried, archived.
-UNWANTED = """
+_IS_WANTED = """
+EXISTS (SELECT FROM transfer_waiters w,
+        LATERAL (SELECT waits_for FROM job_due WHERE panda_id = w.panda_id OFFSET 0) d
+    WHERE w.transfer_id = t.transfer_id AND d.waits_for = 'data' OFFSET 0)
+"""
+UNWANTED = f"""
 SELECT t.transfer_id FROM transfers t
-WHERE t.transfer_id IN (SELECT transfer_id FROM transfers WHERE status = 'queued' ORDER BY due_at LIMIT %(limit)s)
-    AND NOT EXISTS (SELECT FROM transfer_waiters w JOIN job_due d USING (panda_id)
-        WHERE w.transfer_id = t.transfer_id AND d.waits_for = 'data')
+WHERE t.transfer_id = ANY(ARRAY(
+        SELECT transfer_id FROM transfers WHERE status = 'queued' ORDER BY due_at LIMIT %(limit)s))
+    AND NOT {_IS_WANTED}
 ORDER BY t.transfer_id FOR UPDATE SKIP LOCKED
 """
 #: A second look under the lock: a job may have attached just before it.
-FORGET = """
-WITH forgotten AS (
-    DELETE FROM transfers t WHERE transfer_id = ANY(%(transfer_ids)s) AND status = 'queued'
-        AND NOT EXISTS (SELECT FROM transfer_waiters w JOIN job_due d USING (panda_id)
-            WHERE w.transfer_id = t.transfer_id AND d.waits_for = 'data')
+FORGET = f"""
+WITH held AS (
+    SELECT transfer_id, status FROM transfers WHERE transfer_id = ANY(%(transfer_ids)s)
+    ORDER BY transfer_id FOR UPDATE),
+forgotten AS (
+    DELETE FROM transfers t WHERE transfer_id = ANY(ARRAY(SELECT transfer_id FROM held WHERE status = 'queued'))
+        AND NOT {_IS_WANTED}
     RETURNING transfer_id),
-released AS (DELETE FROM transfer_waiters w USING forgotten f WHERE w.transfer_id = f.transfer_id)
+released AS (DELETE FROM transfer_waiters WHERE transfer_id = ANY(ARRAY(SELECT transfer_id FROM forgotten)))
 SELECT transfer_id FROM forgotten
 """
 LATE = """
 SELECT w.panda_id, d.scope || ':' || d.name || '/' || f.lfn AS file, t.destination, t.error
-FROM transfer_waiters w JOIN transfers t USING (transfer_id)
-JOIN files f USING (file_id) JOIN datasets d USING (dataset_id)
-WHERE w.panda_id = ANY(%(panda_ids)s) ORDER BY w.panda_id, file
+FROM unnest(%(panda_ids)s::bigint[]) AS i(panda_id),
+    LATERAL (SELECT * FROM transfer_waiters WHERE panda_id = i.panda_id OFFSET 0) w,
+    LATERAL (SELECT * FROM transfers WHERE transfer_id = w.transfer_id OFFSET 0) t,
+    LATERAL (SELECT * FROM files WHERE file_id = t.file_id OFFSET 0) f,
+    LATERAL (SELECT * FROM datasets WHERE dataset_id = f.dataset_id OFFSET 0) d
+ORDER BY w.panda_id, file
 """
 
 
@@ -144,11 +156,6 @@ def request_inputs(connection: Connection, panda_ids: Sequence[int], *, deadline
     )
     run(connection, INPUT_STATUS, {"panda_ids": with_inputs})
     return sorted(set(panda_ids) - set(waiting_ids))
-
-
-def due_ids(connection: Connection, n: int, lease_s: float) -> list[int]:
-    """The next `n` transfers to carry out; they are moving from now on, for `lease_s` seconds at first."""
-    return sorted(row.transfer_id for row in rows(connection, DUE, {"n": n, "lease_s": float(lease_s)}))
 
 
 def carry_out(begin: Begin, transfer_ids: Sequence[int], settings: Settings) -> list[tuple[int, str]]:

@@ -7,7 +7,8 @@ it; `job_due.missing` counts down under the job's own lock, and exactly one tran
 Rows are locked in one order: `job_due` ascending, then transfers ascending.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy.engine import Connection
 
@@ -23,18 +24,19 @@ _LOOKS = 5
 #: Inputs that are not at the storage of their job's queue.
 INPUTS_WANTED = """
 SELECT f.panda_id, f.file_id, q.storage AS destination
-FROM jobs j JOIN queues q ON q.name = j.computing_site
-JOIN job_files f ON f.panda_id = j.panda_id AND f.kind = 'input' AND f.file_id IS NOT NULL
-WHERE j.panda_id = ANY(%(panda_ids)s)
-    AND NOT EXISTS (SELECT FROM replicas r WHERE r.file_id = f.file_id AND r.storage = q.storage)
+FROM (SELECT * FROM jobs WHERE panda_id = ANY(%(panda_ids)s) OFFSET 0) j JOIN queues q ON q.name = j.computing_site,
+    LATERAL (SELECT * FROM job_files
+        WHERE panda_id = j.panda_id AND kind = 'input' AND file_id IS NOT NULL OFFSET 0) f
+WHERE NOT EXISTS (SELECT FROM replicas r WHERE r.file_id = f.file_id AND r.storage = q.storage OFFSET 0)
 """
 #: Registered outputs that are not at the storage that their job set wants them on.
 OUTPUTS_WANTED = """
 SELECT f.panda_id, f.file_id, s.output_storage AS destination
-FROM jobs j JOIN jobsets s ON s.jobset_id = j.jobset_id AND s.output_storage IS NOT NULL
-JOIN job_files f ON f.panda_id = j.panda_id AND f.kind = 'output' AND f.status = 'registered'
-WHERE j.panda_id = ANY(%(panda_ids)s)
-    AND NOT EXISTS (SELECT FROM replicas r WHERE r.file_id = f.file_id AND r.storage = s.output_storage)
+FROM (SELECT * FROM jobs WHERE panda_id = ANY(%(panda_ids)s) OFFSET 0) j,
+    LATERAL (SELECT * FROM jobsets WHERE jobset_id = j.jobset_id AND output_storage IS NOT NULL OFFSET 0) s,
+    LATERAL (SELECT * FROM job_files
+        WHERE panda_id = j.panda_id AND kind = 'output' AND status = 'registered' OFFSET 0) f
+WHERE NOT EXISTS (SELECT FROM replicas r WHERE r.file_id = f.file_id AND r.storage = s.output_storage OFFSET 0)
 """
 #: In one order, so that of two passes that want the same files neither waits for the other's second.
 REQUEST = """
@@ -44,26 +46,29 @@ FROM (SELECT DISTINCT * FROM unnest(%(file_ids)s::bigint[], %(destinations)s::te
 ORDER BY w.file_id, w.destination
 ON CONFLICT (file_id, destination) WHERE status IN ('queued', 'moving') DO NOTHING
 """
+#: Found by what they carry, then locked by their ids in ascending order, then seen as they are under the lock.
 HOLD = """
-SELECT t.transfer_id, t.file_id, t.destination
-FROM transfers t
-JOIN (SELECT DISTINCT * FROM unnest(%(file_ids)s::bigint[], %(destinations)s::text[]) AS w(file_id, destination)) AS w
-    USING (file_id, destination)
-WHERE t.status IN ('queued', 'moving')
-ORDER BY t.transfer_id FOR SHARE OF t
+WITH found AS (
+    SELECT t.transfer_id
+    FROM (SELECT DISTINCT * FROM unnest(%(file_ids)s::bigint[], %(destinations)s::text[]) AS w(file_id, destination)) w,
+        LATERAL (SELECT transfer_id FROM transfers WHERE file_id = w.file_id AND destination = w.destination
+            AND status IN ('queued', 'moving') OFFSET 0) t),
+held AS (
+    SELECT transfer_id, file_id, destination, status FROM transfers
+    WHERE transfer_id = ANY(ARRAY(SELECT transfer_id FROM found)) ORDER BY transfer_id FOR SHARE)
+SELECT transfer_id, file_id, destination FROM held WHERE status IN ('queued', 'moving') ORDER BY transfer_id
 """
 DETACH = "DELETE FROM transfer_waiters WHERE panda_id = ANY(%(panda_ids)s)"
 ATTACH = """
 INSERT INTO transfer_waiters (transfer_id, panda_id)
 SELECT * FROM unnest(%(transfer_ids)s::bigint[], %(panda_ids)s::bigint[]) ON CONFLICT DO NOTHING
 """
-COUNT_MISSING = """
-UPDATE job_due d SET missing = w.n
-FROM (SELECT panda_id, count(*) AS n FROM transfer_waiters WHERE panda_id = ANY(%(panda_ids)s) GROUP BY panda_id) AS w
-WHERE d.panda_id = w.panda_id
-"""
+SET_MISSING = "UPDATE job_due SET missing = %(n)s WHERE panda_id = ANY(%(panda_ids)s)"
+#: By an index that the ORDER BY leaves the planner no other choice than.
 WAITERS = """
-SELECT panda_id FROM transfer_waiters WHERE transfer_id = %(transfer_id)s ORDER BY panda_id LIMIT %(limit)s
+SELECT panda_id FROM transfer_waiters
+WHERE (transfer_id, panda_id) > (%(transfer_id)s, -1) AND transfer_id <= %(transfer_id)s
+ORDER BY transfer_id, panda_id LIMIT %(limit)s
 """
 RELEASE = """
 DELETE FROM transfer_waiters WHERE transfer_id = %(transfer_id)s AND panda_id = ANY(%(panda_ids)s) RETURNING panda_id
@@ -112,9 +117,18 @@ def await_files(
     run(connection, DETACH, {"panda_ids": waiting})  # what an earlier attempt waited for
     pairs = sorted({(transfer_of[want.file_id, want.destination], want.panda_id) for want in wanted})
     run(connection, ATTACH, {"transfer_ids": [p[0] for p in pairs], "panda_ids": [p[1] for p in pairs]})
-    run(connection, COUNT_MISSING, {"panda_ids": waiting})
+    for n, members in _by_count(panda_id for _, panda_id in pairs).items():
+        run(connection, SET_MISSING, {"n": n, "panda_ids": members})
     due.park(connection, waiting, stage=stage, waits_for=Wait.DATA, for_s=deadline_s)
     return waiting
+
+
+def _by_count(panda_ids: Iterable[int]) -> dict[int, list[int]]:
+    """By how often it occurs: the PandaIDs that do, ascending."""
+    by_count: dict[int, list[int]] = {}
+    for panda_id, n in sorted(Counter(panda_ids).items()):
+        by_count.setdefault(n, []).append(panda_id)
+    return by_count
 
 
 def count_down(connection: Connection, transfer_id: int) -> int:

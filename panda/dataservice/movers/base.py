@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Literal, Protocol
 
 from panda.errors import PandaError
 
@@ -68,6 +68,11 @@ class Mover(Protocol):
 
     def remove(self, place: Place) -> None:
         """Forget a file; no error if it is not there."""
+        ...
+
+    def link(self, root: str, path: str, verb: Literal["GET", "PUT"], for_s: float) -> str:
+        """A URL by which a node reads (GET) or writes (PUT) this one file, good for `for_s` seconds at least,
+        with whatever right it needs in it and no credential of ours."""
         ...
 
 

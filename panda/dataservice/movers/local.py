@@ -6,7 +6,8 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
+from urllib.parse import quote
 
 from panda.dataservice.movers.base import Content, Place, Stream, Tick, WrongContent
 from panda.errors import TooLarge
@@ -60,12 +61,18 @@ class LocalMover:
     def remove(self, place: Place) -> None:
         _path(place).unlink(missing_ok=True)
 
+    def link(self, root: str, path: str, verb: Literal["GET", "PUT"], for_s: float) -> str:
+        return f"file://{quote(str(_path(Place(root, path))), safe='/@')}"
+
 
 def _path(place: Place) -> Path:
-    """Paths are made of checked names; a wrong row must still not lead out of the storage."""
+    """Paths are made of checked names; a wrong row, or a link that somebody laid into the storage, must still not
+    lead out of it."""
     root, below = Path(place.root), Path(place.path)
     if not place.path or below.is_absolute() or ".." in below.parts or not root.is_absolute():
         raise OSError(f"{place.path!r} is no path below the storage at {place.root!r}")
+    if not os.path.realpath(root / below).startswith(os.path.realpath(root) + os.sep):
+        raise OSError(f"{place.path!r} leads out of the storage at {place.root!r}")
     return root / below
 
 

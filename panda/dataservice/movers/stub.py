@@ -2,7 +2,7 @@
 
 import io
 import zlib
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from panda.dataservice.movers.base import Content, Place, Stream, Tick, WrongContent
 from panda.errors import TooLarge
@@ -50,3 +50,6 @@ class StubMover:
 
     def remove(self, place: Place) -> None:
         FILES.pop(place, None)
+
+    def link(self, root: str, path: str, verb: Literal["GET", "PUT"], for_s: float) -> str:
+        return f"stub://{root}/{path}"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from panda.dataservice import catalog, outputs, transfers
+from panda.dataservice import admission, catalog, outputs, transfers
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +75,20 @@ def test_an_output_that_is_not_what_the_pilot_said_is_a_problem(lab):
     }
 
 
+def test_a_storage_that_is_away_is_no_verdict(lab):
+    [job] = ran_jobs(lab, 1)
+    lab.write_output(job, "o", b"abc")
+
+    lab.do("UPDATE storages SET status = 'offline'")
+    offline = outputs.verify(lab.begin, [job])
+    lab.do("UPDATE storages SET status = 'online', kind = 'http', root = 'http://127.0.0.1:1'")
+    silent = outputs.verify(lab.begin, [job])
+
+    assert isinstance(offline[job], outputs.Away)
+    assert isinstance(silent[job], outputs.Away)
+    assert "does not answer" in silent[job]
+
+
 def test_of_two_jobs_that_write_one_name_the_first_keeps_it(lab):
     first, second = ran_jobs(lab, 2)
     for job in (first, second):
@@ -97,7 +111,7 @@ def test_outputs_that_belong_elsewhere_are_shipped_before_the_job_goes_on(lab):
     assert register(lab, jobs) == []
     parked = lab.due(jobs[0])
     with lab.begin() as connection:
-        ids = transfers.due_ids(connection, 10, 60)
+        ids = admission.due_ids(connection, 10, 60)
     assert transfers.carry_out(lab.begin, ids, lab.settings) == []
     woken = lab.due(jobs[0])
 

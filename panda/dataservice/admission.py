@@ -1,0 +1,112 @@
+"""Which of the transfers that are due may move now: those that most jobs wait for first, as many as their
+storages and links allow.
+
+A look takes a window of the oldest due transfers of each destination, so that a destination that is full keeps
+nobody else waiting, and so that a file that few jobs want is not overtaken for ever: the window fills with such.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.engine import Connection, Row
+
+from panda.db.session import rows, run
+
+#: Oldest due transfers of one destination that a look weighs, for each that is asked for; and at most.
+WINDOW_FACTOR, WINDOW_MOST = 3, 500
+#: Waiting jobs beyond this make no difference.
+MOST_COUNTED = 1_000
+#: Of two relays one looks at a time: together they would let through twice what a limit allows.
+LOCK_KEY = 7_000_011
+
+#: Order of the storages `s` (at the sites `ss`) that could give a file to a storage `o` (at `os`): the nearest first.
+#: `l` is the link from `ss` to `os`, if the installation names it.
+NEAREST = """
+s.name = o.name DESC,
+    coalesce(l.distance, CASE WHEN ss.name = os.name THEN 0 WHEN ss.cloud = os.cloud THEN 10 ELSE 20 END), s.name
+"""
+LOCK = "SELECT pg_advisory_xact_lock(%(key)s)"
+CANDIDATES = f"""
+SELECT t.transfer_id, t.destination, t.tries, t.due_at, o.site,
+    (SELECT count(*) FROM (SELECT FROM transfer_waiters
+        WHERE (transfer_id, panda_id) > (t.transfer_id, -1) AND transfer_id <= t.transfer_id
+        ORDER BY transfer_id, panda_id LIMIT {MOST_COUNTED}) w) AS n_waiting,
+    ARRAY(SELECT s.name || '>' || s.site FROM (SELECT storage FROM replicas WHERE file_id = t.file_id OFFSET 0) r
+        JOIN storages s ON s.name = r.storage AND s.status = 'online' JOIN sites ss ON ss.name = s.site
+        LEFT JOIN links l ON l.source = ss.name AND l.destination = os.name
+        ORDER BY {NEAREST}) AS sources
+FROM storages o JOIN sites os ON os.name = o.site,
+    LATERAL (SELECT * FROM transfers
+        WHERE destination = o.name AND status = 'queued' AND due_at <= (SELECT panda_now())
+        ORDER BY destination, due_at LIMIT %(window)s) t
+"""
+MOVING = """
+SELECT t.destination, t.planned, d.site AS to_site, s.site AS from_site, count(*)::int AS n
+FROM transfers t JOIN storages d ON d.name = t.destination LEFT JOIN storages s ON s.name = t.planned
+WHERE t.status = 'moving' GROUP BY 1, 2, 3, 4
+"""
+LIMITS = """
+SELECT name AS storage, NULL AS source, NULL AS destination, max_transfers FROM storages WHERE max_transfers > 0
+UNION ALL SELECT NULL, source, destination, max_transfers FROM links WHERE max_transfers > 0
+"""
+ADMIT = """
+WITH next AS (
+    SELECT transfer_id FROM transfers WHERE transfer_id = ANY(%(transfer_ids)s) AND status = 'queued'
+    FOR UPDATE SKIP LOCKED)
+UPDATE transfers SET status = 'moving', source = NULL,
+    planned = (%(planned)s::text[])[array_position(%(transfer_ids)s::bigint[], transfer_id)],
+    lease_until = panda_now() + make_interval(secs => %(lease_s)s)
+WHERE transfer_id = ANY(ARRAY(SELECT transfer_id FROM next))
+RETURNING transfer_id
+"""
+
+#: What has a limit: a storage by its name, a link by its two sites.
+Place = str | tuple[str, str]
+
+
+def due_ids(connection: Connection, n: int, lease_s: float) -> list[int]:
+    """The next `n` transfers to carry out, best first; they are moving from now on, for `lease_s` seconds at first."""
+    run(connection, LOCK, {"key": LOCK_KEY})
+    candidates = rows(connection, CANDIDATES, {"window": min(WINDOW_MOST, WINDOW_FACTOR * n)})
+    if not candidates:
+        return []
+    candidates.sort(key=lambda row: (-row.n_waiting, row.due_at, row.transfer_id))
+    limits: dict[Place, int] = {
+        row.storage or (row.source, row.destination): row.max_transfers for row in rows(connection, LIMITS)
+    }
+    busy = _busy(rows(connection, MOVING)) if limits else Counter()
+    chosen: dict[int, str | None] = {}
+    for row in candidates:
+        if len(chosen) == n:
+            break
+        source, _, from_site = _next_source(row).partition(">")
+        places = _places(source, from_site, row.destination, row.site)
+        if all(busy[place] < limits.get(place, busy[place] + 1) for place in places):
+            busy.update(places)
+            chosen[row.transfer_id] = source or None
+    return _admit(connection, chosen, lease_s)
+
+
+def _next_source(row: Row[Any]) -> str:
+    """The replica that the next try takes, `storage>site`; empty: none can be read. See `transfers`."""
+    return str(row.sources[row.tries % len(row.sources)]) if row.sources else ""
+
+
+def _places(source: str, from_site: str, destination: str, to_site: str) -> Sequence[Place]:
+    """What a transfer burdens. One that has nothing to move burdens nobody."""
+    return () if source in ("", destination) else (source, destination, (from_site, to_site))
+
+
+def _busy(moving: Sequence[Row[Any]]) -> Counter[Place]:
+    busy: Counter[Place] = Counter()
+    for row in moving:
+        for place in _places(row.planned or "", row.from_site or "", row.destination, row.to_site):
+            busy[place] += row.n
+    return busy
+
+
+def _admit(connection: Connection, chosen: dict[int, str | None], lease_s: float) -> list[int]:
+    values = {"transfer_ids": list(chosen), "planned": list(chosen.values()), "lease_s": float(lease_s)}
+    admitted = {row.transfer_id for row in rows(connection, ADMIT, values)} if chosen else set()
+    return [transfer_id for transfer_id in chosen if transfer_id in admitted]

@@ -1,0 +1,127 @@
+"""Transfers move as many at a time as storages and links allow, the most wanted first, from the nearest site."""
+
+from panda.dataservice import admission, flow, transfers
+from panda.db import lists
+from panda.query import read
+
+
+def request(lab, panda_ids):
+    with lab.begin() as connection:
+        transfers.request_inputs(connection, panda_ids, deadline_s=3600)
+
+
+def due_ids(lab, n=100):
+    with lab.begin() as connection:
+        return admission.due_ids(connection, n, 60)
+
+
+def moving(lab):
+    return {(row.planned, row.destination) for row in lab.transfers() if row.status == "moving"}
+
+
+def test_a_storage_is_given_no_more_than_it_bears_and_others_do_not_wait_for_it(lab):
+    for lfn in "abc":
+        lab.put(f"s:d/{lfn}", b"x")
+    request(lab, lab.bound_jobs(inputs=["s:d"]) + lab.bound_jobs(queue="WEST-Q", inputs=["s:d"]))
+    lab.do("UPDATE storages SET max_transfers = 2 WHERE name = 'SOUTH-DISK'")
+
+    first = due_ids(lab)
+
+    assert len(first) == 5
+    assert due_ids(lab) == []
+    transfers.carry_out(lab.begin, first, lab.settings)
+    assert len(due_ids(lab)) == 1
+
+
+def test_a_storage_that_is_read_from_counts_too(lab):
+    for lfn in "abc":
+        lab.put(f"s:d/{lfn}", b"x")
+    request(lab, lab.bound_jobs(inputs=["s:d"]) + lab.bound_jobs(queue="WEST-Q", inputs=["s:d"]))
+    lab.do("UPDATE storages SET max_transfers = 4 WHERE name = 'NORTH-DISK'")
+
+    assert len(due_ids(lab)) == 4
+
+
+def test_a_link_has_its_own_limit(lab):
+    for lfn in "abc":
+        lab.put(f"s:d/{lfn}", b"x")
+    request(lab, lab.bound_jobs(inputs=["s:d"]) + lab.bound_jobs(queue="WEST-Q", inputs=["s:d"]))
+    lab.do("INSERT INTO links VALUES ('slow', 'NORTH', 'WEST', 10, 1)")
+
+    assert len(due_ids(lab)) == 4
+
+
+def test_what_most_jobs_wait_for_goes_first(lab):
+    lab.put("s:d/early", b"x")
+    lab.put("s:d/wanted", b"x")
+    request(lab, lab.bound_jobs(1, inputs=["s:d/early"]))
+    request(lab, lab.bound_jobs(5, inputs=["s:d/wanted"]))
+
+    early, wanted = (row.transfer_id for row in lab.transfers())
+    assert due_ids(lab, 1) == [wanted]
+    assert due_ids(lab, 1) == [early]
+
+
+def test_a_file_comes_from_the_nearest_site_that_has_it(lab):
+    lab.put("s:d/a", b"x", "NORTH-DISK")
+    file_id = lab.query("SELECT file_id FROM files")[0].file_id
+    lab.do(
+        "INSERT INTO replicas SELECT file_id, 'WEST-DISK', path, created_at FROM replicas WHERE file_id = %(id)s",
+        id=file_id,
+    )
+    lab.do("INSERT INTO links VALUES ('near', 'WEST', 'SOUTH', 3, 0)")
+    request(lab, lab.bound_jobs(inputs=["s:d/a"]))
+
+    due_ids(lab)
+
+    assert moving(lab) == {("WEST-DISK", "SOUTH-DISK")}
+
+
+def test_of_two_relays_each_transfer_is_given_to_one(lab):
+    for lfn in "abcd":
+        lab.put(f"s:d/{lfn}", b"x")
+    request(lab, lab.bound_jobs(inputs=["s:d"]))
+
+    first, second = due_ids(lab, 2), due_ids(lab, 4)
+
+    assert len(first) == len(second) == 2
+    assert not set(first) & set(second)
+
+
+def listed(lab, text=""):
+    with lab.begin() as connection:
+        return lists.page(connection, flow.TRANSFERS, read(text, flow.TRANSFERS.fields)).items
+
+
+def test_transfers_are_listed_with_where_they_go_and_who_waits(lab):
+    lab.put("s:d/a", b"abc")
+    lab.put("s:d/b", b"abc")
+    request(lab, lab.bound_jobs(3, inputs=["s:d/a"]))
+    request(lab, lab.bound_jobs(queue="WEST-Q", inputs=["s:d/b"]))
+    transfers.carry_out(lab.begin, due_ids(lab, 1), lab.settings)
+
+    [under_way] = listed(lab, "status:queued,moving")
+    [done] = listed(lab, "status:done destination:SOUTH-DISK ended:1h")
+    assert (under_way.dataset, under_way.lfn, under_way.destination, under_way.n_waiting) == (
+        "s:d",
+        "b",
+        "WEST-DISK",
+        1,
+    )
+    assert (done.lfn, done.source, done.n_waiting, done.tries) == ("a", "NORTH-DISK", 0, 1)
+    assert [row.transfer_id for row in listed(lab)] == [under_way.transfer_id, done.transfer_id]
+
+
+def test_the_ways_between_storages_tell_their_queue_and_their_throughput(lab):
+    for lfn in "abc":
+        lab.put(f"s:d/{lfn}", b"xyz")
+    request(lab, lab.bound_jobs(inputs=["s:d"]))
+    transfers.carry_out(lab.begin, due_ids(lab, 1), lab.settings)
+    due_ids(lab, 1)
+
+    with lab.begin() as connection:
+        found = [tuple(row) for row in flow.links(connection)]
+
+    assert found == [
+        (None, "SOUTH-DISK", 1, 0, 0, 0, 0), ("NORTH-DISK", "SOUTH-DISK", 0, 1, 1, 0, 3)
+    ]  # fmt: skip

