@@ -1,9 +1,36 @@
 """The HTTP face, put together: every route of /v1 and what it needs."""
 
+from typing import Any
+
 import falcon
 
-from panda.api import data, errors, jobs, jobsets, pilots, sandboxes, sites, system
+from panda import upstream
+from panda.api import (
+    actions,
+    data,
+    errors,
+    events,
+    fleet,
+    incidents,
+    jobs,
+    jobsets,
+    metrics,
+    moves,
+    people,
+    pilot_notes,
+    pilots,
+    reference,
+    sandboxes,
+    shares,
+    sites,
+    system,
+    usage,
+    users,
+)
+from panda.api.etags import Etags
 from panda.api.middleware import Gate
+from panda.api.origin import Origins
+from panda.api.rates import Rates
 from panda.auth.tokens import Verifier
 from panda.db.session import Begin
 from panda.jobs.spool import Spool
@@ -20,7 +47,17 @@ SMALL_MB = 1
 
 def create_app(begin: Begin, settings: Settings) -> App:
     """The WSGI app. `begin` opens its transactions; the spool lies in the settings' data folder."""
-    app: App = falcon.App(middleware=[Gate(Verifier(begin))])
+    verify = Verifier(begin)
+    meter = metrics.Meter()
+    middleware: list[Any] = [
+        meter,
+        Origins(settings.api.trusted_proxies),
+        metrics.LocalScraper(enabled=settings.api.metrics_to_this_machine),
+        Gate(verify),
+        Rates(settings.api),
+        Etags(),
+    ]
+    app: App = falcon.App(middleware=middleware)
     app.req_options.strip_url_path_trailing_slash = True
     errors.install(app)
     spool = Spool(settings.data_dir)
@@ -28,6 +65,9 @@ def create_app(begin: Begin, settings: Settings) -> App:
     _add_jobs(app, begin, settings, spool)
     _add_data(app, begin, settings, spool)
     _add_system(app, begin, settings)
+    app.add_route("/metrics", metrics.MetricsResource(begin, meter))
+    app.add_route("/v1/events", events.EventsResource(begin, verify, settings.api.max_streams))
+    upstream.install(app, begin, settings, spool)
     return app
 
 
@@ -37,6 +77,9 @@ def _add_pilots(app: App, begin: Begin, settings: Settings, spool: Spool) -> Non
     app.add_route("/v1/pilots/heartbeat", pilots.HeartbeatResource(begin, settings))
     log = f"/v1/pilots/logs/{{panda_id:{ID}}}/{{attempt_nr:{ATTEMPT}}}/{{name}}"
     app.add_route(log, pilots.PilotLogResource(begin, spool))
+    app.add_route("/v1/pilots/{pilot_id}/environment", pilot_notes.PilotEnvironmentResource(begin, SMALL_MB))
+    app.add_route("/v1/pilots/{pilot_id}/end", pilot_notes.PilotEndResource(begin, SMALL_MB))
+    app.add_route("/v1/pilots/{pilot_id}/notes", pilot_notes.PilotNotesResource(begin))
 
 
 def _add_jobs(app: App, begin: Begin, settings: Settings, spool: Spool) -> None:
@@ -47,12 +90,18 @@ def _add_jobs(app: App, begin: Begin, settings: Settings, spool: Spool) -> None:
     app.add_route(f"{jobset}/retry", jobsets.JobSetRetryResource(begin, SMALL_MB))
     app.add_route(f"{jobset}/cancel", jobsets.JobSetCancelResource(begin, SMALL_MB))
     app.add_route("/v1/jobs", jobs.JobsResource(begin))
+    app.add_route("/v1/jobs/counts", jobs.JobCountsResource(begin))
+    app.add_route("/v1/jobs/actions", actions.JobActionsResource(begin, settings.api, SMALL_MB))
+    app.add_route("/v1/actions", actions.ActionsResource(begin))
+    app.add_route(f"/v1/actions/{{action_id:{ID}}}", actions.ActionResource(begin))
+    app.add_route("/v1/attempts", fleet.AttemptsResource(begin))
     job = f"/v1/jobs/{{panda_id:{ID}}}"
-    app.add_route(job, jobs.JobResource(begin))
+    app.add_route(job, jobs.JobResource(begin, settings.engine))
     app.add_route(f"{job}/events", jobs.JobEventsResource(begin))
     app.add_route(f"{job}/files", jobs.JobFilesResource(begin))
     app.add_route(f"{job}/attempts", jobs.JobAttemptsResource(begin))
     app.add_route(f"{job}/why", jobs.JobWhyResource(begin))
+    app.add_route(f"{job}/usage", usage.JobUsageResource(begin))
     app.add_route(f"{job}/logs", jobs.JobLogsResource(begin))
     app.add_route(f"{job}/logs/{{name}}", jobs.JobLogResource(begin, spool))
     app.add_route(f"{job}/retry", jobs.JobRetryResource(begin, SMALL_MB))
@@ -63,7 +112,14 @@ def _add_data(app: App, begin: Begin, settings: Settings, spool: Spool) -> None:
     max_upload_mb = settings.api.max_upload_mb
     app.add_route("/v1/sandboxes/{sha256}", sandboxes.SandboxResource(begin, spool, max_upload_mb))
     app.add_route("/v1/datasets", data.DatasetsResource(begin, SMALL_MB))
+    app.add_route("/v1/files", data.FilesResource(begin))
+    app.add_route("/v1/transfers", moves.TransfersResource(begin))
+    app.add_route(f"/v1/transfers/{{transfer_id:{ID}}}", moves.TransferResource(begin))
+    app.add_route("/v1/links", moves.LinksResource(begin))
+    app.add_route(f"/v1/files/{{file_id:{ID}}}", data.FileResource(begin))
     app.add_route("/v1/datasets/{did}", data.DatasetResource(begin))
+    app.add_route("/v1/datasets/{did}/lifetime", data.DatasetLifetimeResource(begin, SMALL_MB))
+    app.add_route("/v1/datasets/{did}/files/{lfn}/lineage", data.LineageResource(begin))
     app.add_route("/v1/datasets/{did}/close", data.DatasetCloseResource(begin))
     app.add_route("/v1/datasets/{did}/files", data.DatasetFilesResource(begin))
     app.add_route("/v1/datasets/{did}/files/{lfn}", data.DatasetFileResource(begin, max_upload_mb))
@@ -73,9 +129,31 @@ def _add_system(app: App, begin: Begin, settings: Settings) -> None:
     app.add_route("/", system.RootResource())
     app.add_route("/healthz", system.AliveResource())
     app.add_route("/readyz", system.ReadyResource(begin, settings.store.redis_url))
+    app.add_route("/openapi.json", reference.OpenApiResource(app))
+    app.add_route("/docs", reference.DocsResource(app))
     app.add_route("/v1/whoami", system.WhoAmIResource())
     app.add_route("/v1/tokens", system.TokensResource(begin, SMALL_MB))
+    app.add_route("/v1/incidents", incidents.IncidentsResource(begin, SMALL_MB))
+    app.add_route(f"/v1/incidents/{{incident_id:{ID}}}", incidents.IncidentResource(begin, SMALL_MB))
+    app.add_route("/v1/audit", incidents.AuditResource(begin))
+    app.add_route(f"/v1/audit/{{audit_id:{ID}}}", incidents.AuditEntryResource(begin))
     app.add_route("/v1/queues", sites.QueuesResource(begin))
+    app.add_route("/v1/queues/{name}", sites.QueueResource(begin))
     app.add_route("/v1/queues/{name}/status", sites.QueueStatusResource(begin, SMALL_MB))
     app.add_route("/v1/sites", sites.SitesResource(begin))
+    app.add_route("/v1/sites/{name}", sites.SiteResource(begin))
     app.add_route("/v1/storages", sites.StoragesResource(begin))
+    app.add_route("/v1/storages/{name}", sites.StorageResource(begin))
+    app.add_route("/v1/pilots", fleet.PilotsResource(begin))
+    app.add_route("/v1/pilots/{pilot_id}", fleet.PilotResource(begin))
+    app.add_route("/v1/nodes", fleet.NodesResource(begin))
+    app.add_route("/v1/nodes/{name}", fleet.NodeResource(begin))
+    app.add_route("/v1/users", people.UsersResource(begin, SMALL_MB))
+    app.add_route("/v1/users/{name}", people.UserResource(begin))
+    app.add_route("/v1/users/{name}/ban", users.UserBanResource(begin, SMALL_MB))
+    app.add_route("/v1/users/{name}/unban", users.UserUnbanResource(begin, SMALL_MB))
+    app.add_route("/v1/users/{name}/revoke-tokens", users.UserRevokeResource(begin, SMALL_MB))
+    app.add_route(f"/v1/tokens/{{token_id:{ID}}}/revoke", users.TokenRevokeResource(begin, SMALL_MB))
+    app.add_route(f"/v1/tokens/{{token_id:{ID}}}", people.TokenResource(begin))
+    app.add_route("/v1/shares", shares.SharesResource(begin))
+    app.add_route("/v1/shares/{name}", shares.ShareResource(begin, SMALL_MB))

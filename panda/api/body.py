@@ -21,11 +21,11 @@ class Body(Generic[T]):
     """A kind of JSON body; made once per route."""
 
     def __init__(self, kind: type[T], max_mb: int, *, may_be_empty: bool = False) -> None:
-        self._kind = kind
+        self.kind = kind
         self._decoder = msgspec.json.Decoder(kind)
         self._cap_bytes = max_mb * 1_000_000
         self._fields = sorted(set(_field_names(kind)))
-        self._may_be_empty = may_be_empty
+        self.may_be_empty = may_be_empty
 
     def read(self, req: falcon.Request) -> T:
         """The message.
@@ -40,7 +40,7 @@ class Body(Generic[T]):
     def read_raw(self, req: falcon.Request) -> tuple[T, bytes]:
         """The message, and the bytes (unpacked) that it was decoded from."""
         raw = _unpacked(req, _all_of(req, self._cap_bytes), self._cap_bytes)
-        if not raw and self._may_be_empty:
+        if not raw and self.may_be_empty:
             raw = b"{}"
         else:
             _check_type(req)

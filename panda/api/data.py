@@ -1,17 +1,23 @@
 """/v1/datasets: datasets, their files, and the bytes of these."""
 
+from typing import Any
+
 import falcon
 
-from panda.api import schemas
+from panda.api import data_schemas, schemas
 from panda.api.access import allowed
 from panda.api.answers import show, show_page
 from panda.api.body import Body, Upload
+from panda.api.described import Page, Raw, gives
 from panda.api.errors import BadRequest
-from panda.api.parameters import page_limit, word
+from panda.api.listing import CURSOR, LIST, LIST_PROBLEMS, found_one, show_list
+from panda.api.parameters import NAME, page_limit, word
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.brokerage import siteinfo
-from panda.dataservice import catalog
+from panda.dataservice import catalog, deletion
+from panda.dataservice.lineage import lineage
+from panda.dataservice.nouns import DATASETS, FILES
 from panda.db.session import Begin
 from panda.errors import Invalid
 from panda.names import ADLER32
@@ -25,6 +31,12 @@ class DatasetsResource:
         self._body = Body(schemas.DatasetRequest, max_mb)
 
     @allowed(Action.WRITE_DATA)
+    @gives(
+        schemas.Dataset,
+        status=201,
+        takes=schemas.DatasetRequest,
+        problems={409: "dataset_exists dataset_closed dataset_deleting", 422: "bad_name"},
+    )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Make an empty dataset of the caller's; the caller's own, made again, stays as it is."""
         did = self._body.read(req).dataset
@@ -35,14 +47,11 @@ class DatasetsResource:
         resp.set_header("Location", f"/v1/datasets/{did}")
         show(resp, schemas.Dataset(**dataset._asdict()))
 
-    @allowed(Action.READ_DATA, "after", "limit")
+    @allowed(Action.READ_DATA, *LIST)
+    @gives(Page(schemas.Dataset, is_list=True), parameters={"after": CURSOR}, problems=LIST_PROBLEMS)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """All datasets, by name."""
-        limit = page_limit(req)
-        with self._begin() as connection:
-            found = catalog.datasets(connection, word(req, "after") or "", limit)
-        items = [schemas.Dataset(**row._asdict()) for row in found]
-        show_page(resp, items, items[-1].dataset if len(items) == limit else None)
+        """Datasets that fit, by name; with `sort=-created` the newest first."""
+        show_list(self._begin, req, resp, DATASETS, schemas.Dataset, make=_dataset)
 
 
 class DatasetResource:
@@ -52,10 +61,59 @@ class DatasetResource:
         self._begin = begin
 
     @allowed(Action.READ_DATA)
+    @gives(schemas.Dataset, problems={422: "bad_name"})
     def on_get(self, req: falcon.Request, resp: falcon.Response, did: str) -> None:
+        """A dataset."""
         with self._begin() as connection:
             dataset = catalog.show(connection, did)
         show(resp, schemas.Dataset(**dataset._asdict()))
+
+    @allowed(Action.WRITE_DATA)
+    @gives(schemas.Dataset, status=202, problems={409: "dataset_pinned", 422: "bad_name"})
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, did: str) -> None:
+        """Let a dataset go: no new reader comes, those that are there are waited for, then its files are removed."""
+        with self._begin() as connection:
+            policy.require(req.context.identity, Action.WRITE_DATA, catalog.show(connection, did).owner)
+            deletion.delete(connection, did)
+            dataset = catalog.show(connection, did)
+        resp.status = falcon.HTTP_202
+        show(resp, schemas.Dataset(**dataset._asdict()))
+
+
+class DatasetLifetimeResource:
+    """/v1/datasets/{did}/lifetime"""
+
+    def __init__(self, begin: Begin, max_mb: int) -> None:
+        self._begin = begin
+        self._body = Body(data_schemas.KeepRequest, max_mb)
+
+    @allowed(Action.WRITE_DATA)
+    @gives(schemas.Dataset, takes=data_schemas.KeepRequest, problems={409: "dataset_deleting", 422: "bad_name"})
+    def on_put(self, req: falcon.Request, resp: falcon.Response, did: str) -> None:
+        """Say how long a dataset is kept, and pin it or not."""
+        said = self._body.read(req)
+        with self._begin() as connection:
+            policy.require(req.context.identity, Action.WRITE_DATA, catalog.show(connection, did).owner)
+            deletion.keep(connection, did, lifetime_s=said.lifetime_s, pinned=said.pinned)
+            dataset = catalog.show(connection, did)
+        show(resp, schemas.Dataset(**dataset._asdict()))
+
+
+class LineageResource:
+    """/v1/datasets/{did}/files/{lfn}/lineage"""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+
+    @allowed(Action.READ_DATA)
+    @gives(data_schemas.FileLineage, problems={422: "bad_name"})
+    def on_get(self, req: falcon.Request, resp: falcon.Response, did: str, lfn: str) -> None:
+        """Which job wrote a file, from what, and which jobs read it."""
+        with self._begin() as connection:
+            found = lineage(connection, did, lfn)
+        made_from = [data_schemas.LineageFile(**row._asdict()) for row in found.made_from]
+        read_by = [data_schemas.LineageJob(**row._asdict()) for row in found.read_by]
+        show(resp, data_schemas.FileLineage(**found.file._asdict(), made_from=made_from, read_by=read_by))
 
 
 class DatasetCloseResource:
@@ -65,6 +123,7 @@ class DatasetCloseResource:
         self._begin = begin
 
     @allowed(Action.WRITE_DATA)
+    @gives(schemas.Dataset, problems={422: "bad_name"})
     def on_post(self, req: falcon.Request, resp: falcon.Response, did: str) -> None:
         """No more files join it. Closing a closed one changes nothing."""
         with self._begin() as connection:
@@ -81,6 +140,7 @@ class DatasetFilesResource:
         self._begin = begin
 
     @allowed(Action.READ_DATA, "after", "limit")
+    @gives(Page(schemas.DatasetFile), parameters={"after": NAME}, problems={422: "bad_name"})
     def on_get(self, req: falcon.Request, resp: falcon.Response, did: str) -> None:
         """The files of a dataset, by name."""
         limit = page_limit(req)
@@ -88,6 +148,32 @@ class DatasetFilesResource:
             found = catalog.files_of(connection, did, after=word(req, "after") or "", limit=limit)
         items = [schemas.DatasetFile(**row._asdict()) for row in found]
         show_page(resp, items, items[-1].lfn if len(items) == limit else None)
+
+
+class FilesResource:
+    """/v1/files"""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+
+    @allowed(Action.READ_DATA, *LIST)
+    @gives(Page(schemas.File, is_list=True), parameters={"after": CURSOR}, problems=LIST_PROBLEMS)
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Files that fit, newest first; those of one dataset (`filter=dataset:SCOPE:NAME`) by name."""
+        show_list(self._begin, req, resp, FILES, schemas.File)
+
+
+class FileResource:
+    """/v1/files/{file_id}"""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+
+    @allowed(Action.READ_DATA)
+    @gives(schemas.File)
+    def on_get(self, req: falcon.Request, resp: falcon.Response, file_id: int) -> None:
+        """A file, and the storages that it lies on."""
+        show(resp, schemas.File(**found_one(self._begin, FILES, file_id)._asdict()))
 
 
 class DatasetFileResource:
@@ -98,6 +184,17 @@ class DatasetFileResource:
         self._max_mb = max_mb
 
     @allowed(Action.WRITE_DATA, "storage")
+    @gives(
+        schemas.DatasetFile,
+        status=201,
+        takes=Raw("application/octet-stream"),
+        headers=("X-Adler32",),
+        problems={
+            400: "length_required",
+            409: "dataset_closed dataset_deleting file_exists",
+            422: "bad_name storage_missing wrong_checksum",
+        },
+    )
     def on_put(self, req: falcon.Request, resp: falcon.Response, did: str, lfn: str) -> None:
         """Store the body on `storage` and register it; `X-Adler32`, if given, must fit the bytes."""
         adler32 = req.get_header("X-Adler32")
@@ -119,6 +216,7 @@ class DatasetFileResource:
         show(resp, schemas.DatasetFile(**file._asdict()))
 
     @allowed(Action.READ_DATA)
+    @gives(Raw("application/octet-stream"), problems={422: "bad_name"})
     def on_get(self, req: falcon.Request, resp: falcon.Response, did: str, lfn: str) -> None:
         """The bytes of a file; `X-Adler32` is their checksum."""
         stream, size_bytes, adler32 = catalog.open_file(self._begin, did, lfn)
@@ -127,6 +225,10 @@ class DatasetFileResource:
         resp.set_header("Content-Disposition", f'attachment; filename="{lfn}"')
         resp.set_header("X-Adler32", adler32)
         resp.set_stream(stream, size_bytes)
+
+
+def _dataset(row: Any) -> schemas.Dataset:
+    return schemas.Dataset(**{name: getattr(row, name) for name in schemas.Dataset.__struct_fields__})
 
 
 def _only(storages: list[str]) -> str:

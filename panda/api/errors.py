@@ -16,6 +16,7 @@ import psycopg
 from sqlalchemy.exc import DBAPIError, TimeoutError
 
 from panda import errors
+from panda.api.rates import TooManyRequests
 from panda.jobs.spool import LogGap, StorageFull
 from panda.logs import Log
 
@@ -46,9 +47,14 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
 }
 #: Errors of the request itself that are raised where no HTTP is known.
-STATUS_BY_CODE = {"unknown_parameter": HTTPStatus.BAD_REQUEST}
+STATUS_BY_CODE = {
+    "unknown_parameter": HTTPStatus.BAD_REQUEST,
+    "bad_filter": HTTPStatus.BAD_REQUEST,
+    "bad_cursor": HTTPStatus.BAD_REQUEST,
+}
 
 #: SQLSTATEs of a database that is going, coming, full or too busy: the same request may be sent again.
 RETRYABLE = ("08", "40", "53", "57", "55P03", "25P03")
@@ -78,7 +84,7 @@ def _panda(req: falcon.Request, resp: falcon.Response, problem: errors.PandaErro
         extra["size_bytes"] = problem.size_bytes
     if isinstance(problem, errors.Unauthenticated):
         resp.set_header("WWW-Authenticate", "Bearer")
-    if isinstance(problem, errors.Unavailable):
+    if isinstance(problem, errors.Unavailable | TooManyRequests):
         resp.set_header("Retry-After", str(problem.retry_after_s))
     _tell(req, resp, status, problem.code, str(problem), extra)
 
@@ -123,9 +129,13 @@ def _tell(
     detail: str,
     extra: dict[str, Any] | None = None,
 ) -> None:
+    resp.stream = None
+    face = getattr(req.context, "face", None)
+    if face is not None:  # a caller that has never heard of problem documents (panda.upstream)
+        face(req, resp, status, detail)
+        return
     resp.status = f"{status.value} {status.phrase}"
     resp.content_type = PROBLEM
-    resp.stream = None
     resp.data = msgspec.json.encode(
         {"type": f"urn:panda:{code}", "title": status.phrase, "status": status.value, "code": code, "detail": detail,
          **(extra or {}), "request_id": _request_id(req)}

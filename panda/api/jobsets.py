@@ -1,25 +1,30 @@
 """/v1/jobsets: job sets are submitted, shown, retried and cancelled as a whole."""
 
+from typing import Any
+
 import falcon
 
 from panda.api import schemas
 from panda.api.access import allowed
-from panda.api.answers import show, show_page
+from panda.api.answers import show
 from panda.api.body import Body
+from panda.api.described import Page, gives
 from panda.api.errors import BadRequest
-from panda.api.parameters import after_id, page_limit, word, words
+from panda.api.jobs import in_short
+from panda.api.listing import LIST, LIST_PROBLEMS, of_owner, show_list
+from panda.api.parameters import word
 from panda.auth import audit_log, policy
 from panda.auth.policy import Action
 from panda.db.session import Begin
-from panda.jobs import kill, queries, retry
+from panda.jobs import bulk, kill, queries
+from panda.jobs.nouns import JOBS, JOBSETS
 from panda.jobs.queries import JobSetFacts
 from panda.jobs.submission import submit
+from panda.query import all_of, equal_to
 from panda.settings import Api
-from panda.states import JobStatus, Stage
+from panda.states import Stage
 
 MAX_KEY = 200
-#: Failed jobs that one request retries; the answer tells how many, so that a client may ask again.
-MAX_RETRIED = 5_000
 
 
 class JobSetsResource:
@@ -31,6 +36,19 @@ class JobSetsResource:
         self._body = Body(schemas.JobSetRequest, limits.max_body_mb)
 
     @allowed(Action.SUBMIT)
+    @gives(
+        schemas.JobSetAccepted,
+        status=(200, 201),
+        takes=schemas.JobSetRequest,
+        headers=("Idempotency-Key",),
+        problems={
+            400: "idempotency_key_missing",
+            404: "not_found",
+            409: "idempotency_key_reused dataset_taken dataset_closed",
+            422: "bad_format bad_name empty_matrix input_not_unique jobs_or_template no_input no_jobs nul "
+            "output_not_unique unknown_placeholder unknown_share",
+        },
+    )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Accept a job set: 201; 200 with the same ids for a repeat of the same `Idempotency-Key`."""
         key = _idempotency_key(req)
@@ -43,13 +61,15 @@ class JobSetsResource:
         resp.set_header("Location", f"/v1/jobsets/{accepted.jobset_id}")
         show(resp, schemas.JobSetAccepted(**accepted._asdict()))
 
-    @allowed(Action.READ_JOBS, "owner", "after", "limit")
+    @allowed(Action.READ_JOBS, *LIST, "owner")
+    @gives(Page(schemas.JobSet, is_list=True), problems=LIST_PROBLEMS)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Job sets, newest first."""
+        """Job sets that fit, newest first.
+
+        Of a set with more than 20,000 live jobs `by_status` counts the newest; its ledger takes the others to wait."""
         owner = policy.scope(req.context.identity, Action.READ_JOBS, word(req, "owner"))
-        with self._begin() as connection:
-            page = queries.jobsets(connection, owner=owner, after=after_id(req), limit=page_limit(req, 50))
-        show_page(resp, [_shown(facts) for facts in page.items], page.next)
+        also = of_owner(JOBSETS, owner)
+        show_list(self._begin, req, resp, JOBSETS, schemas.JobSet, also=also, make=_listed, default=50)
 
 
 class JobSetResource:
@@ -59,7 +79,9 @@ class JobSetResource:
         self._begin = begin
 
     @allowed(Action.READ_JOBS)
+    @gives(schemas.JobSet)
     def on_get(self, req: falcon.Request, resp: falcon.Response, jobset_id: int) -> None:
+        """A job set with its ledger."""
         with self._begin() as connection:
             facts = queries.jobset(connection, jobset_id)
             policy.require(req.context.identity, Action.READ_JOBS, facts.row.owner)
@@ -72,20 +94,14 @@ class JobSetJobsResource:
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
 
-    @allowed(Action.READ_JOBS, "status", "queue", "after", "limit")
+    @allowed(Action.READ_JOBS, *LIST, "status", "queue")
+    @gives(Page(schemas.Job, is_list=True), problems={**LIST_PROBLEMS, 422: f"{LIST_PROBLEMS[422]} unknown_status"})
     def on_get(self, req: falcon.Request, resp: falcon.Response, jobset_id: int) -> None:
         """The set's jobs that were made so far, newest first."""
         with self._begin() as connection:
             policy.require(req.context.identity, Action.READ_JOBS, queries.jobset_owner(connection, jobset_id))
-            page = queries.jobs(
-                connection,
-                jobset_id=jobset_id,
-                statuses=words(req, "status", list(JobStatus)),
-                queue=word(req, "queue"),
-                after=after_id(req),
-                limit=page_limit(req),
-            )
-        show_page(resp, [schemas.Job(**row._asdict()) for row in page.items], page.next)
+        own = equal_to(JOBS.fields["jobset"], jobset_id)
+        show_list(self._begin, req, resp, JOBS, schemas.Job, also=all_of(own, in_short(req)))
 
 
 class JobSetRetryResource:
@@ -96,21 +112,28 @@ class JobSetRetryResource:
         self._body = Body(schemas.RetryRequest, max_mb, may_be_empty=True)
 
     @allowed(Action.RETRY)
+    @gives(schemas.JobSetRetried, takes=schemas.RetryRequest, takes_nothing_too=True, problems={422: "bad_stage"})
     def on_post(self, req: falcon.Request, resp: falcon.Response, jobset_id: int) -> None:
-        """A new attempt of every failed job of the set, at most MAX_RETRIED at once."""
+        """A new attempt of every failed job of the set.
+
+        The first ones at once; where there are more, `action_id` is the action that brings the others."""
         asked = self._body.read(req)
         identity = req.context.identity
         with self._begin() as connection:
             policy.require(identity, Action.RETRY, queries.jobset_owner(connection, jobset_id))
-            failed = retry.failed_of(connection, jobset_id, MAX_RETRIED)
             stage = Stage(asked.stage) if asked.stage else None
-            outcome = retry.retry(connection, failed, stage=stage, by=identity.subject, reason=asked.reason)
+            action_id, chunk = bulk.begin_at_once(
+                connection, "retry", f"jobset:{jobset_id} status:failed", stage=stage, by=identity.subject,
+                reason=asked.reason, request_id=req.context.request_id,
+            )  # fmt: skip
             audit_log.record(
                 connection, identity.subject, "retry", f"jobset {jobset_id}", reason=asked.reason,
-                facts={"stage": asked.stage, "n": len(outcome.retried)}, request_id=req.context.request_id,
+                facts={"stage": asked.stage, "n": len(chunk.done), "action_id": action_id},
+                request_id=req.context.request_id,
             )  # fmt: skip
-        refused = {str(panda_id): reason for panda_id, reason in outcome.refused.items()}
-        show(resp, schemas.Affected(n=len(outcome.retried), refused=refused))
+        refused = {str(panda_id): reason for panda_id, reason in chunk.refused.items()}
+        rest = None if chunk.is_last else action_id
+        show(resp, schemas.JobSetRetried(n=len(chunk.done), refused=refused, action_id=rest))
 
 
 class JobSetCancelResource:
@@ -121,6 +144,13 @@ class JobSetCancelResource:
         self._body = Body(schemas.CancelRequest, max_mb, may_be_empty=True)
 
     @allowed(Action.CANCEL)
+    @gives(
+        schemas.Affected,
+        status=202,
+        takes=schemas.CancelRequest,
+        takes_nothing_too=True,
+        problems={409: "jobset_ended"},
+    )
     def on_post(self, req: falcon.Request, resp: falcon.Response, jobset_id: int) -> None:
         """Ask for the end of every job of the set that has not ended; carried out in chunks."""
         asked = self._body.read(req)
@@ -147,6 +177,10 @@ def _idempotency_key(req: falcon.Request) -> str:
     if len(key) > MAX_KEY or not key.isascii() or not key.isprintable():
         raise BadRequest(f"at most {MAX_KEY} printable ASCII characters", where="Idempotency-Key")
     return key
+
+
+def _listed(row: Any) -> schemas.JobSet:
+    return _shown(queries.with_ledger(row))
 
 
 def _shown(facts: JobSetFacts) -> schemas.JobSet:

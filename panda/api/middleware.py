@@ -9,9 +9,10 @@ from typing import Any
 
 import falcon
 
-from panda.api.access import Access, access_of
 from panda.api.errors import BadRequest
 from panda.auth import policy
+from panda.auth.access import ANY_PARAMETER, Access, access_of
+from panda.auth.identity import Identity
 from panda.auth.tokens import Verifier
 from panda.errors import Forbidden, Unauthenticated, UnknownName
 
@@ -45,11 +46,15 @@ class Gate:
         if access is None:
             raise Forbidden("nobody", f"call {req.method} {req.path}")
         if access.action is not None:
-            identity = self._verify(_token(req))
+            identity = self._identity(req)
             policy.require(identity, access.action)
             req.context.identity = identity
-        if req.query_string:
+        if req.query_string and ANY_PARAMETER not in access.parameters:
             _check_parameters(req, access)
+
+    def _identity(self, req: falcon.Request) -> Identity:
+        guest: Identity | None = getattr(req.context, "guest", None)  # who callers without a token are, if anybody
+        return guest if guest is not None and "HTTP_AUTHORIZATION" not in req.env else self._verify(_token(req))
 
 
 def _token(req: falcon.Request) -> str:

@@ -9,8 +9,9 @@ from panda.api import schemas
 from panda.api.access import allowed
 from panda.api.answers import show
 from panda.api.body import Body, raw_body
+from panda.api.described import Raw, gives
 from panda.api.errors import BadRequest
-from panda.api.parameters import whole
+from panda.api.parameters import whole, whole_number
 from panda.auth.policy import Action
 from panda.db.session import Begin
 from panda.dispatcher import dispatch, reports
@@ -28,6 +29,7 @@ class AcquireResource:
         self._body = Body(schemas.AcquireRequest, settings.api.max_body_mb)
 
     @allowed(Action.PILOT)
+    @gives(schemas.AcquireReply, takes=schemas.AcquireRequest, problems={404: "not_found", 409: "pilot_moved"})
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Jobs for a pilot; with `wait_s` the answer may take that long."""
         request = self._body.read(req)
@@ -46,6 +48,7 @@ class UpdateResource:
         self._body = Body(schemas.UpdateRequest, settings.api.max_body_mb)
 
     @allowed(Action.PILOT)
+    @gives(schemas.UpdateReply, takes=schemas.UpdateRequest)
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """News of a pilot's jobs; one outcome for each report."""
         show(resp, reports.update(self._begin, self._body.read(req), self._settings))
@@ -60,6 +63,7 @@ class HeartbeatResource:
         self._body = Body(schemas.HeartbeatRequest, settings.api.max_body_mb)
 
     @allowed(Action.PILOT)
+    @gives(schemas.HeartbeatReply, takes=schemas.HeartbeatRequest)
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Prolong the leases of a pilot's jobs; hear whom to kill."""
         show(resp, reports.heartbeat(self._begin, self._body.read(req), self._settings))
@@ -73,6 +77,13 @@ class PilotLogResource:
         self._spool = spool
 
     @allowed(Action.PILOT, "offset")
+    @gives(
+        schemas.LogAccepted,
+        takes=Raw("application/octet-stream"),
+        headers=("X-Lease-Token",),
+        parameters={"offset": whole_number(0, MAX_LOG_BYTES, "Byte of the log that the chunk begins with.")},
+        problems={409: "log_gap stale_lease", 422: "bad_name", 507: "storage_full"},
+    )
     def on_put(self, req: falcon.Request, resp: falcon.Response, panda_id: int, attempt_nr: int, name: str) -> None:
         """A chunk of a log. 409 `log_gap` with `size_bytes`: go on from there; 409 `stale_lease`: stop."""
         offset = whole(req, "offset", 0, 0, MAX_LOG_BYTES)
@@ -84,4 +95,5 @@ class PilotLogResource:
             size_bytes = self._spool.append_log(
                 connection, panda_id, attempt_nr, name, token=token, offset=offset, chunk=chunk
             )
-        show(resp, schemas.LogAccepted(size_bytes=size_bytes))
+            is_watched = self._spool.is_watched(connection, panda_id, attempt_nr, name)
+        show(resp, schemas.LogAccepted(size_bytes=size_bytes, watched=is_watched))

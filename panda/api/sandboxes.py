@@ -6,6 +6,7 @@ from panda.api import schemas
 from panda.api.access import allowed
 from panda.api.answers import show
 from panda.api.body import Upload
+from panda.api.described import Raw, gives
 from panda.auth.policy import Action
 from panda.db.session import Begin
 from panda.jobs.spool import Spool
@@ -23,6 +24,12 @@ class SandboxResource:
         self._max_mb = max_mb
 
     @allowed(Action.WRITE_SANDBOX)
+    @gives(
+        schemas.SandboxStored,
+        status=(200, 201),
+        takes=Raw("application/gzip"),
+        problems={422: "invalid hash_mismatch", 507: "storage_full"},
+    )
     def on_put(self, req: falcon.Request, resp: falcon.Response, sha256: str) -> None:
         """Store the body; 201 if it is new. 422 `hash_mismatch`: these bytes have another hash."""
         upload = Upload(req, self._max_mb)
@@ -32,6 +39,7 @@ class SandboxResource:
         show(resp, schemas.SandboxStored(sha256=stored.sha256, size_bytes=stored.size_bytes))
 
     @allowed(Action.READ_SANDBOX)
+    @gives(Raw("application/gzip"), problems={422: "invalid"})
     def on_get(self, req: falcon.Request, resp: falcon.Response, sha256: str) -> None:
         """The bytes."""
         size_bytes = self._size(sha256)
@@ -39,6 +47,7 @@ class SandboxResource:
         resp.set_stream(self._spool.open_sandbox(sha256), size_bytes)
 
     @allowed(Action.READ_SANDBOX)
+    @gives(None, problems={422: "invalid"})
     def on_head(self, req: falcon.Request, resp: falcon.Response, sha256: str) -> None:
         """Whether it is here."""
         resp.content_length = self._size(sha256)

@@ -10,12 +10,35 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from panda.api.service_schemas import (
+    Alive,
+    AuditEntry,
+    BanRequest,
+    Incident,
+    IncidentAnswer,
+    IncidentReport,
+    IncidentReports,
+    PageEnd,
+    Problem,
+    Ready,
+    RevokeRequest,
+    Root,
+    Token,
+    TokenCreated,
+    TokenRequest,
+    User,
+    UserRequest,
+    WhoAmI,
+)
 from panda.dispatcher.words import (
     AcquireReply,
     AcquireRequest,
     HeartbeatReply,
     HeartbeatRequest,
     LogAccepted,
+    PilotEnd,
+    PilotEnvironment,
+    ServerTime,
     UpdateReply,
     UpdateRequest,
 )
@@ -98,6 +121,12 @@ class Job(Reply, kw_only=True):
     started_at: datetime | None
     ended_at: datetime | None
     kill_requested_at: datetime | None
+    kill_delivered_at: datetime | None
+    kill_confirmed_at: datetime | None
+    kill_state: str | None
+    """`requested`, `delivered`, `confirmed`, `unconfirmed` (its pilot is silent) or `overtaken` (it ended first)."""
+    failures_left: int | None = None
+    """How much more may go wrong before it fails for good; only where one job is shown."""
     parent_id: int | None
     archived: bool
     command: list[str]
@@ -112,6 +141,23 @@ class JobEvent(Reply, kw_only=True):
     by: str
     reason: str | None
     chain_id: str | None
+
+
+class JobMoved(Reply, kw_only=True):
+    """A move of a job, as GET /v1/events tells it."""
+
+    event_id: int
+    """The same number is the same event."""
+    panda_id: int
+    jobset_id: int
+    owner: str
+    at: datetime
+    was: str | None
+    now: str
+    attempt_nr: int
+    stage: str | None
+    by: str
+    reason: str | None
 
 
 class JobFile(Reply, kw_only=True):
@@ -148,6 +194,47 @@ class Attempt(Reply, kw_only=True):
     wall_s: float | None
     cpu_s: float | None
     max_rss_mb: int | None
+
+
+class UsagePoint(Reply, kw_only=True):
+    """What all processes of a payload together used up to this moment."""
+
+    at: datetime
+    wall_s: float | None
+    cpu_s: float | None
+    rss_mb: int | None
+    """At this moment, not up to it; so is `disk_mb`, what the work folder holds."""
+    read_mb: int | None
+    written_mb: int | None
+    disk_mb: int | None
+    n_processes: int | None
+
+
+class JobUsage(Reply, kw_only=True):
+    """GET /v1/jobs/{panda_id}/usage"""
+
+    panda_id: int
+    attempt_nr: int
+    every: int
+    """Each point stands for so many heartbeats: long curves are thinned to at most 200 points."""
+    points: list[UsagePoint]
+
+
+class PilotNotes(Reply, kw_only=True):
+    """GET /v1/pilots/{pilot_id}/notes"""
+
+    pilot_id: str
+    queue: str
+    version: str
+    facts: dict[str, Any]
+    problems: list[str]
+    warnings: list[str]
+    began_at: datetime
+    ended_at: datetime | None
+    exit_code: int | None
+    """See the exit codes of the pilot in docs/reference/cli.md; none: it has not said goodbye."""
+    why: str | None
+    log: str | None
 
 
 class Verdict(Reply, kw_only=True):
@@ -195,6 +282,87 @@ class Affected(Reply, kw_only=True):
     refused: dict[str, str] = {}
 
 
+class JobSetRetried(Affected, kw_only=True):
+    action_id: int | None = None
+    """The action that brings those that are left; none: these were all."""
+
+
+class JobCount(Reply, kw_only=True):
+    by: dict[str, str | None]
+    """field -> its value"""
+    n: int
+
+
+class JobCounts(Reply, kw_only=True):
+    """GET /v1/jobs/counts"""
+
+    data: list[JobCount]
+    n: int
+    exact: bool
+    """False: there are older jobs that were not looked at."""
+    down_to: int | None
+    """The PandaID that the look ended with, if it was not exact."""
+
+
+class JobActionRequest(Request, kw_only=True):
+    """POST /v1/jobs/actions"""
+
+    action: Literal["retry", "cancel", "priority"]
+    filter: Annotated[str, Meta(max_length=8_000)]
+    """Which jobs, as in `jobset:7 status:failed error:stageout:*`."""
+    reason: Text
+    stage: Literal["define", "broker", "stage_in", "stage_out"] | None = None
+    """Where the new attempts start; none: where each one failed."""
+    priority: Annotated[int, Meta(ge=-10_000, le=10_000)] | None = None
+    dry_run: bool = False
+    """Only tell what would be done."""
+    token: Annotated[str, Meta(max_length=200)] = ""
+    """Of the preview."""
+    count: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+    """The number of jobs that the preview told."""
+
+
+class JobActionReply(Reply, kw_only=True):
+    """A preview (200, with a token), or an action that was begun (202)."""
+
+    action_id: int
+    n: int
+    status: str
+    token: str | None = None
+    expires_at: datetime | None = None
+    first: list[Job] = []
+    """Some of the jobs, the newest ones."""
+    untouched: dict[str, int] = {}
+    """Live jobs that the filter finds and the action leaves alone: why, and how many. Archived ones are not counted."""
+
+
+class JobAction(Reply, kw_only=True):
+    action_id: int
+    action: str
+    stage: str | None
+    priority: int | None
+    filter: str
+    owner: str | None
+    """Of whose jobs alone."""
+    asked_by: str
+    reason: str
+    status: str
+    """`previewed`, `running`, `done`, or `stopped` (`note` tells why)."""
+    note: str
+    n_previewed: int | None
+    n_done: int
+    n_refused: int
+    refused: dict[str, int]
+    """why -> how many jobs"""
+    created_at: datetime
+    confirmed_at: datetime | None
+    ended_at: datetime | None
+
+
+class JobAttempt(Attempt, kw_only=True):
+    panda_id: int
+
+
 # ---- data -----------------------------------------------------------------------------------
 
 
@@ -212,6 +380,10 @@ class Dataset(Reply, kw_only=True):
     n_files: int
     size_bytes: int
     created_at: datetime
+    pinned: bool
+    """It neither expires nor can be deleted."""
+    expires_at: datetime | None
+    """When it is deleted; None: never."""
 
 
 class DatasetFile(Reply, kw_only=True):
@@ -219,6 +391,20 @@ class DatasetFile(Reply, kw_only=True):
     size_bytes: int
     adler32: str
     guid: str
+    storages: list[str]
+
+
+class File(Reply, kw_only=True):
+    file_id: int
+    dataset: str
+    lfn: str
+    size_bytes: int
+    adler32: str
+    guid: str
+    panda_id: int | None
+    """The job that wrote it."""
+    attempt_nr: int | None
+    created_at: datetime
     storages: list[str]
 
 
@@ -244,6 +430,8 @@ class Storage(Reply, kw_only=True):
     kind: str
     root: str
     status: str
+    max_transfers: int
+    """That may read from it or write to it at once; 0: any number."""
 
 
 class Queue(Reply, kw_only=True):
@@ -265,6 +453,38 @@ class Queue(Reply, kw_only=True):
     max_ready: int
 
 
+class Pilot(Reply, kw_only=True):
+    pilot_id: str
+    queue: str
+    site: str | None
+    node: str
+    version: str
+    cores: int
+    memory_mb: int
+    started_at: datetime
+    last_seen_at: datetime
+    """When it asked for jobs last."""
+    n_jobs: int
+    """Jobs that it was given so far."""
+    last_panda_ids: list[int] | None
+    nothing_because: str | None
+    """Why it got no job when it asked last."""
+
+
+class Node(Reply, kw_only=True):
+    """A machine, as its pilots tell of it."""
+
+    node: str
+    sites: list[str]
+    queues: list[str]
+    n_pilots: int
+    n_jobs: int
+    cores: int
+    memory_mb: int
+    first_seen_at: datetime
+    last_seen_at: datetime
+
+
 class QueueStatusRequest(Request, kw_only=True):
     """POST /v1/queues/{name}/status"""
 
@@ -279,49 +499,62 @@ class QueueStatusSet(Reply, kw_only=True):
     """Waiting jobs that brokerage looks at again at once; the others follow."""
 
 
-# ---- people and system ----------------------------------------------------------------------
+class Share(Reply, kw_only=True):
+    name: str
+    parent: str | None
+    kind: str
+    """`share` (job sets may name it), `group` (it has shares below it) or `stray` (jobs name it, the tree does not)."""
+    weight: float
+    part: float
+    """Of all running cores, 0 to 1, among those that want anything now; 0: nothing of it runs or is ready."""
+    running_cores: int
+    n_ready: int
+    """Jobs that pilots may take; more than 10,000 of one share are not told apart."""
+    deficit_cores: float
+    """Cores that it runs below its part; negative: above it."""
 
 
-class WhoAmI(Reply, kw_only=True):
-    subject: str
-    roles: list[str]
-    queue: str | None
-    """A pilot of this queue alone."""
+class ShareWeightRequest(Request, kw_only=True):
+    """PUT /v1/shares/{name}"""
+
+    weight: Annotated[float, Meta(gt=0, le=1e6)]
+    reason: Text
 
 
-class TokenRequest(Request, kw_only=True):
-    """POST /v1/tokens"""
-
-    owner: Name
-    roles: Annotated[list[Name], Meta(min_length=1, max_length=10)]
-    label: Annotated[str, Meta(max_length=200)] = ""
-    ttl_s: Annotated[int, Meta(ge=1, le=10 * 366 * 86_400)] | None = None
-    """Seconds until it expires; none: never."""
-    queue: Annotated[str, Meta(max_length=250)] = ""
-    """The one queue that a pilot with this token may serve."""
-
-
-class TokenCreated(Reply, kw_only=True):
-    token: str
-    """Shown this once."""
-    owner: str
-    roles: list[str]
-
-
-class Ready(Reply, kw_only=True):
-    """GET /readyz: `ok`, `degraded` (jobs are accepted, they wait) or `down` (503)."""
-
-    status: str
-    parts: dict[str, str]
+class ShareWeightSet(Reply, kw_only=True):
+    share: str
+    weight: float
+    was: float
 
 
 __all__ = [
     "AcquireReply",
     "AcquireRequest",
+    "Alive",
+    "AuditEntry",
+    "BanRequest",
     "HeartbeatReply",
     "HeartbeatRequest",
+    "Incident",
+    "IncidentAnswer",
+    "IncidentReport",
+    "IncidentReports",
     "JobSetRequest",
     "LogAccepted",
+    "PageEnd",
+    "PilotEnd",
+    "PilotEnvironment",
+    "Problem",
+    "Ready",
+    "RevokeRequest",
+    "Root",
+    "ServerTime",
+    "Token",
+    "TokenCreated",
+    "TokenRequest",
     "UpdateReply",
     "UpdateRequest",
+    "User",
+    "UserRequest",
+    "WhoAmI",
 ]

@@ -4,10 +4,14 @@ import falcon
 
 from panda.api import schemas
 from panda.api.access import allowed
-from panda.api.answers import show, show_page
+from panda.api.answers import show
 from panda.api.body import Body
+from panda.api.described import Page, gives
+from panda.api.listing import CURSOR, LIST, LIST_PROBLEMS, found_one, show_list
 from panda.auth.policy import Action
 from panda.brokerage import siteinfo
+from panda.brokerage.nouns import QUEUES, SITES, STORAGES
+from panda.db.lists import MAX_PAGE
 from panda.db.session import Begin
 
 
@@ -17,12 +21,24 @@ class QueuesResource:
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
 
-    @allowed(Action.READ_SITES, "limit")
+    @allowed(Action.READ_SITES, *LIST)
+    @gives(Page(schemas.Queue, is_list=True), parameters={"after": CURSOR}, problems=LIST_PROBLEMS)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """All queues by name; there are no pages."""
-        with self._begin() as connection:
-            found = siteinfo.queues(connection)
-        show_page(resp, [schemas.Queue(**row._asdict()) for row in found])
+        """Queues that fit, by name."""
+        show_list(self._begin, req, resp, QUEUES, schemas.Queue, default=MAX_PAGE)
+
+
+class QueueResource:
+    """/v1/queues/{name}"""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+
+    @allowed(Action.READ_SITES)
+    @gives(schemas.Queue)
+    def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+        """A queue."""
+        show(resp, schemas.Queue(**found_one(self._begin, QUEUES, name)._asdict()))
 
 
 class SitesResource:
@@ -31,12 +47,24 @@ class SitesResource:
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
 
-    @allowed(Action.READ_SITES, "limit")
+    @allowed(Action.READ_SITES, *LIST)
+    @gives(Page(schemas.Site, is_list=True), parameters={"after": CURSOR}, problems=LIST_PROBLEMS)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """All sites by name; there are no pages."""
-        with self._begin() as connection:
-            found = siteinfo.sites(connection)
-        show_page(resp, [schemas.Site(**row._asdict()) for row in found])
+        """Sites that fit, by name."""
+        show_list(self._begin, req, resp, SITES, schemas.Site, default=MAX_PAGE)
+
+
+class SiteResource:
+    """/v1/sites/{name}"""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+
+    @allowed(Action.READ_SITES)
+    @gives(schemas.Site)
+    def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+        """A site."""
+        show(resp, schemas.Site(**found_one(self._begin, SITES, name)._asdict()))
 
 
 class StoragesResource:
@@ -45,12 +73,24 @@ class StoragesResource:
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
 
-    @allowed(Action.READ_SITES, "limit")
+    @allowed(Action.READ_SITES, *LIST)
+    @gives(Page(schemas.Storage, is_list=True), parameters={"after": CURSOR}, problems=LIST_PROBLEMS)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """All storages by name; there are no pages."""
-        with self._begin() as connection:
-            found = siteinfo.storages(connection)
-        show_page(resp, [schemas.Storage(**row._asdict()) for row in found])
+        """Storages that fit, by name."""
+        show_list(self._begin, req, resp, STORAGES, schemas.Storage, default=MAX_PAGE)
+
+
+class StorageResource:
+    """/v1/storages/{name}"""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+
+    @allowed(Action.READ_SITES)
+    @gives(schemas.Storage)
+    def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+        """A storage."""
+        show(resp, schemas.Storage(**found_one(self._begin, STORAGES, name)._asdict()))
 
 
 class QueueStatusResource:
@@ -61,6 +101,7 @@ class QueueStatusResource:
         self._body = Body(schemas.QueueStatusRequest, max_mb)
 
     @allowed(Action.SET_QUEUE)
+    @gives(schemas.QueueStatusSet, takes=schemas.QueueStatusRequest, problems={422: "unknown_queue_status no_reason"})
     def on_post(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         """Open or close a queue; who, why and what it was before is written to the audit log."""
         asked = self._body.read(req)

@@ -13,10 +13,15 @@ from panda.api import schemas
 from panda.api.access import allowed, public
 from panda.api.answers import show
 from panda.api.body import Body
-from panda.auth import audit_log, tokens
+from panda.api.described import Page, gives
+from panda.api.listing import LIST, LIST_PROBLEMS, of_owner, show_list
+from panda.api.parameters import word
+from panda.auth import audit_log, policy, tokens
+from panda.auth.nouns import TOKENS
 from panda.auth.policy import Action
 from panda.db.migrate import is_current
 from panda.db.session import Begin
+from panda.jobs import gauges
 from panda.logs import Log
 from panda.settings import client_url
 
@@ -32,7 +37,11 @@ LINKS = {
     "whoami": "/v1/whoami",
     "healthz": "/healthz",
     "readyz": "/readyz",
+    "openapi": "/openapi.json",
+    "docs": "/docs",
 }
+#: What a part says of itself when jobs wait because of it.
+NOT_WELL = frozenset({"down", "late", "silent"})
 #: Seconds that Redis has for an answer.
 REDIS_TIMEOUT_S = 1.0
 
@@ -41,7 +50,9 @@ class RootResource:
     """/"""
 
     @public()
+    @gives(schemas.Root)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Name, version, links."""
         show(resp, {"name": "PanDA", "version": __version__, "links": LINKS})
 
 
@@ -49,6 +60,7 @@ class AliveResource:
     """/healthz"""
 
     @public()
+    @gives(schemas.Alive)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """This process answers; nothing else is looked at."""
         show(resp, {"status": "ok"})
@@ -63,14 +75,17 @@ class ReadyResource:
         self._is_migrated = False
 
     @public()
+    @gives(schemas.Ready, status=(200, 503))
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Which part is down. Without Redis jobs are accepted and wait: that is `degraded`, not `down`."""
+        """Which part is down. Without Redis, relay, beat or workers jobs are accepted and wait: `degraded`."""
         parts = {"database": "ok", "migrations": "ok", "redis": self._redis_state()}
+        parts |= dict.fromkeys(("relay", "beat", "workers"), "unknown")
         try:
             with self._begin() as connection:
                 # The revision is compared until it fits once; a newer database never goes back.
                 self._is_migrated = self._is_migrated or is_current(connection)
-                connection.exec_driver_sql("SELECT 1")
+                if self._is_migrated:
+                    parts |= gauges.parts(connection)
         except SQLAlchemyError as problem:
             log.warning("database unavailable", problem=type(problem).__name__)
             parts |= {"database": "down", "migrations": "unknown"}
@@ -78,7 +93,7 @@ class ReadyResource:
             if not self._is_migrated:
                 parts["migrations"] = "behind"
         is_up = parts["database"] == "ok" and parts["migrations"] == "ok"
-        status = "down" if not is_up else "degraded" if parts["redis"] == "down" else "ok"
+        status = "down" if not is_up else "ok" if NOT_WELL.isdisjoint(parts.values()) else "degraded"
         if not is_up:
             resp.status = falcon.HTTP_503
             resp.set_header("Retry-After", "2")
@@ -98,7 +113,9 @@ class WhoAmIResource:
     """/v1/whoami"""
 
     @allowed(Action.WHO_AM_I)
+    @gives(schemas.WhoAmI)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Who the caller is, with which roles."""
         identity = req.context.identity
         show(resp, schemas.WhoAmI(subject=identity.subject, roles=sorted(identity.roles), queue=identity.queue))
 
@@ -111,6 +128,7 @@ class TokensResource:
         self._body = Body(schemas.TokenRequest, max_mb)
 
     @allowed(Action.CREATE_TOKEN)
+    @gives(schemas.TokenCreated, status=201, takes=schemas.TokenRequest, problems={422: "bad_name unknown_role"})
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Make a token for somebody, who becomes a user with these roles if they are none yet."""
         asked = self._body.read(req)
@@ -124,6 +142,13 @@ class TokensResource:
         resp.status = falcon.HTTP_201
         resp.set_header("Cache-Control", "no-store")
         show(resp, schemas.TokenCreated(token=plain, owner=asked.owner, roles=asked.roles))
+
+    @allowed(Action.READ_TOKENS, *LIST, "owner")
+    @gives(Page(schemas.Token, is_list=True), problems=LIST_PROBLEMS)
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Tokens that fit, newest first. Neither they nor their hashes are told, only what they are for."""
+        owner = policy.scope(req.context.identity, Action.READ_TOKENS, word(req, "owner"))
+        show_list(self._begin, req, resp, TOKENS, schemas.Token, also=of_owner(TOKENS, owner))
 
 
 def _redis_at(url: str) -> "Redis | None":

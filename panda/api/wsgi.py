@@ -2,9 +2,15 @@
 
 import os
 
-from panda import logs, settings
+from panda import incident_log, logs, settings
+from panda.api import endings, lane
+from panda.api.alive import keep_marking
 from panda.api.app import create_app
 from panda.db.session import begin_from
 
 logs.setup(os.environ.get("PANDA_LOG_LEVEL", "INFO"))
-app = create_app(begin_from(settings.current()), settings.current())
+incident_log.install("api", settings.current())
+begin = begin_from(settings.current())
+keep_marking(begin)
+endings.hear_signals()
+app = lane.narrowed(create_app(begin, settings.current()), settings.current().api.threads)

@@ -22,8 +22,23 @@ class Action(StrEnum):
     WRITE_DATA = "write this dataset"
     READ_SITES = "see sites and queues"
     SET_QUEUE = "set the status of queues"
+    READ_SHARES = "see shares"
+    SET_SHARE = "set the weights of shares"
     PILOT = "do a pilot's work"
     CREATE_TOKEN = "create tokens"
+    REPORT_INCIDENT = "report incidents"
+    READ_INCIDENTS = "see incidents"
+    ANSWER_INCIDENT = "answer incidents"
+    READ_AUDIT = "see the audit log"
+    READ_USERS = "see users"
+    READ_TOKENS = "see tokens"
+    READ_PILOTS = "see pilots and nodes"
+    ACT = "act on many jobs at once"
+    READ_ACTIONS = "see actions on many jobs"
+    READ_PILOT_NOTES = "see the notes and logs of pilots"
+    BAN_USER = "ban users"
+    REVOKE_TOKEN = "revoke these tokens"
+    READ_METRICS = "read metrics"
 
 
 class Rule(NamedTuple):
@@ -50,8 +65,23 @@ TABLE: Mapping[Action, Rule] = {
     Action.WRITE_DATA:     Rule(_roles("operator admin"),                         _roles("user production")),
     Action.READ_SITES:     Rule(_roles("user production pilot operator admin")),
     Action.SET_QUEUE:      Rule(_roles("operator admin")),
+    Action.READ_SHARES:    Rule(_roles("user production operator admin")),
+    Action.SET_SHARE:      Rule(_roles("operator admin")),
     Action.PILOT:          Rule(_roles("pilot")),
     Action.CREATE_TOKEN:   Rule(_roles("admin")),
+    Action.REPORT_INCIDENT: Rule(_roles("pilot operator admin")),
+    Action.READ_INCIDENTS: Rule(_roles("production operator admin")),
+    Action.ANSWER_INCIDENT: Rule(_roles("operator admin")),
+    Action.READ_AUDIT:     Rule(_roles("operator admin")),
+    Action.READ_USERS:     Rule(_roles("operator admin"),                         _roles("user production")),
+    Action.READ_TOKENS:    Rule(_roles("admin"),                                  _roles("user production operator")),
+    Action.READ_PILOTS:    Rule(_roles("user production operator admin")),
+    Action.ACT:            Rule(_roles("operator admin"),                         _roles("user production")),
+    Action.READ_ACTIONS:   Rule(_roles("production operator admin"),              _roles("user")),
+    Action.READ_PILOT_NOTES: Rule(_roles("production operator admin")),
+    Action.BAN_USER:       Rule(_roles("admin")),
+    Action.REVOKE_TOKEN:   Rule(_roles("admin"),                                  _roles("user production operator")),
+    Action.READ_METRICS:   Rule(_roles("production operator admin")),
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from sqlalchemy.engine import Connection
 
 from panda.auth.identity import Identity, Role
-from panda.db.session import Begin, rows, run
+from panda.db.session import Begin, once, rows, run
 from panda.errors import Invalid, Unauthenticated, UnknownName
 from panda.names import checked
 
@@ -99,7 +99,7 @@ class Verifier:
             return known[0]
         # Python's clock only measures how long ago we looked; whether a token is good, the database says.
         looked_at = time.monotonic()
-        with self._begin() as connection:
+        with once(self._begin) as connection:
             identity, left_s = _look_up(connection, token_hash)
         if len(self._remembered) >= REMEMBERED_TOKENS:
             self._remembered.clear()

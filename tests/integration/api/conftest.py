@@ -16,6 +16,7 @@ from panda.jobs import archive, due, ending, expansion, ready
 from panda.local.postgres import EmbeddedPostgres
 from panda.settings import Settings
 from panda.states import Stage, Wait
+from tests.described import check
 
 SITES = """
 INSERT INTO sites (name, cloud) VALUES ('HOLLAND', 'NL');
@@ -38,7 +39,9 @@ class Caller:
         if document is not None:
             options["body"] = msgspec.json.encode(document)
             headers.setdefault("Content-Type", "application/json")
-        return self._client.simulate_request(method, path, headers=headers, **options)
+        answer = self._client.simulate_request(method, path, headers=headers, **options)
+        check(method, path, answer)
+        return answer
 
     def get(self, path: str, **options: Any) -> Result:
         return self("GET", path, **options)

@@ -15,14 +15,16 @@ CALLS = {
     "heartbeat": ("POST", "/v1/pilots/heartbeat"),
     "log": ("PUT", "/v1/pilots/logs/1/1/payload.stdout"),
     "queue": ("POST", "/v1/queues/HOLLAND-CPU/status"),
+    "shares": ("GET", "/v1/shares"),
+    "share": ("PUT", "/v1/shares/default"),
     "token": ("POST", "/v1/tokens"),
 }
 MAY = {
-    "user": {"submit", "read", "read_data", "sandbox"},
-    "production": {"submit", "read", "read_data", "sandbox"},
+    "user": {"submit", "read", "read_data", "sandbox", "shares"},
+    "production": {"submit", "read", "read_data", "sandbox", "shares"},
     "pilot": {"read_data", "acquire", "update", "heartbeat", "log"},
-    "operator": {"submit", "read", "read_data", "sandbox", "queue"},
-    "admin": {"submit", "read", "read_data", "sandbox", "queue", "token"},
+    "operator": {"submit", "read", "read_data", "sandbox", "queue", "shares", "share"},
+    "admin": {"submit", "read", "read_data", "sandbox", "queue", "shares", "share", "token"},
 }
 
 

@@ -5,6 +5,8 @@ import zlib
 
 import pytest
 
+from panda.db.session import run
+
 CONTENT = b"events" * 1000
 ADLER32 = f"{zlib.adler32(CONTENT):08x}"
 
@@ -129,3 +131,57 @@ def test_a_name_that_is_none_is_refused(anna, did):
 @pytest.mark.parametrize("path", ["", "/files", "/files/a.root"])
 def test_a_dataset_that_does_not_exist_is_not_found(anna, path):
     assert anna.get(f"/v1/datasets/mc:none{path}").status_code == 404
+
+
+def test_a_dataset_is_kept_as_long_as_its_owner_says(anna, caller, dataset):
+    kept = anna("PUT", f"{dataset}/lifetime", {"lifetime_s": 3600, "pinned": True})
+
+    assert kept.status_code == 200
+    assert kept.json["pinned"]
+    assert kept.json["expires_at"] is not None
+    assert anna("DELETE", dataset).json["code"] == "dataset_pinned"
+    assert caller("bert", "user")("PUT", f"{dataset}/lifetime", {}).status_code == 403
+    assert anna("PUT", f"{dataset}/lifetime", {}).json["expires_at"] is None
+    assert anna("PUT", f"{dataset}/lifetime", {"lifetime_s": 0}).status_code == 422
+
+
+def test_a_dataset_that_is_let_go_takes_no_file_and_stays_until_it_is_gone(anna, caller, dataset):
+    put(anna, dataset)
+
+    assert caller("bert", "user")("DELETE", dataset).status_code == 403
+    gone = anna("DELETE", dataset)
+
+    assert (gone.status_code, gone.json["status"]) == (202, "deleting")
+    assert anna("DELETE", dataset).status_code == 202
+    assert put(anna, dataset, lfn="b").json["code"] == "dataset_deleting"
+    assert anna.post("/v1/datasets", {"dataset": "mc:ten"}).json["code"] == "dataset_deleting"
+    assert anna("PUT", f"{dataset}/lifetime", {}).json["code"] == "dataset_deleting"
+    assert anna("DELETE", "/v1/datasets/mc:none").status_code == 404
+
+
+def test_a_file_tells_where_it_comes_from(anna, dataset):
+    put(anna, dataset)
+
+    found = anna.get(f"{dataset}/files/a.root/lineage").json
+
+    assert (found["panda_id"], found["made_from"], found["read_by"]) == (None, [], [])
+    assert anna.get(f"{dataset}/files/none/lineage").status_code == 404
+
+
+def test_transfers_and_ways_are_listed(anna, begin, dataset):
+    put(anna, dataset)
+    with begin() as connection:
+        run(
+            connection,
+            "INSERT INTO transfers (file_id, destination, due_at, created_at)"
+            " SELECT file_id, 'HOLLAND-DISK', panda_now(), panda_now() FROM files",
+        )
+
+    [transfer] = anna.get("/v1/transfers?filter=status:queued,moving").json["data"]
+    [way] = anna.get("/v1/links").json["data"]
+
+    assert (transfer["lfn"], transfer["destination"], transfer["status"]) == ("a.root", "HOLLAND-DISK", "queued")
+    assert anna.get(f"/v1/transfers/{transfer['transfer_id']}").json == transfer
+    assert anna.get("/v1/transfers/99").status_code == 404
+    assert (way["source"], way["destination"], way["n_queued"]) == (None, "HOLLAND-DISK", 1)
+    assert anna.get("/v1/transfers?filter=colour:red").status_code == 400

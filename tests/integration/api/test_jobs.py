@@ -1,9 +1,13 @@
 """Jobs over HTTP: lists, facts, and the answer to why."""
 
+import dataclasses
+
 import pytest
 
+from panda.db import lists
 from panda.db.session import rows, run
-from panda.jobs import queries
+from panda.jobs.nouns import JOBS
+from panda.query import read
 
 TEN = {"name": "ten", "template": {"command": ["echo", "${seq}"], "count": 10}}
 
@@ -74,16 +78,16 @@ def test_filters_narrow_a_list(anna, ten, engine, operator):
     assert found("owner=bert") == []
 
 
-def test_a_page_stops_looking_after_its_window_and_says_where(begin, ten, monkeypatch):
-    monkeypatch.setattr(queries, "WINDOW", 4)
-    monkeypatch.setitem(queries.LISTS, ("all", True), queries._list_by("all", 4))
+def test_a_page_stops_looking_after_its_window_and_says_where(begin, ten):
+    noun = dataclasses.replace(JOBS, window=4)
+    running = read("status:finished,running", JOBS.fields)
     with begin() as connection:
         run(connection, "UPDATE jobs SET status = 'running' WHERE panda_id = %(id)s", {"id": ten[0]})
 
     seen, after, n_pages = [], None, 0
     while n_pages == 0 or after is not None:
         with begin() as connection:
-            page = queries.jobs(connection, statuses=["running"], after=after)
+            page = lists.page(connection, noun, running, after=after and str(after))
         seen += [row.panda_id for row in page.items]
         after, n_pages = page.next, n_pages + 1
 

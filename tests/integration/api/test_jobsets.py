@@ -114,7 +114,7 @@ def test_a_retry_of_a_set_reaches_its_failed_jobs(anna, engine, operator):
 
     answer = operator.post(f"/v1/jobsets/{accepted['jobset_id']}/retry", {"stage": "broker", "reason": "site is back"})
 
-    assert (answer.status_code, answer.json) == (200, {"n": 2, "refused": {}})
+    assert (answer.status_code, answer.json) == (200, {"n": 2, "refused": {}, "action_id": None})
     assert anna.get(f"/v1/jobs/{failed[0]}").json["attempt_nr"] == 2
 
 

@@ -43,6 +43,10 @@ GOOD = {
     "/v1/queues/Q/status": [{"status": "online", "reason": "r"}],
     "/v1/jobs/1/retry": [{"stage": "broker", "reason": "r"}],
     "/v1/jobsets/1/cancel": [{"reason": "r"}],
+    "/v1/jobs/actions": [
+        {"action": "retry", "filter": "status:failed", "reason": "r", "stage": "broker", "dry_run": True},
+        {"action": "priority", "filter": "site:A*", "reason": "r", "priority": 1, "token": "t", "count": 1},
+    ],
 }  # fmt: skip
 NASTY = [
     None, True, "", " ", "\x00", "a\x00b", "../..", "a/b", "ü", "\u202e", "\U0001f43c", "x" * 251, "x" * 100_000, "%s", "%(a)s",

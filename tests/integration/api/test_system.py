@@ -7,8 +7,8 @@ import pytest
 from falcon.testing import TestClient
 
 from panda.api.app import create_app
-from panda.db.session import begin_of, make_engine, rows
-from panda.jobs import queries
+from panda.db import lists
+from panda.db.session import begin_of, make_engine, rows, run
 
 
 def ready_of(begin, settings, redis_url=""):
@@ -33,8 +33,24 @@ def test_ready_names_every_part(begin, settings):
 
     assert answer.status_code == 200
     assert answer.json == {
-        "status": "ok", "parts": {"database": "ok", "migrations": "ok", "redis": "not configured"}
+        "status": "ok",
+        "parts": {"database": "ok", "migrations": "ok", "redis": "not configured", "relay": "ok",
+                  "beat": "not seen", "workers": "not seen"},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("statement", "part", "told"), [
+    ("INSERT INTO tick_leases VALUES ('sweep', panda_now(), 'h', panda_now() - interval '1 minute')", "beat", "silent"),
+    ("INSERT INTO engine_state VALUES ('canary.final', (panda_now() - interval '1 hour')::text)", "workers", "silent"),
+    ("INSERT INTO job_due (panda_id, stage, due_at) VALUES (1, 'define', panda_now() - interval '1 hour')", "relay", "late"),
+])  # fmt: skip
+def test_ready_names_the_part_that_jobs_wait_for(begin, settings, statement, part, told):
+    with begin() as connection:
+        run(connection, statement)
+
+    answer = ready_of(begin, settings)
+
+    assert (answer.status_code, answer.json["status"], answer.json["parts"][part]) == (200, "degraded", told)
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "redis+socket:///nonexistent.sock"])
@@ -112,7 +128,7 @@ def test_an_unforeseen_error_tells_nothing_of_its_inside(anna, monkeypatch, capl
     def broken(*_, **__):
         raise KeyError("secret detail")
 
-    monkeypatch.setattr(queries, "jobs", broken)
+    monkeypatch.setattr(lists, "page", broken)
 
     answer = anna.get("/v1/jobs", headers={"X-Request-Id": "r-77"})
 

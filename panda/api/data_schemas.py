@@ -1,0 +1,79 @@
+"""What /v1/transfers, /v1/links, and the life of datasets and files look like on the wire."""
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta
+
+from panda.words import Reply, Request
+
+
+class KeepRequest(Request, kw_only=True):
+    """PUT /v1/datasets/{did}/lifetime"""
+
+    lifetime_s: Annotated[float, Meta(gt=0, le=3_200_000_000)] | None = None
+    """Seconds from now until it is deleted; null: never."""
+    pinned: bool = False
+    """Whether it is kept whatever else is said."""
+
+
+class LineageFile(Reply, kw_only=True):
+    dataset: str
+    lfn: str
+    file_id: int | None
+
+
+class LineageJob(Reply, kw_only=True):
+    panda_id: int
+    status: str | None
+    jobset_id: int | None
+    owner: str | None
+
+
+class FileLineage(Reply, kw_only=True):
+    """What made a file, and what read it."""
+
+    file_id: int
+    panda_id: int | None
+    """The job that wrote it; None: a person put it."""
+    attempt_nr: int | None
+    created_at: datetime
+    made_from: list[LineageFile]
+    """Inputs of that job."""
+    read_by: list[LineageJob]
+    """Jobs that have it as an input, the newest 500."""
+
+
+class Transfer(Reply, kw_only=True):
+    """A file on its way to a storage, or one that has ended."""
+
+    transfer_id: int
+    status: str
+    dataset: str
+    lfn: str
+    size_bytes: int
+    source: str | None
+    """The storage that it comes from, once one is chosen."""
+    destination: str
+    tries: int
+    n_waiting: int
+    """Jobs that wait for it, counted up to 1,000."""
+    error: str | None
+    due_at: datetime
+    created_at: datetime
+    ended_at: datetime | None
+
+
+class LinkLoad(Reply, kw_only=True):
+    """The way from one storage to another, as it is used now."""
+
+    source: str | None
+    """None: transfers that no storage was chosen for yet."""
+    destination: str
+    n_queued: int
+    n_moving: int
+    n_done: int
+    """In the last ten minutes, as are the following."""
+    n_failed: int
+    bytes_done: int
+    bytes_per_s: float

@@ -1,0 +1,177 @@
+"""Messages about people, about the service itself, and those that every call may answer with.
+
+Named in `panda.api.schemas` like all others."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, UnsetType
+
+from panda.words import Name, Reply, Request, Text
+
+# ---- every answer ---------------------------------------------------------------------------
+
+
+class Problem(Reply, kw_only=True):
+    """Why a request was refused (RFC 9457). Scripts rely on `status` and `code`; sentences may change."""
+
+    type: str
+    """`urn:panda:` and the code."""
+    title: str
+    status: int
+    code: str
+    detail: str
+    """A sentence for people."""
+    where: str | UnsetType = UNSET
+    """The field, parameter or header that is meant."""
+    size_bytes: int | UnsetType = UNSET
+    """With `log_gap`: bytes of the log that are here."""
+    request_id: str
+
+
+class PageEnd(Reply, kw_only=True):
+    next: int | str | None
+    """Give it as `after` for the page that follows; null: that was all."""
+
+
+# ---- people and system ----------------------------------------------------------------------
+
+
+class Root(Reply, kw_only=True):
+    name: str
+    version: str
+    links: dict[str, str]
+
+
+class Alive(Reply, kw_only=True):
+    status: str
+
+
+class WhoAmI(Reply, kw_only=True):
+    subject: str
+    roles: list[str]
+    queue: str | None
+    """A pilot of this queue alone."""
+
+
+class UserRequest(Request, kw_only=True):
+    """POST /v1/users"""
+
+    name: Name
+    roles: Annotated[list[Name], Meta(min_length=1, max_length=10)]
+    reason: Text = ""
+
+
+class BanRequest(Request, kw_only=True):
+    """POST /v1/users/{name}/ban, POST /v1/users/{name}/unban"""
+
+    reason: Text
+
+
+class RevokeRequest(Request, kw_only=True):
+    """POST /v1/tokens/{token_id}/revoke, POST /v1/users/{name}/revoke-tokens"""
+
+    reason: Text = ""
+
+
+class TokenRequest(Request, kw_only=True):
+    """POST /v1/tokens"""
+
+    owner: Name
+    roles: Annotated[list[Name], Meta(min_length=1, max_length=10)]
+    label: Annotated[str, Meta(max_length=200)] = ""
+    ttl_s: Annotated[int, Meta(ge=1, le=10 * 366 * 86_400)] | None = None
+    """Seconds until it expires; none: never."""
+    queue: Annotated[str, Meta(max_length=250)] = ""
+    """The one queue that a pilot with this token may serve."""
+
+
+class Token(Reply, kw_only=True):
+    """What a token is for; the token itself was shown once."""
+
+    token_id: int
+    owner: str
+    label: str
+    roles: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class User(Reply, kw_only=True):
+    name: str
+    roles: list[str]
+    created_at: datetime
+    banned_at: datetime | None
+    ban_reason: str | None
+
+
+class TokenCreated(Reply, kw_only=True):
+    token: str
+    """Shown this once."""
+    owner: str
+    roles: list[str]
+
+
+class Ready(Reply, kw_only=True):
+    """GET /readyz: `ok`, `degraded` (jobs are accepted, they wait) or `down` (503)."""
+
+    status: str
+    parts: dict[str, str]
+
+
+# ---- incidents and deeds -------------------------------------------------------------------
+
+
+class IncidentReport(Request, kw_only=True):
+    """Something that an operator should know; the same `key` within ten minutes is folded."""
+
+    component: Name
+    level: Literal["info", "warning", "error", "critical"]
+    key: Name
+    message: Annotated[str, Meta(min_length=1, max_length=2_000)]
+    n: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 1
+    context: Annotated[dict[Name, Annotated[str, Meta(max_length=2_000)]], Meta(max_length=50)] = {}
+
+
+class IncidentReports(Request, kw_only=True):
+    """POST /v1/incidents"""
+
+    incidents: Annotated[list[IncidentReport], Meta(min_length=1, max_length=200)]
+
+
+class IncidentAnswer(Request, kw_only=True):
+    """POST /v1/incidents/{incident_id}"""
+
+    action: Literal["acknowledge", "close"]
+    comment: Annotated[str, Meta(max_length=2_000)] = ""
+
+
+class Incident(Reply, kw_only=True):
+    incident_id: int
+    component: str
+    level: str
+    key: str
+    message: str
+    context: dict[str, Any] | list[Any]
+    n: int
+    first_at: datetime
+    last_at: datetime
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    closed_at: datetime | None
+    closed_by: str | None
+    comment: str
+
+
+class AuditEntry(Reply, kw_only=True):
+    """A deed of somebody with power."""
+
+    audit_id: int
+    at: datetime
+    who: str
+    action: str
+    target: str
+    reason: str
+    facts: dict[str, Any]
+    request_id: str | None

@@ -1,0 +1,54 @@
+"""/v1/shares: whose part of the machines is how large, and how each stands to it."""
+
+import falcon
+
+from panda.api import schemas
+from panda.api.access import allowed
+from panda.api.answers import show, show_page
+from panda.api.body import Body
+from panda.api.described import Page, gives
+from panda.auth.policy import Action
+from panda.db.session import Begin
+from panda.jobs import share_usage, shares
+
+
+class SharesResource:
+    """/v1/shares"""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+
+    @allowed(Action.READ_SHARES, "limit")
+    @gives(Page(schemas.Share))
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """The tree of shares, each one followed by those below it; there are no pages. Running cores are as of
+        the last count, which is at most some seconds old."""
+        with self._begin() as connection:
+            found = share_usage.standings(connection)
+        show_page(resp, [schemas.Share(**each._asdict()) for each in found])
+
+
+class ShareResource:
+    """/v1/shares/{name}"""
+
+    def __init__(self, begin: Begin, max_mb: int) -> None:
+        self._begin = begin
+        self._body = Body(schemas.ShareWeightRequest, max_mb)
+
+    @allowed(Action.SET_SHARE)
+    @gives(
+        schemas.ShareWeightSet, takes=schemas.ShareWeightRequest, problems={422: "bad_weight no_reason unknown_share"}
+    )
+    def on_put(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+        """Give a share another weight; who, why and what it was before is written to the audit log."""
+        asked = self._body.read(req)
+        with self._begin() as connection:
+            was = shares.set_weight(
+                connection,
+                name,
+                asked.weight,
+                by=req.context.identity.subject,
+                reason=asked.reason,
+                request_id=req.context.request_id,
+            )
+        show(resp, schemas.ShareWeightSet(share=name, weight=asked.weight, was=was))

@@ -1,0 +1,147 @@
+"""PanDA's logger: what components report, folded, answered for, and never in the way of who reports."""
+
+import json
+import logging
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from panda.incident_log import MAX_KEYS, IncidentHandler
+from panda.logs import Log
+
+
+def report(**more):
+    return {"component": "relay", "level": "warning", "key": "late", "message": "the relay is late", **more}
+
+
+def test_the_same_key_is_one_incident(caller):
+    pilot, operator = caller("p", "pilot"), caller("olga", "operator")
+
+    first = pilot.post("/v1/incidents", {"incidents": [report(n=2), report(), report(key="other")]})
+    second = pilot.post("/v1/incidents", {"incidents": [report(message="later still")]})
+    found = {each["key"]: each for each in operator.get("/v1/incidents").json["data"]}
+
+    assert (first.status_code, first.json["n"], second.json["n"]) == (202, 2, 0)
+    assert (found["late"]["n"], found["late"]["message"]) == (4, "later still")
+    assert found["other"]["n"] == 1
+
+
+def test_a_closed_incident_is_not_opened_again(caller):
+    operator = caller("olga", "operator")
+    operator.post("/v1/incidents", {"incidents": [report()]})
+    [number] = [each["incident_id"] for each in operator.get("/v1/incidents").json["data"]]
+
+    closed = operator.post(f"/v1/incidents/{number}", {"action": "close", "comment": "mended"})
+    again = operator.post(f"/v1/incidents/{number}", {"action": "acknowledge"})
+    operator.post("/v1/incidents", {"incidents": [report()]})
+
+    assert (closed.json["closed_by"], closed.json["comment"]) == ("olga", "mended")
+    assert (again.status_code, again.json["code"]) == (409, "incident_closed")
+    assert len(operator.get("/v1/incidents").json["data"]) == 2
+    assert [d["action"] for d in operator.get("/v1/audit?who=olga").json["data"]] == ["close_incident"]
+
+
+@pytest.mark.parametrize(
+    "incidents",
+    [[], [report(level="loud")], [report(n=0)], [report(message="")], [report(context={"a": 5})], [report()] * 201],
+)
+def test_a_report_that_cannot_be_meant_is_refused(caller, incidents):
+    answer = caller("p", "pilot").post("/v1/incidents", {"incidents": incidents})
+
+    assert answer.status_code == 422
+    assert answer.json["code"] == "invalid"
+
+
+class Server:
+    """Takes what a handler sends; while it is away it answers 503."""
+
+    def __init__(self):
+        self.got, self.is_away = [], False
+        outer = self
+
+        class Take(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if not outer.is_away:
+                    outer.got += body["incidents"]
+                self.send_response(503 if outer.is_away else 202)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.http = HTTPServer(("127.0.0.1", 0), Take)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+@pytest.fixture
+def handler(server):
+    handler = IncidentHandler("tests", server.url, "token")
+    logging.getLogger("tested").addHandler(handler)
+    logging.getLogger("tested").propagate = False  # pytest's own handlers would raise what ours keeps in
+    yield handler
+    logging.getLogger("tested").propagate = True
+    logging.getLogger("tested").removeHandler(handler)
+    handler.close()
+
+
+def until(is_so):
+    deadline = time.monotonic() + 20
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return is_so()
+
+
+def test_warnings_are_folded_and_shipped_and_info_is_not(server, handler):
+    log = Log("tested")
+    for n in range(50):
+        log.warning("the disk is slow", ms=n)
+    log.info("all is well")
+    handler.flush()
+
+    assert until(lambda: sum(each["n"] for each in server.got) == 50)
+    assert {each["key"] for each in server.got} == {"tested: the disk is slow"}
+    assert server.got[-1]["context"] == {"ms": "49"}
+
+
+def test_nobody_waits_while_the_server_is_away_and_nothing_is_lost(server, handler):
+    server.is_away = True
+    log = Log("tested")
+    began = time.monotonic()
+    for _ in range(2_000):
+        log.error("no room")
+    took_s = time.monotonic() - began
+    handler.flush()
+    server.is_away = False
+
+    assert took_s < 2
+    assert until(lambda: sum(each["n"] for each in server.got) == 2_000)
+
+
+def test_too_many_kinds_are_counted_not_kept(server, handler):
+    server.is_away = True
+    for n in range(MAX_KEYS + 300):
+        logging.getLogger("tested").warning(f"kind {n}")
+
+    assert len(handler._gathered) <= MAX_KEYS + 1
+    server.is_away = False
+    handler.flush()
+    assert until(lambda: any(each["key"] == "tests: incidents dropped" for each in server.got))
+
+
+def test_a_record_that_cannot_be_read_hurts_nobody(handler):
+    handler.handle(logging.makeLogRecord({"msg": "%d is no number", "args": ("x",), "levelno": logging.WARNING}))
+
+    assert handler._n_dropped == 1

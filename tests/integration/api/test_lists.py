@@ -1,0 +1,213 @@
+"""Lists of every noun: filters, pages, orders, fields, CSV, and answers that the caller has already."""
+
+import csv
+import io
+
+import pytest
+
+from panda.db.session import run
+
+TEN = {"name": "ten", "template": {"command": ["echo", "${seq}"], "count": 10, "outputs": ["${seq}.root"]}}
+#: Each noun that has pages, and the role that sees all of it.
+NOUNS = {
+    "jobs": "user", "jobsets": "user", "attempts": "user", "datasets": "user", "files": "user", "sites": "user",
+    "queues": "user", "storages": "user", "pilots": "user", "nodes": "user", "actions": "user", "users": "admin",
+    "tokens": "admin", "incidents": "operator", "audit": "operator",
+}  # fmt: skip
+MORE = """
+INSERT INTO sites (name, cloud) SELECT 'SITE-' || i, 'NL' FROM generate_series(1, 5) i;
+INSERT INTO storages (name, site, kind, root) SELECT 'DISK-' || i, 'SITE-' || i, 'local', '/x' FROM generate_series(1, 5) i;
+INSERT INTO queues (name, site, storage, cores, memory_mb, disk_mb, walltime_s, tags)
+    SELECT 'QUEUE-' || i, 'SITE-' || i, 'DISK-' || i, i, 1000, 1000, 3600, ARRAY['gpu'] FROM generate_series(1, 5) i;
+INSERT INTO pilots (pilot_id, queue, node, version, cores, memory_mb, started_at, last_seen_at)
+    SELECT 'pilot-' || i, 'QUEUE-' || i, 'node-' || i, '1', 8, 1000, panda_now(), panda_now() - make_interval(hours => i)
+    FROM generate_series(1, 5) i;
+INSERT INTO datasets (scope, name, owner, created_at) SELECT 'mc', 'set-' || i, 'anna', panda_now() FROM generate_series(1, 5) i;
+INSERT INTO files (dataset_id, lfn, guid, size_bytes, adler32, created_at)
+    SELECT min(dataset_id), 'part-' || i, 'g', i, '00000001', panda_now() FROM datasets, generate_series(1, 5) i
+    WHERE scope = 'mc' GROUP BY i;
+INSERT INTO incidents (component, level, key, message, first_at, last_at)
+    SELECT 'audit', 'error', 'key-' || i, 'broken', panda_now(), panda_now() FROM generate_series(1, 5) i;
+INSERT INTO audit_log (at, who, action, target) SELECT panda_now(), 'otto', 'retry', 'job ' || i FROM generate_series(1, 5) i;
+INSERT INTO bulk_actions (action, said, filter, asked_by, reason, status, after_panda_id, created_at)
+    SELECT 'retry', 'status:failed', 'status:failed', 'anna', '', 'done', i, panda_now() FROM generate_series(1, 5) i;
+INSERT INTO users (name, roles, created_at) SELECT 'user-' || i, ARRAY['user'], panda_now() FROM generate_series(1, 5) i;
+INSERT INTO tokens (token_hash, owner, label, roles, created_at)
+    SELECT decode(lpad(i::text, 4, '0'), 'hex'), 'user-' || i, 'laptop', ARRAY['user'], panda_now() FROM generate_series(1, 5) i
+"""  # fmt: skip
+
+
+@pytest.fixture
+def ten(anna, engine, sites):
+    accepted = anna.submit(TEN).json
+    engine.expand()
+    return list(range(accepted["first_panda_id"], accepted["last_panda_id"] + 1))
+
+
+@pytest.fixture
+def full(anna, begin, ten, engine):
+    """Some of every noun."""
+    anna.submit(TEN, key="another")
+    with begin() as connection:
+        for statement in MORE.split(";"):
+            run(connection, statement)
+    engine.fail(*ten[:5])
+
+
+def pages_of(caller, address, limit=2):
+    seen, after = [], ""
+    while after is not None:
+        joint = "&" if "?" in address else "?"
+        page = caller.get(f"{address}{joint}limit={limit}{(after != '' and f'&after={after}') or ''}")
+        assert page.status_code == 200, page.text
+        assert ("Link" in page.headers) == (page.json["page"]["next"] is not None)
+        seen += page.json["data"]
+        after = page.json["page"]["next"]
+    return seen
+
+
+def test_every_noun_is_listed_page_by_page_in_order_and_shown(caller, full):
+    for noun, role in NOUNS.items():
+        somebody = caller("anna", role)
+
+        seen = pages_of(somebody, f"/v1/{noun}")
+        whole = somebody.get(f"/v1/{noun}").json["data"]
+
+        assert len(seen) >= 2, noun
+        assert seen == whole, noun
+        identity = "did" if noun == "datasets" else next(iter(seen[0]))
+        name = seen[0]["dataset"] if identity == "did" else seen[0][identity]
+        if noun != "attempts":
+            shown = somebody.get(f"/v1/{noun}/{name}").json
+            assert {**shown, "failures_left": None} == {"failures_left": None, **seen[0]}, noun
+
+
+def test_every_noun_comes_from_the_other_end_too(caller, full):
+    for noun in ("jobs", "jobsets", "attempts", "datasets", "queues", "pilots"):
+        anna = caller("anna", "user")
+        order = {"jobs": "panda_id", "jobsets": "jobset_id", "attempts": "panda_id", "pilots": "pilot_id"}.get(
+            noun, "name"
+        )
+
+        rising, falling = pages_of(anna, f"/v1/{noun}?sort={order}"), pages_of(anna, f"/v1/{noun}?sort=-{order}")
+
+        assert rising == falling[::-1], noun
+        assert len(rising) >= 5 or noun == "jobsets"
+
+
+def test_filters_of_jobs_mean_what_they_say(anna, ten, engine, begin):
+    engine.activate(*ten[:3])
+    engine.fail(ten[9])
+    engine.archive(ten[9])
+    with begin() as connection:
+        run(connection, "UPDATE jobs SET priority = 7, node = 'n_1' WHERE panda_id = %(id)s", {"id": ten[5]})
+
+    def found(text):
+        answer = anna.get("/v1/jobs", params={"filter": text})
+        assert answer.status_code == 200, answer.text
+        return [job["panda_id"] - ten[0] for job in answer.json["data"]]
+
+    assert found("status:failed") == [9]
+    assert found("status:failed archived:no") == []
+    assert found("archived:yes") == [9]
+    assert found("status:activated") == [2, 1, 0]
+    assert found("site:HOL* not queue:none") == [2, 1, 0]
+    assert found("queue:none status!=failed") == [8, 7, 6, 5, 4, 3]
+    assert found("priority>=5 or status:failed") == [9, 5]
+    assert found("node:n_*") == [5]
+    assert found("node:n%*") == []
+    assert found(f"panda_id:{ten[1]},{ten[9]}") == [9, 1]
+    assert found("waits_for:pilot") == [2, 1, 0]
+    assert found("stage:define priority<7") == [8, 7, 6, 4, 3]
+    assert len(found("created:1h cores:1")) == 10
+    assert found("created!=1h") == []
+    assert found("owner:bert") == []
+    assert found("error:payload:* message:*code*") == [9]
+    assert found("name:none") == []
+
+
+def test_nobody_gets_more_than_their_own_by_a_filter(caller, ten):
+    bert = caller("bert", "user")
+
+    assert bert.get("/v1/jobs", params={"filter": "owner:anna"}).json["data"] == []
+    assert bert.get("/v1/jobs", params={"filter": "owner:bert or owner:anna"}).json["data"] == []
+    assert bert.get("/v1/jobs?owner=anna").status_code == 403
+    assert bert.get("/v1/jobs/counts?by=owner").json["n"] == 0
+    assert bert.get("/v1/tokens").json["data"][0]["owner"] == "bert"
+    assert [user["name"] for user in bert.get("/v1/users").json["data"]] == ["bert"]
+    assert bert.get("/v1/users/anna").status_code == 403
+    assert bert.get("/v1/incidents").status_code == 403
+
+
+def test_no_hash_of_a_token_is_told(caller, anna):
+    text = caller("root", "admin").get("/v1/tokens").text
+
+    assert "hash" not in text
+    assert anna.token not in text
+
+
+def test_filters_of_other_nouns(caller, full):
+    admin = caller("root", "admin")
+
+    def n(noun, text):
+        return len(admin.get(f"/v1/{noun}", params={"filter": text}).json["data"])
+
+    assert n("queues", "tag:gpu cores>2") == 3
+    assert n("queues", "cloud:NL site:SITE-1") == 1
+    assert n("pilots", "seen:150m") == 2
+    assert n("nodes", "node:node-* seen:150m queue:QUEUE-1") == 1
+    assert n("datasets", "scope:mc name:set-*") == 5
+    assert n("datasets", "dataset:mc:set-3") == 1
+    assert n("files", "dataset:mc:set-1") == 5
+    assert n("files", "dataset:mc:set-1 size>3") == 2
+    assert n("files", "lfn:part-2") == 1
+    assert n("incidents", "level:error key:key-1,key-2") == 2
+    assert n("audit", "who:otto target:*3") == 1
+    assert n("users", "role:user name:user-*") == 5
+    assert n("tokens", "owner:user-2 revoked:none") == 1
+    assert n("attempts", "outcome:failed owner:anna") == 5
+    assert n("attempts", "owner:bert") == 0
+    assert n("jobsets", "status:running open>0") == 2
+
+
+def test_fields_and_csv(anna, ten):
+    some = anna.get("/v1/jobs?fields=panda_id,status&limit=2").json["data"]
+    assert [list(each) for each in some] == [["panda_id", "status"]] * 2
+
+    for options in ({"headers": {"Accept": "text/csv"}}, {"params": {"format": "csv"}}):
+        answer = anna.get("/v1/jobs", **options)
+        table = list(csv.DictReader(io.StringIO(answer.text)))
+        assert answer.headers["Content-Type"].startswith("text/csv")
+        assert [int(row["panda_id"]) for row in table] == ten[::-1]
+        assert (table[0]["command"], table[0]["queue"], table[0]["archived"]) == ("echo 9", "", "false")
+
+    page = anna.get("/v1/jobs?format=csv&fields=panda_id&limit=3&filter=status:pending")
+    assert page.text.splitlines() == ["panda_id", *map(str, ten[:-4:-1])]
+    assert page.headers["Link"].startswith("</v1/jobs?")
+    following = anna.get(page.headers["Link"].partition(">")[0].removeprefix("<"))
+    assert following.text.splitlines()[1] == str(ten[6])
+
+
+def test_what_the_caller_has_is_not_sent_again(anna, ten):
+    first = anna.get(f"/v1/jobs/{ten[0]}")
+    mark = {"If-None-Match": first.headers["ETag"]}
+
+    assert anna.get(f"/v1/jobs/{ten[0]}", headers=mark).status_code == 304
+    assert anna.get(f"/v1/jobs/{ten[0]}", headers=mark).text == ""
+    anna.post(f"/v1/jobs/{ten[0]}/cancel")
+    assert anna.get(f"/v1/jobs/{ten[0]}", headers=mark).json["status"] == "cancelled"
+    listed = anna.get("/v1/queues")
+    assert anna.get("/v1/queues", headers={"If-None-Match": f'"x", W/{listed.headers["ETag"]}'}).status_code == 304
+
+
+def test_jobs_are_counted_by_what_is_asked(anna, ten, engine):
+    engine.activate(*ten[:3])
+    engine.fail(ten[9])
+    engine.archive(ten[9])
+
+    by_two = anna.get("/v1/jobs/counts?by=status,site").json
+    assert {(each["by"]["status"], each["by"]["site"]): each["n"] for each in by_two["data"]} == {
+        ("pending", None): 6, ("activated", "HOLLAND"): 3, ("failed", None): 1}  # fmt: skip
+    assert (by_two["n"], by_two["exact"], by_two["down_to"]) == (10, True, None)
+    only = anna.get("/v1/jobs/counts", params={"filter": "status:pending", "by": "owner"}).json
+    assert only["data"] == [{"by": {"owner": "anna"}, "n": 6}]
