@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import redis
+from integration.engine.conftest import world
 from livesystem import System, await_that
 
 from panda.client import Accepted
 from panda.settings import client_url
+
+__all__ = ["world"]
 
 N_JOBS = 60
 #: "Only a delay, well below two minutes"; without the guards the wait is `resend_s`, 155 s.

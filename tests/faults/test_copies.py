@@ -28,7 +28,7 @@ def copies(system: System) -> Iterator[str]:
     environ = dict(os.environ) | system.environ | {
         "PANDA_DATABASE_URL": system.database_url, "PANDA_REDIS_URL": system.redis_url,
         "PANDA_DATA_DIR": str(system.folder), "PANDA_API_PORT": str(port), "PANDA_API_HOST": "127.0.0.1",
-        "PANDA_API_WORKERS": "1", "PANDA_API_THREADS": "4",
+        "PANDA_API_WORKERS": "1", "PANDA_API_THREADS": "4", "PANDA_API_BLOCKING_THREADS": "54",
     }  # fmt: skip
     lines = procfile.read(shipped("Procfile"))
     running = []

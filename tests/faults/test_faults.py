@@ -184,8 +184,9 @@ def _busy_pilots(system, n):
 
 
 def _has_payloads(pid):
-    """Whether anything runs below this pilot."""
+    """Whether anything runs below this pilot, but for its guard."""
     try:
-        return bool(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return any(b"pilot.guard" not in Path(f"/proc/{child}/cmdline").read_bytes() for child in children)
     except OSError:
         return False

@@ -1,0 +1,171 @@
+"""An installation of the lab's own: started, looked into, and stopped."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.rows import namedtuple_row
+
+from panda.db.session import begin_of, make_engine
+from panda.errors import Unavailable
+from panda.jobs import audit
+
+#: Clocks run fast in the lab, so that many faults fit into few minutes; no guard depends on their length.
+SETTINGS: Mapping[str, object] = {
+    "dispatcher_lease_s": 8, "dispatcher_heartbeat_s": 2, "data_transfer_lease_s": 4,
+    "engine_visibility_s": 15, "engine_hard_limit_s": 12, "engine_resend_s": 28, "api_threads": 12,
+}  # fmt: skip
+#: Where real pilots run real payloads, and where the lab plays the pilots.
+SITES = """
+[sites.REAL]
+cloud = "LOCAL"
+[sites.PLAYED]
+cloud = "LOCAL"
+[storages.REAL-DISK]
+site = "REAL"
+kind = "local"
+root = "storage/real"
+[storages.PLAYED-DISK]
+site = "PLAYED"
+kind = "local"
+root = "storage/played"
+
+[queues.REAL-Q]
+site = "REAL"
+storage = "REAL-DISK"
+cores = 2
+memory_mb = 4000
+disk_mb = 10000
+walltime_s = 86400
+submitter = "local"
+max_pilots = 2
+pilot_cores = 2
+pilot_options = ["--grace-s", "1"]
+
+[queues.PLAYED-Q]
+site = "PLAYED"
+storage = "PLAYED-DISK"
+cores = 64
+memory_mb = 64000
+disk_mb = 100000
+walltime_s = 86400
+submitter = "none"
+"""
+SPOOL_MB = 24
+
+
+class System:
+    """A whole system in `folder`. Made by `started`; whoever makes one calls `stop`."""
+
+    def __init__(self, folder: Path, addresses: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.api = str(addresses["api"])
+        self.token = (folder / "token").read_text().strip()
+        self.pilot_token = (folder / "pilot-token").read_text().strip()
+        facts = json.loads((folder / "run" / "supervisor.json").read_text())
+        self.database_url, self.redis_url = str(facts["database_url"]), str(facts["redis_url"])
+
+    @classmethod
+    def started(cls, folder: Path, environ: Mapping[str, str]) -> "System":
+        """`panda up` in `folder`, with its spool on a small disk of its own where we may mount one.
+
+        Raises:
+            Unavailable: it does not start.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "sites.toml").write_text(SITES)
+        ours = {f"PANDA_{name.upper()}": str(value) for name, value in SETTINGS.items()}
+        _mount_small_disk(folder / "spool")
+        words = [sys.executable, "-m", "panda.local", "up", "--data", str(folder), "--port", "0", "--detach"]
+        done = subprocess.run(words, capture_output=True, text=True, env=ours | dict(environ), timeout=240)
+        if done.returncode:
+            _unmount(folder / "spool")
+            raise Unavailable(f"the lab's system does not start: {done.stderr[-2000:]}")
+        return cls(folder, json.loads(done.stdout))
+
+    def stop(self) -> None:
+        """`panda down`; what stands still is woken first."""
+        for pid in self.everyone():
+            with suppress(ProcessLookupError):
+                os.kill(pid, 18)  # SIGCONT
+        words = [sys.executable, "-m", "panda.local", "down", "--data", str(self.folder)]
+        subprocess.run(words, capture_output=True, timeout=180, check=False)
+        _unmount(self.folder / "spool")
+
+    @property
+    def has_small_disk(self) -> bool:
+        return (self.folder / "spool").is_mount()
+
+    def pid(self, name: str) -> int | None:
+        """The process that runs under this name of the Procfile (or `postgres`, `redis`) now."""
+        try:
+            pid = int(json.loads((self.folder / "run" / f"{name}.json").read_text())["pid"])
+        except (OSError, ValueError, KeyError):
+            return None
+        return pid if Path(f"/proc/{pid}").exists() else None
+
+    def below(self, name: str) -> list[int]:
+        """A process and everything that it started, itself first; empty when it does not run."""
+        pid = self.pid(name)
+        return [] if pid is None else [pid, *descendants(pid)]
+
+    def pilots(self) -> list[int]:
+        """Pids of the real pilots that run."""
+        found = []
+        for file in (self.folder / "pilots").glob("*.json"):
+            with suppress(OSError, ValueError, KeyError):
+                pid = int(json.loads(file.read_text())["pid"])
+                if Path(f"/proc/{pid}").exists():
+                    found.append(pid)
+        return sorted(found)
+
+    def everyone(self) -> list[int]:
+        """Every process of the installation, the supervisor aside."""
+        names = [file.stem for file in (self.folder / "run").glob("*.json") if file.stem != "supervisor"]
+        return [pid for name in names for pid in self.below(name)] + self.pilots()
+
+    def query(self, sql: str, **values: Any) -> list[Any]:
+        """Rows of any question, on a connection of its own. Raises psycopg.Error."""
+        with psycopg.connect(self.database_url, row_factory=namedtuple_row, connect_timeout=5, autocommit=True) as own:
+            asked = own.execute(sql, values)
+            return asked.fetchall() if asked.description else []
+
+    def findings(self) -> list[audit.Finding]:
+        """Invariants that do not hold, over every job."""
+        engine = make_engine(self.database_url, pool_size=1)
+        try:
+            with begin_of(engine)() as connection:
+                return audit.audit(connection, everything=True)
+        finally:
+            engine.dispose()
+
+
+def descendants(pid: int) -> list[int]:
+    """Pids of all processes below `pid`."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with suppress(OSError):
+            for child in (task / "children").read_text().split():
+                found += [int(child), *descendants(int(child))]
+    return found
+
+
+def _mount_small_disk(place: Path) -> None:
+    """A disk that can be filled without harm to anybody. Without the right to mount there is none."""
+    if os.geteuid() or shutil.which("mount") is None:
+        return
+    place.mkdir(parents=True, exist_ok=True)
+    words = ["mount", "-t", "tmpfs", "-o", f"size={SPOOL_MB}m", "tmpfs", str(place)]
+    subprocess.run(words, capture_output=True, check=False)
+
+
+def _unmount(place: Path) -> None:
+    if place.is_mount():
+        subprocess.run(["umount", str(place)], capture_output=True, check=False)
