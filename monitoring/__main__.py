@@ -10,10 +10,11 @@ from monitoring import celery_side, server
 from monitoring.app import make_app
 from monitoring.gate import Sessions
 from monitoring.health import Health
+from monitoring.live import Hub
 from monitoring.page import Parts
 from monitoring.reading import Memory, Reader
 from monitoring.render import Renderer, load_static
-from panda import logs, settings
+from panda import incident_log, logs, settings
 from panda.auth import audit_log
 from panda.auth.tokens import Verifier
 from panda.db.session import Begin, begin_from
@@ -40,6 +41,7 @@ async def run(current: settings.Settings) -> None:
     static = load_static()
     parts = Parts(
         settings=current,
+        begin=begin,
         reader=reader,
         sessions=sessions,
         celery=heard,
@@ -49,9 +51,11 @@ async def run(current: settings.Settings) -> None:
         static=static,
         memory=Memory(),
     )
+    hub = Hub(reader, current.monitor.max_streams)
     tornado = server.build(
-        current, celery_side.bare_app(current), make_app(parts), sessions, partial(record, begin), heard
+        current, celery_side.bare_app(current), make_app(parts), sessions, partial(record, begin), heard, reader, hub
     )
+    hub.start()
     stop = asyncio.Event()
     server.stop_on_signals(stop)
     gc.collect()
@@ -64,6 +68,7 @@ def main() -> int:
     logs.setup(os.environ.get("PANDA_LOG_LEVEL", "INFO"))
     log = logs.Log("monitoring")
     try:
+        incident_log.install("monitor", settings.current())
         asyncio.run(run(settings.current()))
     except (ConfigError, OSError) as problem:
         log.error("monitor cannot start", problem=problem)

@@ -6,16 +6,39 @@ from urllib.parse import urlencode
 import falcon
 from sqlalchemy.exc import SQLAlchemyError
 
-from monitoring import doors, gate, pages, render
+from monitoring import (
+    admin_pages,
+    bulk,
+    data_pages,
+    doors,
+    error_pages,
+    gate,
+    incident_pages,
+    job_acts,
+    jobs_pages,
+    pages,
+    people_pages,
+    pilot_pages,
+    render,
+    search,
+    site_pages,
+    usage_pages,
+)
 from monitoring.page import Parts
 from monitoring.reading import TOO_SLOW, trouble_of
-from panda.errors import Forbidden, Invalid, NotFound, PandaError
+from panda.errors import Conflict, Forbidden, Invalid, NotFound, PandaError, TooLarge
 from panda.logs import Log
 
 log = Log("monitoring.app")
 
 PUBLIC = ("/login", "/static/", "/favicon.ico")
-STATUS = ((Invalid, falcon.HTTP_400), (Forbidden, falcon.HTTP_403), (NotFound, falcon.HTTP_404))
+STATUS = (
+    (Invalid, falcon.HTTP_400),
+    (Forbidden, falcon.HTTP_403),
+    (NotFound, falcon.HTTP_404),
+    (Conflict, falcon.HTTP_409),
+    (TooLarge, falcon.HTTP_413),
+)
 
 
 def make_app(parts: Parts) -> falcon.App[falcon.Request, falcon.Response]:
@@ -25,13 +48,22 @@ def make_app(parts: Parts) -> falcon.App[falcon.Request, falcon.Response]:
     app.req_options.keep_blank_qs_values = True
     app.resp_options.secure_cookies_by_default = False
     app.add_route("/", pages.Overview(parts))
-    app.add_route("/jobs", pages.Jobs(parts))
+    app.add_route("/jobs", jobs_pages.Jobs(parts))
+    app.add_route("/jobs/bulk/{verb}", bulk.Bulk(parts))
+    app.add_route("/jobs/actions", bulk.Actions(parts))
+    app.add_route("/jobs/actions/{action_id:int}", bulk.ActionPage(parts))
     app.add_route("/jobs/{panda_id:int}", pages.Job(parts))
     app.add_route("/jobs/{panda_id:int}/logs/{attempt_nr:int}/{name}", pages.RawLog(parts))
+    app.add_route("/jobs/{panda_id:int}/retry", job_acts.JobRetry(parts))
+    app.add_route("/jobs/{panda_id:int}/cancel", job_acts.JobCancel(parts))
     app.add_route("/jobsets", pages.JobSets(parts))
     app.add_route("/jobsets/{jobset_id:int}", pages.JobSet(parts))
-    app.add_route("/queues", pages.Queues(parts))
-    app.add_route("/search", pages.Search(parts))
+    app.add_route("/jobsets/{jobset_id:int}/retry", job_acts.JobSetRetry(parts))
+    app.add_route("/jobsets/{jobset_id:int}/cancel", job_acts.JobSetCancel(parts))
+    _add_places(app, parts)
+    _add_people(app, parts)
+    app.add_route("/search", search.Search(parts))
+    app.add_route("/help", admin_pages.Help(parts))
     app.add_route("/login", doors.Login(parts))
     app.add_route("/logout", doors.Logout(parts))
     app.add_route("/static/{name}", doors.Static(parts))
@@ -41,6 +73,35 @@ def make_app(parts: Parts) -> falcon.App[falcon.Request, falcon.Response]:
     app.add_error_handler(PandaError, failures.ours)
     app.add_error_handler(SQLAlchemyError, failures.store)
     return app
+
+
+def _add_places(app: falcon.App[falcon.Request, falcon.Response], parts: Parts) -> None:
+    app.add_route("/queues", site_pages.Sites(parts))
+    app.add_route("/sites", site_pages.Sites(parts))
+    app.add_route("/sites/{site}", site_pages.Site(parts))
+    app.add_route("/queues/{queue}", site_pages.Queue(parts))
+    app.add_route("/queues/{queue}/status", site_pages.SetQueue(parts))
+    app.add_route("/pilots", pilot_pages.Pilots(parts))
+    app.add_route("/pilots/{pilot_id}", pilot_pages.Pilot(parts))
+    app.add_route("/nodes/{queue}/{node}", pilot_pages.Node(parts))
+    app.add_route("/datasets", data_pages.Datasets(parts))
+    app.add_route("/datasets/{did}", data_pages.Dataset(parts))
+    app.add_route("/files/{did}/{lfn}", data_pages.File(parts))
+
+
+def _add_people(app: falcon.App[falcon.Request, falcon.Response], parts: Parts) -> None:
+    app.add_route("/me", people_pages.Me(parts))
+    app.add_route("/users", people_pages.Users(parts))
+    app.add_route("/users/{name}", people_pages.User(parts))
+    app.add_route("/usage", usage_pages.Usage(parts))
+    app.add_route("/errors", error_pages.Errors(parts))
+    app.add_route("/errors/{code}", error_pages.Error(parts))
+    app.add_route("/incidents", incident_pages.Incidents(parts))
+    app.add_route("/incidents/{incident_id:int}", incident_pages.Incident(parts))
+    app.add_route("/incidents/{incident_id:int}/answer", incident_pages.AnswerIncident(parts))
+    app.add_route("/celery", admin_pages.CelerySummary(parts))
+    app.add_route("/admin", admin_pages.Admin(parts))
+    app.add_route("/audit", admin_pages.Audit(parts))
 
 
 class Guard:
@@ -76,9 +137,11 @@ class Failures:
 
     def ours(self, req: falcon.Request, resp: falcon.Response, error: PandaError, params: dict[str, Any]) -> None:
         status = next((status for kind, status in STATUS if isinstance(error, kind)), falcon.HTTP_400)
-        title = {falcon.HTTP_403: "Not yours to see", falcon.HTTP_404: "There is no such page"}.get(
-            status, "This cannot be meant"
-        )
+        title = {
+            falcon.HTTP_403: "Not yours",
+            falcon.HTTP_404: "There is no such page",
+            falcon.HTTP_409: "Not possible now",
+        }.get(status, "This cannot be meant")
         render.problem(req, resp, self._renderer, status, title, f"{error}.", [("/", "the overview")])
 
     def http(self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, Any]) -> None:

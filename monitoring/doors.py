@@ -1,17 +1,14 @@
 """What is open to everybody: the login, and the files that pages are made with."""
 
-from urllib.parse import parse_qs
-
 import falcon
 
 from monitoring import gate, render
+from monitoring.acting import form_of
 from monitoring.page import Page
-from panda.errors import Forbidden, NotFound, TooLarge, Unauthenticated
+from panda.errors import Forbidden, NotFound, Unauthenticated
 from panda.logs import Log
 
 log = Log("monitoring.doors")
-
-MAX_FORM_BYTES = 10_000
 
 
 class Login(Page):
@@ -24,7 +21,7 @@ class Login(Page):
         """Open a session with a token. Fields: token, next."""
         if gate.came_from_elsewhere(req.get_header("Origin"), req.get_header("Sec-Fetch-Site"), req.netloc):
             raise Forbidden("another site", "log you in")
-        form = _form(req)
+        form = form_of(req)
         target = gate.safe_next(form.get("next"))
         try:
             key, session = self._parts.sessions.open(form.get("token", ""))
@@ -36,7 +33,7 @@ class Login(Page):
         log.info("login", subject=session.subject, remote=req.remote_addr)
         resp.set_cookie(
             gate.COOKIE, key, max_age=gate.SESSION_S, path="/", http_only=True, same_site="Strict",
-            secure=req.scheme == "https",
+            secure=req.scheme == "https" or self._parts.settings.monitor.url.startswith("https://"),
         )  # fmt: skip
         resp.status = falcon.HTTP_303
         resp.location = target
@@ -76,11 +73,3 @@ class Static(Page):
             raise NotFound("file", name)
         resp.data, resp.content_type = self._parts.static[name]
         resp.set_header("Cache-Control", "public, max-age=31536000, immutable")
-
-
-def _form(req: falcon.Request) -> dict[str, str]:
-    """The fields of a small form. Raises TooLarge."""
-    body = req.bounded_stream.read(MAX_FORM_BYTES + 1)
-    if len(body) > MAX_FORM_BYTES:
-        raise TooLarge(f"a form has at most {MAX_FORM_BYTES} bytes")
-    return {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}

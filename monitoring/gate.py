@@ -32,6 +32,7 @@ class Session:
     identity: Identity
     token: str
     until: float  #: on this process's monotonic clock
+    seal: str  #: stands in every form of this session, so that no other site can send one
 
     @property
     def subject(self) -> str:
@@ -57,7 +58,7 @@ class Sessions:
             Unauthenticated: the token is unknown, expired or revoked.
             Forbidden: it is a pilot's.
         """
-        session = self._session_of(token.strip(), self._clock() + SESSION_S)
+        session = self._session_of(token.strip(), self._clock() + SESSION_S, secrets.token_urlsafe(24))
         key = secrets.token_urlsafe(32)
         with self._guard:
             self._drop_old()
@@ -86,7 +87,7 @@ class Sessions:
             now = list(self._open.items())
         for key, session in now:
             try:
-                fresh = self._session_of(session.token, session.until)
+                fresh = self._session_of(session.token, session.until, session.seal)
             except (Unauthenticated, Forbidden):
                 log.info("session ended", subject=session.subject)
                 self.close(key)
@@ -98,13 +99,13 @@ class Sessions:
                     if key in self._open:
                         self._open[key] = fresh
 
-    def _session_of(self, token: str, until: float) -> Session:
+    def _session_of(self, token: str, until: float, seal: str) -> Session:
         if not token:
             raise Unauthenticated("no token was given")
         identity = self._verify(token)
         if not identity.roles - {Role.PILOT}:
             raise Forbidden(identity.subject, "look at the monitor: a pilot's token is for pilots")
-        return Session(identity, token, until)
+        return Session(identity, token, until, seal)
 
     def _drop_old(self) -> None:
         now = self._clock()
@@ -123,7 +124,7 @@ def safe_next(path: str | None) -> str:
 
 
 def came_from_elsewhere(origin: str | None, fetch_site: str | None, host: str) -> bool:
-    """Whether a browser says that another site made it send this request."""
+    """Whether a browser says that another site made it send this request. `host`: as the browser wrote it."""
     if fetch_site is not None:
         return fetch_site not in ("same-origin", "none")
     return origin is not None and urlsplit(origin).netloc != host

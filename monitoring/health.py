@@ -11,9 +11,11 @@ from monitoring import queries
 from monitoring.celery_side import CeleryView
 from monitoring.looks import count, duration, size
 from monitoring.reading import Reader
-from panda.settings import Settings, client_url
+from panda.settings import REDIS_KEY_PREFIX, Settings, client_url
 
 PROBE_S = 1.0
+#: What `workflows.app` calls them; faces never import each other.
+LANES = ("final", "stages", "data", "ticks")
 RELAY_LATE_S, TICKS_LATE_S, TRANSFERS_LATE_S = 5.0, 120.0, 60.0
 
 
@@ -51,6 +53,15 @@ class Health:
             _pilots(pilots),
             self._transfers(),
         ]
+
+    def lanes(self) -> dict[str, int | None]:
+        """Messages that wait in each Celery lane; None while Redis does not answer."""
+        if self._redis is None:
+            return dict.fromkeys(LANES)
+        try:
+            return {lane: int(self._redis.llen(REDIS_KEY_PREFIX + lane)) for lane in LANES}
+        except (redis.RedisError, OSError):
+            return dict.fromkeys(LANES)
 
     def _api(self) -> Part:
         host = self._settings.api.host

@@ -11,8 +11,8 @@ from monitoring.queries import Facts
 from monitoring.reading import Block, Reader
 from panda.errors import NotFound, PandaError
 from panda.jobs import queries as asked
-from panda.jobs import why
-from panda.jobs.spool import Spool
+from panda.jobs import usage, why
+from panda.jobs.spool import MAX_CHUNK_BYTES, Spool
 from panda.states import FINAL, JobStatus, Stage
 
 TAIL_BYTES, TAIL_LINES = 65_536, 200
@@ -20,12 +20,15 @@ FIRST_LOGS = ("payload.stdout", "payload.stderr", "pilot.log")
 MAX_SHOWN = 200
 
 
-def job_page(reader: Reader, spool: Spool, facts: Facts, *, log: str | None, log_attempt: int | None) -> dict[str, Any]:
+def job_page(
+    reader: Reader, spool: Spool, facts: Facts, *, log: str | None, log_attempt: int | None, find: str = ""
+) -> dict[str, Any]:
     """Everything about the job whose row is `facts`, block by block.
 
     Args:
         log: the name of the log to show; None: the one that tells most.
         log_attempt: of which attempt; None: the newest that has it.
+        find: show the lines that hold this, of the last 4 MB, instead of the newest lines.
     """
     panda_id: int = facts["panda_id"]
     events = reader.block(lambda c: _rows(asked.events(c, panda_id)))
@@ -40,7 +43,8 @@ def job_page(reader: Reader, spool: Spool, facts: Facts, *, log: str | None, log
         "files": reader.block(lambda c: _rows(asked.files(c, panda_id, limit=MAX_SHOWN).items)),
         "why": _why(reader, panda_id),
         "logs": logs,
-        "log": None if chosen is None else _tail(reader, spool, panda_id, chosen, log_attempt),
+        "log": None if chosen is None else _part(reader, spool, panda_id, chosen, log_attempt, find),
+        "usage": _usage(reader, panda_id),
         "commands": commands(facts),
     }
 
@@ -68,22 +72,40 @@ def _first_log(facts: Facts, logs: Sequence[Facts]) -> str | None:
     return next((name for name in FIRST_LOGS if newest.get(name)), next(iter(newest), None))
 
 
-def _tail(reader: Reader, spool: Spool, panda_id: int, name: str, attempt_nr: int | None) -> Block[Facts]:
+def _part(reader: Reader, spool: Spool, panda_id: int, name: str, attempt_nr: int | None, find: str) -> Block[Facts]:
+    n_bytes = MAX_CHUNK_BYTES if find else TAIL_BYTES
+
     def read(connection: Connection) -> Facts:
-        found = spool.read_log(connection, panda_id, name, attempt_nr=attempt_nr, offset=-TAIL_BYTES, limit=TAIL_BYTES)
+        found = spool.read_log(connection, panda_id, name, attempt_nr=attempt_nr, offset=-n_bytes, limit=n_bytes)
         lines = found.content.decode("utf-8", "replace").splitlines()
         if found.offset > 0:
             lines = lines[1:]
+        is_whole = found.offset == 0
+        numbered = [(k if is_whole else None, line[:2000]) for k, line in enumerate(lines, 1)]
+        if find:
+            wanted = find.casefold()
+            numbered = [(k, line) for k, line in numbered if wanted in line.casefold()]
         return {
             "name": name,
             "attempt_nr": found.attempt_nr,
             "size_bytes": found.size_bytes,
-            "is_whole": found.offset == 0 and len(lines) <= TAIL_LINES,
-            "lines": lines[-TAIL_LINES:],
+            "is_whole": is_whole and len(numbered) <= TAIL_LINES,
+            "find": find,
+            "n_found": len(numbered),
+            "lines": [line for _, line in numbered[-TAIL_LINES:]],
+            "numbers": [number for number, _ in numbered[-TAIL_LINES:]],
         }
 
     try:
         return reader.block(read)
+    except PandaError as problem:
+        return Block(trouble=str(problem))
+
+
+def _usage(reader: Reader, panda_id: int) -> Block[Any]:
+    """Points of memory and CPU of the newest attempt."""
+    try:
+        return reader.block(lambda c: usage.curve(c, panda_id, None)._asdict())
     except PandaError as problem:
         return Block(trouble=str(problem))
 

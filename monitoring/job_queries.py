@@ -12,12 +12,12 @@ COLUMNS = """j.panda_id, j.jobset_id, j.parent_id, j.seq, j.name, j.owner, j.sha
     j.kill_delivered_at, j.kill_by, j.kill_reason, j.created_at, j.changed_at, j.started_at, j.ended_at, j.spec,
     s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.tags, q.site"""
 JOB = f"""
-SELECT {COLUMNS}, NULL::timestamptz AS archived_at FROM jobs j
-LEFT JOIN shapes s USING (shape_id) LEFT JOIN queues q ON q.name = j.computing_site WHERE j.panda_id = %(panda_id)s
+SELECT {COLUMNS}, NULL::timestamptz AS archived_at FROM (SELECT * FROM jobs WHERE panda_id = %(panda_id)s OFFSET 0) j
+LEFT JOIN shapes s USING (shape_id) LEFT JOIN queues q ON q.name = j.computing_site
 """
 ARCHIVED_JOB = f"""
-SELECT {COLUMNS}, j.archived_at FROM jobs_archive j
-LEFT JOIN shapes s USING (shape_id) LEFT JOIN queues q ON q.name = j.computing_site WHERE j.panda_id = %(panda_id)s
+SELECT {COLUMNS}, j.archived_at FROM (SELECT * FROM jobs_archive WHERE panda_id = %(panda_id)s OFFSET 0) j
+LEFT JOIN shapes s USING (shape_id) LEFT JOIN queues q ON q.name = j.computing_site
 """
 DUE = "SELECT stage, waits_for, due_at, deliveries, tries, error FROM job_due WHERE panda_id = %(panda_id)s"
 LEASE = "SELECT pilot_id, lease_until, reported_at, cpu_s, rss_mb FROM leases WHERE panda_id = %(panda_id)s"

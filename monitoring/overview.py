@@ -68,7 +68,8 @@ def _ended_in_a_day(connection: Connection, now: dict[str, int] | None) -> Facts
     """finished, failed: jobs of the last 24 h. The counters of final statuses only lose jobs to a retry."""
     if now is None:
         return {"finished": None, "failed": None, "failure_rate": None}
-    before = {row["status"]: row["n"] for row in queries.facts(connection, queries.DAY_AGO)}
+    is_old = queries.facts(connection, queries.IS_A_DAY_OLD)[0]["is_so"]
+    before = {row["status"]: row["n"] for row in queries.facts(connection, queries.DAY_AGO)} if is_old else {}
     ended = {s: max(0, now.get(s, 0) - before.get(s, 0)) for s in (JobStatus.FINISHED, JobStatus.FAILED)}
     finished, failed = ended[JobStatus.FINISHED], ended[JobStatus.FAILED]
     rate = failed / (finished + failed) if finished + failed else None

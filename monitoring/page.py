@@ -14,9 +14,14 @@ from monitoring.looks import ACTIVE
 from monitoring.reading import Memory, Reader
 from monitoring.render import Renderer
 from panda.auth import policy
+from panda.auth.identity import Identity
 from panda.auth.policy import Action
+from panda.db.session import Begin, rows
+from panda.errors import Forbidden
 from panda.jobs.spool import Spool
 from panda.settings import Settings
+
+OUTCOME = "SELECT outcome FROM page_deeds WHERE who = %(who)s AND key = %(key)s"
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,7 @@ class Parts:
     """What pages are made from."""
 
     settings: Settings
+    begin: Begin
     reader: Reader
     sessions: Sessions
     celery: CeleryView
@@ -52,10 +58,30 @@ class Page:
         template: str,
         data: dict[str, Any],
         as_of: datetime,
+        csv: str | None = None,
         **more: Any,
     ) -> None:
-        nav = render.NO_NAV if render.wants_json(req) else self._parts.memory.of("nav", self._nav)
-        render.answer(req, resp, self._parts.renderer, template, data, as_of, nav, **more)
+        """`csv`: the key of the list in `data` that a table of it holds. `more` is for the page alone."""
+        if render.wants_csv(req) and csv is not None:
+            render.answer_csv(resp, data[csv])
+            return
+        if render.wants_json(req):
+            render.answer_json(resp, data, as_of)
+            return
+        identity = session_of(req).identity
+        more.setdefault("topics", "overview")
+        render.answer(
+            req, resp, self._parts.renderer, template, data, as_of, self._parts.memory.of("nav", self._nav),
+            told=self._told(req, identity), may=_leave(identity), csv_link=render.csv_link(req) if csv else "", **more,
+        )  # fmt: skip
+
+    def _told(self, req: falcon.Request, identity: Identity) -> str:
+        """What the deed came to that led here (`?done=` its key)."""
+        key = req.get_param("done")
+        if not key:
+            return ""
+        found = self._parts.reader.block(lambda c: rows(c, OUTCOME, {"who": identity.subject, "key": key[:100]}))
+        return str(found.value[0].outcome) if found.value else ""
 
     def _nav(self) -> dict[str, int | None]:
         """The numbers beside the menu: jobs on their way, queues, Celery workers that are alive."""
@@ -64,11 +90,30 @@ class Page:
         n_queues = reader.block(lambda c: int(queries.facts(c, queries.N_QUEUES)[0]["n"])).value
         jobs = None if counts is None else sum(counts.get(status, 0) for status in ACTIVE)
         workers = [worker for worker in self._parts.celery.workers() if worker.is_alive]
-        return {"jobs": jobs, "queues": n_queues, "workers": len(workers) or None}
+        incidents = reader.block(lambda c: int(queries.facts(c, queries.N_INCIDENTS)[0]["n"])).value
+        return {"jobs": jobs, "queues": n_queues, "workers": len(workers) or None, "incidents": incidents or None}
 
     def _whose(self, req: falcon.Request, owner: str | None) -> str | None:
         """Whose things a list may show this reader. Raises Forbidden."""
         return policy.scope(session_of(req).identity, Action.READ_JOBS, owner)
+
+
+def number_of(req: falcon.Request, name: str) -> int | None:
+    """A positive number of the URL; None when it is not there. Raises falcon.HTTPInvalidParam."""
+    return req.get_param_as_int(name, min_value=1, max_value=queries.BIGGEST) if req.get_param(name) else None
+
+
+def _leave(identity: Identity) -> Any:
+    """For templates: `may("RETRY", owner)`."""
+
+    def may(action: str, owner: str | None = None) -> bool:
+        try:
+            policy.require(identity, Action[action], owner)
+        except Forbidden:
+            return False
+        return True
+
+    return may
 
 
 def session_of(req: falcon.Request) -> Session:

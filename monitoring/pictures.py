@@ -5,7 +5,7 @@ Colours are CSS classes (`c-running` sets `--c`), so that the theme decides. Eve
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from markupsafe import Markup, escape
 
@@ -149,8 +149,115 @@ def timeline(
             )
             if told:
                 drawn += Markup('<text class="{}" x="{:.2f}%" dx="7" y="{}">{}</text>').format(
-                    "inside" if inside else "beside", x if inside else x + width, y + 12, told
+                    f"inside on-{colours.get(word, 'waiting')}" if inside else "beside",
+                    x if inside else x + width,
+                    y + 12,
+                    told,
                 )
     return Markup('<svg class="lanes" height="{}" role="img" aria-label="{}">{}</svg>').format(
         height, escape("Time in each status: " + ", ".join(lanes)), drawn
+    )
+
+
+def histogram(bins: Sequence[tuple[datetime, int, int]], end: datetime) -> Markup:
+    """When jobs changed. Each bin: (from, failed, others)."""
+    if not bins:
+        return Markup("")
+    top = max(1, *(failed + others for _, failed, others in bins))
+    step, height = 100 / len(bins), 46
+    drawn = Markup("")
+    for k, (since, failed, others) in enumerate(bins):
+        told = f"{since.astimezone(UTC).strftime('%d %b %H:%M:%S')}: {failed + others} jobs, {failed} failed"
+        y = float(height)
+        for n, colour in ((others, "activated"), (failed, "failed")):
+            if n:
+                tall = max(2.0, height * n / top)
+                y -= tall
+                drawn += Markup(
+                    '<rect class="c-{}" x="{:.2f}%" width="{:.2f}%" y="{:.1f}" height="{:.1f}"><title>{}</title></rect>'
+                ).format(colour, k * step + 0.1, step - 0.2, y, tall, told)
+    form = "%H:%M" if end - bins[0][0] <= timedelta(hours=36) else "%d %b"
+    words = Markup('<text x="0" y="{}">{}</text><text x="100%" y="{}" text-anchor="end">{}</text>').format(
+        height + 14, bins[0][0].astimezone(UTC).strftime(form), height + 14, end.astimezone(UTC).strftime(form)
+    )
+    return Markup(
+        '<svg class="histogram" height="{}" role="img" aria-label="When these jobs changed">{}{}</svg>'
+    ).format(height + 18, drawn, words)
+
+
+def curve(
+    points: Sequence[tuple[datetime, float]], limit: float | None, colour: str, told: str, unit: str = ""
+) -> Markup:
+    """One quantity over time, with its limit as a dashed line."""
+    if len(points) < 2:
+        return Markup("")
+    width, height, left = 420, 150, 44
+    start, end = points[0][0], points[-1][0]
+    seconds = max(1.0, (end - start).total_seconds())
+    top = nice(max([value for _, value in points] + ([limit] if limit else [])))
+    room = height - BOTTOM - TOP
+
+    def place(at: datetime, value: float) -> str:
+        x = left + (width - left - 6) * (at - start).total_seconds() / seconds
+        return f"{x:.1f} {height - BOTTOM - room * value / top:.1f}"
+
+    line = "M" + "L".join(place(at, value) for at, value in points)
+    drawn = Markup("")
+    for k in range(3):
+        y = height - BOTTOM - room * k / 2
+        drawn += Markup('<line class="gl" x1="{}" x2="{}" y1="{y:.1f}" y2="{y:.1f}"/>').format(left, width - 6, y=y)
+        drawn += TEXT.format(left - 6, y + 4, "end", _tick(top * k / 2) + unit)
+    drawn += Markup('<path class="area c-{}" d="{}L{} {}L{} {}Z"/><path class="line c-{}" d="{}"/>').format(
+        colour, line, width - 6, height - BOTTOM, left, height - BOTTOM, colour, line
+    )
+    if limit:
+        y = height - BOTTOM - room * limit / top
+        drawn += Markup('<line class="limit" x1="{}" x2="{}" y1="{y:.1f}" y2="{y:.1f}"/>').format(left, width - 6, y=y)
+    for at, x, anchor in ((start, left, "start"), (end, width - 6, "end")):
+        drawn += TEXT.format(x, height - 5, anchor, at.astimezone(UTC).strftime("%H:%M:%S"))
+    return Markup('<svg class="curve" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        width, height, told, drawn
+    )
+
+
+def heat(cells: Sequence[tuple[str, str, float | None]]) -> Markup:
+    """Small squares, each a link: (link, what it tells, share from 0 to 1 that is bad, None: nothing known)."""
+    drawn = Markup("")
+    for link, told, share in cells:
+        step = "none" if share is None else str(min(4, round(share * 4)))
+        drawn += Markup('<a class="h{}" href="{}" title="{}"><span class="hid">{}</span></a>').format(
+            step, link, told, told
+        )
+    return Markup('<div class="heat">{}</div>').format(drawn)
+
+
+#: Colours for series without a meaning of their own, in this order.
+PALETTE = ("activated", "running", "holding", "transferring", "finished", "failed", "cancelled", "sent", "waiting")
+
+
+def daily(dates: Sequence[date], series: Sequence[tuple[str, str, Sequence[float]]], told: str) -> Markup:
+    """A stack of bars for each day. Each series: (word, colour, a value for each of `dates`), bottom first."""
+    if not dates:
+        return Markup("")
+    top = nice(max((sum(column) for column in zip(*(values for *_, values in series), strict=True)), default=0))
+    room, step = HEIGHT - BOTTOM - TOP, (WIDTH - LEFT - 6) / len(dates)
+    drawn = Markup("")
+    for k in range(5):
+        y = HEIGHT - BOTTOM - room * k / 4
+        drawn += Markup('<line class="gl" x1="{}" x2="{}" y1="{y:.1f}" y2="{y:.1f}"/>').format(LEFT, WIDTH - 6, y=y)
+        drawn += TEXT.format(LEFT - 6, y + 4, "end", _tick(top * k / 4))
+    for k, day in enumerate(dates):
+        y = float(HEIGHT - BOTTOM)
+        for word, colour, values in series:
+            tall = room * values[k] / top
+            if tall > 0:
+                y -= tall
+                drawn += Markup(
+                    '<rect class="c-{}" x="{:.1f}" width="{:.1f}" y="{:.1f}" height="{:.1f}">'
+                    "<title>{} {}: {:,.1f}</title></rect>"
+                ).format(colour, LEFT + step * k + 1, max(1.0, step - 2), y, tall, day.isoformat(), word, values[k])
+    for k in (0, len(dates) // 2, len(dates) - 1):
+        drawn += TEXT.format(LEFT + step * (k + 0.5), HEIGHT - 4, "middle", dates[k].strftime("%d %b"))
+    return Markup('<svg class="chart bars" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        WIDTH, HEIGHT, told, drawn
     )

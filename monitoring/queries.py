@@ -34,9 +34,13 @@ DAY_AGO = """
 SELECT DISTINCT ON (status) status, n, at FROM count_history
 WHERE at > (SELECT panda_now()) - interval '24 hours' ORDER BY status, at
 """
+#: A younger installation began with nothing.
+IS_A_DAY_OLD = """
+SELECT EXISTS (SELECT 1 FROM count_history WHERE at <= (SELECT panda_now()) - interval '24 hours') AS is_so
+"""
 CORES_IN_USE = """
 SELECT coalesce(sum(s.cores), 0)::bigint AS cores
-FROM leases l JOIN jobs j USING (panda_id) JOIN shapes s USING (shape_id)
+FROM leases l, LATERAL (SELECT shape_id FROM jobs WHERE panda_id = l.panda_id OFFSET 0) j JOIN shapes s USING (shape_id)
 """
 PILOTS = """
 SELECT queue, count(*) AS n, sum(cores)::bigint AS cores FROM pilots
@@ -70,7 +74,7 @@ resting AS (
     AND waits_for = 'operator' ORDER BY due_at DESC LIMIT 10000),
 failures AS (
     SELECT j.error_code, j.failed_stage, j.computing_site, j.jobset_id, j.error_message, j.ended_at, j.panda_id
-    FROM resting JOIN jobs j USING (panda_id) WHERE j.status = 'failed'
+    FROM resting r, LATERAL (SELECT * FROM jobs WHERE panda_id = r.panda_id OFFSET 0) j WHERE j.status = 'failed'
     UNION ALL
     SELECT a.error_code, a.failed_stage, a.computing_site, a.jobset_id, a.error_message, a.ended_at, a.panda_id
     FROM codes CROSS JOIN LATERAL (
@@ -89,16 +93,26 @@ INCIDENTS = """
 SELECT incident_id, component, level, message, n, first_at, last_at FROM incidents
 WHERE last_at > (SELECT panda_now()) - make_interval(secs => %(span_s)s) ORDER BY last_at DESC LIMIT %(n)s
 """
+N_INCIDENTS = """
+SELECT count(*) AS n FROM (SELECT 1 FROM incidents WHERE last_at > (SELECT panda_now()) - interval '7 days'
+    AND acknowledged_at IS NULL AND closed_at IS NULL LIMIT 1000) AS unanswered
+"""
 #: How far behind the relay is: the oldest row that could run now, and how many are due, up to 10,001.
 RELAY = """
-SELECT extract(epoch FROM panda_now() - (SELECT min(due_at) FROM job_due WHERE waits_for IS NULL))::float8 AS behind_s,
-    (SELECT count(*) FROM (SELECT 1 FROM job_due WHERE waits_for IS NULL AND due_at < (SELECT panda_now())
+SELECT extract(epoch FROM panda_now() - least(
+        (SELECT due_at FROM job_due WHERE waits_for IS NULL AND final ORDER BY due_at LIMIT 1),
+        (SELECT due_at FROM job_due WHERE waits_for IS NULL AND NOT final ORDER BY due_at LIMIT 1)
+    ))::float8 AS behind_s,
+    (SELECT count(*) FROM (
+        SELECT 1 FROM job_due WHERE waits_for IS NULL AND final AND due_at < (SELECT panda_now())
+        UNION ALL SELECT 1 FROM job_due WHERE waits_for IS NULL AND NOT final AND due_at < (SELECT panda_now())
         LIMIT 10001) AS due) AS n_due
 """
 TRANSFERS = """
 SELECT (SELECT count(*) FROM (SELECT 1 FROM transfers WHERE status = 'queued' LIMIT 10001) AS q) AS n_queued,
     (SELECT count(*) FROM (SELECT 1 FROM transfers WHERE status = 'moving' LIMIT 10001) AS m) AS n_moving,
-    extract(epoch FROM panda_now() - (SELECT min(due_at) FROM transfers WHERE status = 'queued'))::float8 AS behind_s
+    extract(epoch FROM panda_now()
+        - (SELECT due_at FROM transfers WHERE status = 'queued' ORDER BY due_at LIMIT 1))::float8 AS behind_s
 """
 TICKS = "SELECT extract(epoch FROM panda_now() - max(last_run_at))::float8 AS ago_s, count(*) AS n FROM tick_leases"
 DATABASE = """
@@ -154,7 +168,7 @@ SELECT found.*, looked.down_to FROM looked LEFT JOIN LATERAL (
 
 #: The primary key holds the PandaID, the indexes by job set and by owner hold its negative.
 _BY_ID = {"below": "panda_id < %(before)s", "newest": "panda_id DESC"}
-_BY_NEGATIVE = {"below": "-panda_id > -%(before)s", "newest": "-panda_id"}
+_BY_NEGATIVE = {"below": "-panda_id > -%(before)s::bigint", "newest": "-panda_id"}
 
 
 def _list(live: str, archived: str, order: dict[str, str] = _BY_ID) -> str:
@@ -163,9 +177,11 @@ def _list(live: str, archived: str, order: dict[str, str] = _BY_ID) -> str:
 
 _BOTH = {"jobset": "AND jobset_id = %(jobset_id)s", "owner": "AND owner = %(owner)s"}
 LISTS = {name: _list(clause, clause, _BY_NEGATIVE) for name, clause in _BOTH.items()} | {"all": _list("", "")}
+_AMONG = """AND panda_id = ANY(ARRAY(
+    SELECT panda_id FROM {0} WHERE panda_id < %(before)s ORDER BY panda_id DESC LIMIT %(look_at)s))"""
 #: What a pilot holds, or may take, stands in a slim table of its own: no window is needed.
-LISTS["leased"] = _list("AND panda_id IN (SELECT panda_id FROM leases)", "AND false")
-LISTS["ready"] = _list("AND panda_id IN (SELECT panda_id FROM ready)", "AND false")
+LISTS["leased"] = _list(_AMONG.format("leases"), "AND false")
+LISTS["ready"] = _list(_AMONG.format("ready"), "AND false")
 
 
 def facts(connection: Connection, sql: str, values: dict[str, Any] | None = None) -> list[Facts]:

@@ -79,8 +79,13 @@ class Memory:
         self._locks: dict[Hashable, threading.Lock] = {}
         self._guard = threading.Lock()
 
-    def of(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The remembered answer for `key`, or a new one; only one thread makes it."""
+    def forget(self) -> None:
+        """Somebody acted: what was remembered may be wrong now."""
+        with self._guard:
+            self._answers.clear()
+
+    def of(self, key: Hashable, make: Callable[[], T], keep_s: float | None = None) -> T:
+        """The remembered answer for `key`, or a new one; only one thread makes it. `keep_s`: as always, if None."""
         with self._guard:
             if len(self._answers) > self._limit:
                 self._answers.clear()
@@ -88,7 +93,7 @@ class Memory:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
             made_at, answer = self._answers.get(key, (float("-inf"), None))
-            if time.monotonic() - made_at > self._keep_s:
+            if time.monotonic() - made_at > (self._keep_s if keep_s is None else keep_s):
                 answer = make()
                 self._answers[key] = (time.monotonic(), answer)
             return answer  # type: ignore[no-any-return]

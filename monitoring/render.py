@@ -1,9 +1,12 @@
 """From data to an answer: a page for people, the same data as JSON for programs."""
 
+import csv
 import hashlib
+import io
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import falcon
 import msgspec
@@ -20,7 +23,7 @@ THEME_COOKIE = "panda_theme"
 STATIC_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
 #: Numbers beside the entries of the menu, while nobody has counted.
-NO_NAV: dict[str, int | None] = {"jobs": None, "queues": None, "workers": None}
+NO_NAV: dict[str, int | None] = {"jobs": None, "queues": None, "workers": None, "incidents": None}
 
 #: Everything comes from us; no script and no style stands inside a page.
 SECURITY_HEADERS = {
@@ -88,6 +91,45 @@ def wants_json(req: falcon.Request) -> bool:
     return "text/html" not in req.accept and "application/json" in req.accept
 
 
+def wants_csv(req: falcon.Request) -> bool:
+    """`?csv`, or CSV preferred over HTML."""
+    return "csv" in req.params or ("text/html" not in req.accept and "text/csv" in req.accept)
+
+
+def answer_csv(resp: falcon.Response, listed: Any) -> None:
+    """A list of flat facts as CSV; a block that could not be read is an empty one."""
+    listed = listed.value if isinstance(listed, Block) else listed
+    table = io.StringIO()
+    if listed:
+        writer = csv.writer(table, lineterminator="\n")
+        columns = [name for name, value in listed[0].items() if not isinstance(value, list | dict | tuple)]
+        writer.writerow(columns)
+        writer.writerows([_cell(row.get(name)) for name in columns] for row in listed)
+    resp.content_type = "text/csv; charset=utf-8"
+    resp.set_header("Cache-Control", "private, no-store")
+    resp.set_header("Vary", "Accept, Cookie")
+    resp.data = table.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    """What a spreadsheet would take for a formula is made text."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return looks.iso(value)
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return "'" + value
+    return value
+
+
+def answer_json(resp: falcon.Response, data: dict[str, Any], as_of: datetime) -> None:
+    """`{"data": …, "as_of": …}`"""
+    resp.set_header("Vary", "Accept, Cookie")
+    resp.set_header("Cache-Control", "private, no-store")
+    resp.content_type = "application/json"
+    resp.data = envelope(data, as_of)
+
+
 def envelope(data: Any, as_of: datetime) -> bytes:
     """`{"data": …, "as_of": …}`"""
     return msgspec.json.encode({"data": data, "as_of": looks.iso(as_of)}, enc_hook=_plain)
@@ -115,13 +157,9 @@ def answer(
     nav: dict[str, int | None],
     **more: Any,
 ) -> None:
-    """Show `data`: as JSON to whoever asks for it, else as a page. `more` is for the page alone."""
+    """Show `data` as a page."""
     resp.set_header("Vary", "Accept, Cookie")
     resp.set_header("Cache-Control", "private, no-store")
-    if wants_json(req):
-        resp.content_type = "application/json"
-        resp.data = envelope(data, as_of)
-        return
     resp.content_type = "text/html; charset=utf-8"
     session: Session | None = req.context.get("session")
     resp.text = renderer.page(
@@ -132,7 +170,7 @@ def answer(
         session=session,
         theme=theme_of(req),
         path=req.path,
-        json_link=_json(req),
+        json_link=json_link(req),
         nav=nav,
     )
 
@@ -157,8 +195,24 @@ def problem(
     resp.text = renderer.page(
         "problem.html", title=title, detail=detail, hints=hints or [], as_of=datetime.now(UTC),
         session=req.context.get("session"), theme=theme_of(req), path=req.path, json_link="", status=status, nav=NO_NAV,
+        told="", may=_nothing, csv_link="", topics="",
     )  # fmt: skip
 
 
-def _json(req: falcon.Request) -> str:
-    return f"{req.path}?{req.query_string}&json" if req.query_string else f"{req.path}?json"
+def _nothing(*_: Any) -> bool:
+    return False
+
+
+def json_link(req: falcon.Request) -> str:
+    """The same page for programs."""
+    return _link(req, "json")
+
+
+def csv_link(req: falcon.Request) -> str:
+    """The list of this page as a table."""
+    return _link(req, "csv")
+
+
+def _link(req: falcon.Request, form: str) -> str:
+    kept = urlencode([(name, value) for name, value in req.params.items() if name not in ("done", "json", "csv")], True)
+    return f"{req.path}?{kept}&{form}" if kept else f"{req.path}?{form}"

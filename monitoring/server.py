@@ -33,6 +33,8 @@ from tornado.wsgi import WSGIContainer
 from monitoring import gate
 from monitoring.celery_side import Heard, flower_url, shown_url
 from monitoring.gate import Session, Sessions
+from monitoring.live import Hub, Stream
+from monitoring.reading import Reader
 from panda.logs import Log
 from panda.settings import Settings
 
@@ -179,7 +181,14 @@ class MonitorServer(Flower):  # type: ignore[misc]
 
 
 def build(
-    settings: Settings, capp: Celery, pages: Any, sessions: Sessions, audit: Audit, heard: Heard
+    settings: Settings,
+    capp: Celery,
+    pages: Any,
+    sessions: Sessions,
+    audit: Audit,
+    heard: Heard,
+    reader: Reader,
+    hub: Hub,
 ) -> MonitorServer:
     """The application, not yet listening. Must be called inside a running loop.
 
@@ -225,6 +234,7 @@ def build(
         r".*",
         [
             (r"/healthz", Alive),
+            (r"/events/stream", Stream, {"hub": hub, "sessions": sessions, "reader": reader}),
             (rf"/{PREFIX}", Deny, {"code": 303, "reason": "", "to": f"/{PREFIX}/"}),
             (rf"/(?!{PREFIX}(?:/|$)).*", Pages, {"fallback": wsgi}),
         ],

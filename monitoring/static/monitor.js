@@ -1,10 +1,16 @@
-// Theme, refreshing, keys, copying. Everything works without it, only less at once.
+// Theme, live blocks, keys, copying, choosing rows. Everything works without it, only less at once.
 "use strict";
 (() => {
   const root = document.documentElement;
   const themes = ["auto", "light", "dark"];
   const live = document.querySelector(".live");
+  const topics = document.body.dataset.topics || "";
+  const atLeastMs = 1000;  // between two refreshes, however much changes
   let paused = false;
+  let stream = null;
+  let pollMs = 0;
+  let refreshedAt = 0;
+  let waiting = 0;
 
   function setTheme(name) {
     root.dataset.theme = name;
@@ -24,34 +30,74 @@
     const chosen = getSelection();
     for (const old of document.querySelectorAll("[data-live]")) {
       const next = fresh.querySelector(`[data-live="${CSS.escape(old.dataset.live)}"]`);
-      const busy = old.contains(document.activeElement) || (chosen.type === "Range" && chosen.containsNode(old, true));
+      const busy = old.contains(document.activeElement) || (chosen.type === "Range" && chosen.containsNode(old, true))
+        || old.querySelector("input:checked");
       if (next && !busy && next.outerHTML !== old.outerHTML) {
         const log = old.querySelector(".log");
         const top = log ? log.scrollTop : 0;
+        const atEnd = log && log.scrollTop + log.clientHeight >= log.scrollHeight - 4;
         old.replaceWith(document.adoptNode(next));
         const newLog = next.querySelector(".log");
-        if (newLog) newLog.scrollTop = top;
+        if (newLog) newLog.scrollTop = atEnd ? newLog.scrollHeight : top;
       }
     }
   }
 
   async function refresh() {
+    waiting = 0;
     if (paused || document.hidden || !document.querySelector("[data-live]")) return;
+    refreshedAt = Date.now();
     try {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(8000) });
       if (answer.redirected) return show("stale", "Logged out");
       if (!answer.ok) return show("stale", "Stale");
       replace(new DOMParser().parseFromString(await answer.text(), "text/html"));
-      show("live", "Live");
+      if (!paused) show("live", "Live");
     } catch {
       show("stale", "Stale");
     }
   }
 
+  function refreshSoon() {
+    if (waiting) return;
+    waiting = setTimeout(refresh, Math.max(0, refreshedAt + atLeastMs - Date.now()));
+  }
+
+  // One stream a tab, and none while nobody looks at it: browsers allow six connections to a host.
+  function listen() {
+    if (stream || !topics || document.hidden || paused) return;
+    stream = new EventSource(`/events/stream?topics=${encodeURIComponent(topics)}`);
+    stream.addEventListener("hello", () => { pollMs = 0; refreshSoon(); });
+    stream.addEventListener("changed", refreshSoon);
+    stream.addEventListener("open", () => show("live", "Live"));
+    stream.addEventListener("error", () => {
+      if (stream && stream.readyState === EventSource.CLOSED) {
+        stop();
+        pollMs = 15000;
+        setTimeout(listen, 60000);
+      } else show("stale", "Reconnecting");
+    });
+  }
+
+  function stop() {
+    if (stream) stream.close();
+    stream = null;
+  }
+
   function togglePause() {
     paused = !paused;
     show(paused ? "paused" : "live", paused ? "Paused" : "Live");
-    refresh();
+    if (paused) stop();
+    else { listen(); refresh(); }
+  }
+
+  function countChosen() {
+    const boxes = [...document.querySelectorAll("input[name=job]")];
+    const bar = document.querySelector(".bulk");
+    if (!bar) return;
+    const n = boxes.filter((box) => box.checked).length;
+    bar.querySelector(".n-chosen").textContent = n ? `${n} selected` : "None selected";
+    for (const button of bar.querySelectorAll("[data-chosen]")) button.disabled = !n;
   }
 
   document.addEventListener("click", async (event) => {
@@ -59,25 +105,59 @@
     if (event.target.closest(".theme")) setTheme(themes[(themes.indexOf(root.dataset.theme) + 1) % themes.length]);
     const copy = event.target.closest("[data-copy]");
     if (copy) {
+      const word = copy.textContent;
       await navigator.clipboard.writeText(copy.dataset.copy);
       copy.textContent = "copied";
-      setTimeout(() => { copy.textContent = "copy"; }, 1500);
+      setTimeout(() => { copy.textContent = word; }, 1500);
     }
   });
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("input.all")) {
+      for (const box of document.querySelectorAll("input[name=job]")) box.checked = event.target.checked;
+    }
+    if (event.target.matches("input[type=checkbox]")) countChosen();
+    if (event.target.matches("select[data-submit]")) event.target.form.submit();
+  });
 
-  const places = { o: "/", j: "/jobs", s: "/jobsets", q: "/queues", c: "/flower/" };
+  const places = { o: "/", j: "/jobs", t: "/jobsets", s: "/sites", e: "/errors", i: "/incidents", p: "/pilots", m: "/me", c: "/celery" };
   let afterG = 0;
+  let row = -1;
+
+  function goToRow(step) {
+    const links = [...document.querySelectorAll("main tbody tr td:first-child a, main tbody tr td:nth-child(2) a.l")];
+    if (!links.length) return;
+    row = Math.min(links.length - 1, Math.max(0, row + step));
+    links[row].focus();
+  }
+
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input:not([type=checkbox]), textarea, select")) return;
+    const afterGo = Date.now() - afterG < 1500;
     if (event.key === "/") {
       event.preventDefault();
       document.querySelector(".search input")?.focus();
+    } else if (event.key === "f") {
+      const filter = document.querySelector(".filter input[name=q], .filter input");
+      if (filter) { event.preventDefault(); filter.focus(); }
     } else if (event.key === ".") togglePause();
+    else if (event.key === "?") location.href = "/help";
     else if (event.key === "g") afterG = Date.now();
-    else if (places[event.key] && Date.now() - afterG < 1500) location.href = places[event.key];
+    else if (afterGo && places[event.key]) location.href = places[event.key];
+    else if (event.key === "j") goToRow(1);
+    else if (event.key === "k") goToRow(-1);
+    else if (event.key === "x") {
+      const box = document.activeElement.closest("tr")?.querySelector("input[name=job]");
+      if (box) { box.checked = !box.checked; countChosen(); }
+    } else if (event.key === "r") document.querySelector("a[data-key=r]")?.click();
   });
 
-  const log = document.querySelector(".log");
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) stop();
+    else { listen(); refreshSoon(); }
+  });
+  const log = document.querySelector(".log:not(.found)");
   if (log) log.scrollTop = log.scrollHeight;
-  setInterval(refresh, 5000);
+  countChosen();
+  listen();
+  setInterval(() => { if (pollMs || (!topics && document.querySelector("[data-live]"))) refresh(); }, 15000);
 })();

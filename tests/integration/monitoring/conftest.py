@@ -54,6 +54,27 @@ INSERT INTO job_events (panda_id, at, was, now, attempt_nr, stage, by, reason, c
 VALUES (%(panda_id)s, panda_now() - make_interval(mins => %(ago)s), %(was)s, %(now)s, 1, %(stage)s, %(by)s, %(reason)s,
     %(chain_id)s)
 """
+FURNITURE = """
+INSERT INTO users (name, roles, created_at) VALUES ('alice', '{user}', panda_now()) ON CONFLICT DO NOTHING;
+INSERT INTO tokens (token_hash, owner, label, roles, created_at) VALUES ('\\x01', 'alice', %(text)s, '{user}', panda_now());
+INSERT INTO datasets (scope, name, owner, jobset_id, n_files, size_bytes, created_at)
+    VALUES ('user.alice', 'out', 'alice', %(jobset)s, 1, 12, panda_now());
+INSERT INTO files (dataset_id, lfn, guid, size_bytes, adler32, panda_id, created_at)
+    VALUES (1, 'a.txt', 'g', 12, '00000001', 10, panda_now());
+INSERT INTO replicas (file_id, storage, path, created_at) VALUES (1, 'NORTH-DISK', %(text)s, panda_now());
+INSERT INTO transfers (file_id, source, destination, due_at, error, created_at)
+    VALUES (1, 'NORTH-DISK', 'NORTH-DISK', panda_now(), %(text)s, panda_now());
+INSERT INTO incidents (component, level, key, message, context, first_at, last_at)
+    VALUES (%(text)s, 'error', %(text)s, %(text)s, jsonb_build_object('fact', %(text)s::text), panda_now(), panda_now());
+INSERT INTO audit_log (at, who, action, target, reason, facts)
+    VALUES (panda_now(), 'olga', 'set_queue_status', 'queue north', %(text)s, jsonb_build_object('now', %(text)s::text));
+INSERT INTO usage VALUES (panda_now()::date, 'alice', 'default', 'north', 5, 1, 0, 3600, 3000, 7200);
+INSERT INTO error_hours VALUES (date_trunc('hour', panda_now()), 'pilot:1137', 'stage_out', 'north', 7, 3600);
+INSERT INTO error_hours VALUES (date_trunc('hour', panda_now()) - interval '2 h', %(text)s, 'dispatch', 'north', 3, 60);
+INSERT INTO job_usage (panda_id, attempt_nr, seen, every, points)
+    VALUES (11, 1, 2, 1, '[[1000, 1, 1, 100, 0, 0, 0, 1], [1060, 60, 50, 900, 0, 0, 0, 1]]');
+UPDATE pilots SET nothing_because = %(text)s, version = %(text)s
+"""
 
 
 @dataclass
@@ -98,6 +119,11 @@ class World:
         values = {"stage": None, "by": "somebody", "reason": None, "chain_id": None, **more}
         self.sql(EVENT, panda_id=panda_id, was=was, now=now, ago=ago, **values)
 
+    def furnish(self, text: str = "plain") -> None:
+        """What the other pages show: data, incidents, deeds, usage, failures by hour; `text` wherever people write."""
+        for statement in FURNITURE.split(";\n"):
+            self.sql(statement, text=text, jobset=self.jobset_id)
+
     def _due(self, panda_id: int, status: str) -> None:
         stage = next(stage for stage, statuses in ENTRY_STATUS.items() if status in statuses)
         waits_for = {"failed": "operator", "activated": "pilot", "assigned": "data"}.get(status)
@@ -125,6 +151,7 @@ def world(begin: Begin) -> World:
     document = json.dumps({"name": "analysis", "jobs": [{"command": ["echo", "hello"]}]})
     with begin() as connection:
         made.jobset_id = rows(connection, JOBSET, {"name": "analysis", "owner": "alice", "document": document})[0][0]
+    made.sql("SELECT setval('panda_id_seq', 2000)")
     for panda_id, status in enumerate(JobStatus, start=1):
         made.jobs[status] = made.job(panda_id, status, archived=status in ("finished", "cancelled", "closed"))
         made.sql("INSERT INTO job_count_deltas VALUES (%(s)s, 'north', 1)", s=status)
@@ -161,7 +188,7 @@ def parts(begin: Begin, settings: Settings, celery: CeleryStub) -> Parts:
     reader, static = Reader(begin), load_static()
     here = replace(settings, api=replace(settings.api, port=1))
     return Parts(
-        settings=here, reader=reader, sessions=Sessions(verify), celery=celery, health=Health(here, reader, celery),
+        settings=here, begin=begin, reader=reader, sessions=Sessions(verify), celery=celery, health=Health(here, reader, celery),
         spool=Spool(settings.data_dir), renderer=Renderer(static), static=static, memory=Memory(keep_s=0),
     )  # fmt: skip
 

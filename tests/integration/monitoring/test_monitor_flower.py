@@ -166,3 +166,23 @@ def test_it_ends_in_order_and_says_why_it_cannot_start(monitor: Monitor, tmp_pat
     assert second.returncode == 1
     assert b"cannot start" in second.stderr
     assert monitor.process.wait(10) == 0
+
+
+def test_changes_come_as_events_on_the_same_port(world: World, monitor: Monitor, token: Token) -> None:
+    viewer, stranger = monitor.client(token("olga", "operator")), monitor.client()
+    panda_id = world.jobs["running"]
+
+    assert stranger.get(f"/events/stream?topics=job:{panda_id}").status_code == 401
+    assert viewer.get("/events/stream?topics=lunch").status_code == 400
+    assert monitor.client(token("bob", "user")).get(f"/events/stream?topics=job:{panda_id}").status_code == 403
+    with viewer.stream("GET", f"/events/stream?topics=job:{panda_id}", timeout=20) as stream:
+        lines = stream.iter_lines()
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        assert next(line for line in lines if line.startswith("event:")) == "event: hello"
+        time.sleep(2.5)  # the hub looks once a second: the first look is what changes are told from
+        world.sql("UPDATE jobs SET changed_at = panda_now() WHERE panda_id = %(id)s", id=panda_id)
+        told = [next(line for line in lines if line.startswith(start)) for start in ("id:", "event:", "data:")]
+
+    assert told[1:] == ["event: changed", f"data: job:{panda_id}"]
+    with viewer.stream("GET", f"/events/stream?topics=job:{panda_id}", headers={"Last-Event-ID": "gone-1"}) as again:
+        assert next(line for line in again.iter_lines() if line.startswith("data:")) == f"data: job:{panda_id}"

@@ -1,0 +1,157 @@
+"""Actions on many jobs from a page: previewed and confirmed through the API's service, then watched."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+import falcon
+from sqlalchemy.engine import Connection
+
+from monitoring import job_acts, looks
+from monitoring.acting import Deed, Field, Sheet, SheetPage
+from monitoring.jobs_pages import asked_for
+from monitoring.page import Page, session_of
+from monitoring.queries import facts
+from panda.auth import policy
+from panda.auth.identity import Identity
+from panda.auth.policy import Action
+from panda.db.session import run
+from panda.errors import Invalid, NotFound, UnknownName
+from panda.jobs import bulk
+from panda.jobs.bulk import Wish
+from panda.jobs.nouns import JOB_FIELDS
+from panda.query import Expression, equal_to, write
+from panda.states import RETRY_STATUS, Stage
+
+ACTIONS = {"retry": Action.RETRY, "cancel": Action.CANCEL}
+MAX_TICKED = 500
+KILLS = "Running payloads are killed; this cannot be taken back."
+
+#: The reason is asked for when the preview stands, and is kept with it.
+GIVE_REASON = """
+UPDATE bulk_actions SET reason = %(reason)s
+WHERE action_id = %(action_id)s AND asked_by = %(who)s AND status = 'previewed'
+"""
+BULK_ACTION = """
+SELECT action_id, action, stage, filter, asked_by, reason, status, note, n_previewed, n_done, n_refused, refused,
+    created_at, confirmed_at, ended_at
+FROM bulk_actions WHERE action_id = %(action_id)s
+"""
+#: Started by hand lately: the newest rows, whoever asked.
+NEWEST = """
+SELECT action_id, action, filter, asked_by, reason, status, n_previewed, n_done, n_refused, created_at, ended_at
+FROM (SELECT * FROM bulk_actions ORDER BY action_id DESC LIMIT 500) AS newest
+WHERE status <> 'previewed' AND (%(who)s::text IS NULL OR asked_by = %(who)s) ORDER BY action_id DESC LIMIT 20
+"""
+
+
+def meant(req: falcon.Request) -> Expression:
+    """What the URL means: `job=…` repeated, or a filter."""
+    ticked = [value for value in req.get_param_as_list("job") or [] if value]
+    if not ticked:
+        return asked_for(req)
+    if len(ticked) > MAX_TICKED or not all(v.isascii() and v.isdecimal() and len(v) < 19 for v in ticked):
+        raise Invalid(f"wants numbers of jobs, at most {MAX_TICKED}", where="job")
+    return equal_to(JOB_FIELDS["panda_id"], *(int(value) for value in ticked))
+
+
+def _wish(verb: str, said: str, stage: str, identity: Identity, reason: str) -> Wish:
+    """Raises UnknownName, Forbidden, Invalid (`bad_stage`)."""
+    if verb not in ACTIONS:
+        raise UnknownName("action", verb, list(ACTIONS))
+    if stage and stage not in set(RETRY_STATUS):
+        raise Invalid(f"an attempt starts at one of {', '.join(RETRY_STATUS)}", where="stage", code="bad_stage")
+    owner = policy.scope(identity, ACTIONS[verb], None)
+    return Wish(verb, said, Stage(stage) if stage else None, None, identity.subject, owner, reason)  # type: ignore[arg-type]
+
+
+class Bulk(SheetPage):
+    """/jobs/bulk/{verb}?q= or ?job=&job=, and &stage="""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, verb: str) -> None:
+        """The preview. It leaves a row that expires, and does nothing."""
+        said, stage = write(meant(req)) if verb in ACTIONS else "", req.get_param("stage") or ""
+        back = "/jobs?" + urlencode({"q": req.get_param("q") or said})
+        wish = _wish(verb, said, stage, session_of(req).identity, "")
+        found = bulk.preview(self._parts.begin, wish, self._parts.settings.api)
+        n, word = looks.count(found.n), verb.title()
+        shown = [row._asdict() for row in found.first]
+        told = [("Jobs", n), ("Filter", said)]
+        told += [(f"Left alone: {looks.count(number)}", why) for why, number in list(found.untouched.items())[:4]]
+        fields = [
+            Field("said", kind="hidden", value=said), Field("stage", kind="hidden", value=stage),
+            Field("token", kind="hidden", value=found.token),
+            Field("action_id", kind="hidden", value=str(found.action_id)),
+        ]  # fmt: skip
+        if found.n > self._parts.settings.api.confirm_above:
+            fields.insert(0, Field("number", f"Type {found.n} to confirm", required=True,
+                                   help="So that nobody hits more than they meant to."))  # fmt: skip
+        if verb == "retry":
+            start = looks.STAGE_TITLE[Stage(stage)] if stage else "the stage that each failed in"
+            ids = [row["panda_id"] for row in shown]
+            cost = self._parts.reader.ask(lambda c: facts(c, job_acts.COST, {"panda_ids": ids})[0])
+            mean = cost["core_s"] / cost["n"] if cost["n"] else 0
+            told += [("Start at", start), ("Core time, by the first ones", looks.duration(mean * found.n)),
+                     ("Invalidated", "outputs of the failed attempts that are not published")]  # fmt: skip
+        listed = f"The first {len(shown)} of {n} are listed." if found.n > len(shown) else ""
+        sheet = Sheet(
+            f"{word} {n} job{'' if found.n == 1 else 's'}", f"{word} {n} job{'' if found.n == 1 else 's'}", back,
+            facts=told, fields=fields, is_possible=found.n > 0, is_dangerous=verb == "cancel",
+            warnings=[KILLS] if verb == "cancel" and found.n else [],
+            columns=["Job", "Name", "Queue", "Failed in", "Error", "Attempt"],
+            rows=[[str(row["panda_id"]), row["name"] or looks.UNKNOWN, row["queue"] or looks.UNKNOWN,
+                   row["failed_stage"] or looks.UNKNOWN, row["error_code"] or looks.UNKNOWN,
+                   f"{row['attempt_nr']}/{row['max_attempts']}"] for row in shown],
+            note=listed if found.n else f"No job that fits can be {'retried' if verb == 'retry' else 'cancelled'}.",
+        )  # fmt: skip
+        self._ask(req, resp, sheet)
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, verb: str) -> None:
+        """Begin what was previewed; the clock carries it out in chunks."""
+        identity = session_of(req).identity
+        began: list[int] = []
+
+        def act(connection: Connection, deed: Deed) -> str:
+            form = deed.form
+            wish = _wish(verb, form.get("said", ""), form.get("stage", ""), identity, deed.reason)
+            number = form.get("number", "").replace(",", "").strip()
+            action_id = int(form["action_id"]) if form.get("action_id", "").isdecimal() else 0
+            run(connection, GIVE_REASON, {"reason": deed.reason, "action_id": action_id, "who": deed.who})
+            action = bulk.confirm(
+                connection, wish, form.get("token", ""), int(number) if number.isdecimal() else None,
+                self._parts.settings.api, request_id=deed.request_id,
+            )  # fmt: skip
+            began.append(action.action_id)
+            return f"Action {action.action_id} on {looks.count(action.n_previewed)} jobs has begun."
+
+        deed_id = self._act(req, resp, act, "/jobs/actions")
+        if began and resp.location:
+            resp.location = f"/jobs/actions/{began[0]}?{urlencode({'done': deed_id})}"
+
+
+class Actions(Page):
+    """/jobs/actions: what was begun lately."""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        identity = session_of(req).identity
+        who = policy.scope(identity, Action.RETRY, None)
+        found = self._parts.reader.block(lambda c: facts(c, NEWEST, {"who": who}))
+        self._answer(req, resp, "actions.html", {"actions": found}, self._now(), csv="actions")
+
+
+class ActionPage(Page):
+    """/jobs/actions/{action_id}: how far it came."""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, action_id: int) -> None:
+        identity = session_of(req).identity
+        found = self._parts.reader.ask(lambda c: facts(c, BULK_ACTION, {"action_id": action_id}))
+        if not found:
+            raise NotFound("action", action_id)
+        policy.require(identity, Action.RETRY, found[0]["asked_by"])
+        action: dict[str, Any] = found[0]
+        self._answer(req, resp, "action.html", {"action": action}, self._now(),
+                     jobs_link="/jobs?" + urlencode({"q": without_status(action["filter"])}))  # fmt: skip
+
+
+def without_status(text: str) -> str:
+    """The filter's jobs wherever they stand now."""
+    return " ".join(word for word in text.split(" ") if not word.startswith("status:"))

@@ -1,0 +1,266 @@
+"""Retry and cancel: one job, or the failed ones of a set. What will happen is shown first."""
+
+from typing import Any
+
+import falcon
+from sqlalchemy.engine import Connection
+
+from monitoring import job_page, looks
+from monitoring.acting import Deed, Field, Sheet, SheetPage
+from monitoring.page import session_of
+from monitoring.queries import Facts, facts
+from panda.auth import audit_log, policy
+from panda.auth.policy import Action
+from panda.errors import Conflict, Invalid
+from panda.jobs import bulk, kill, retry
+from panda.jobs import queries as asked
+from panda.states import FINAL, PIPELINE, RETRY_STATUS, JobStatus, Stage
+
+#: Jobs that a preview spells out, and jobs of a set that it looks at for them.
+SHOWN, LOOK_AT = 20, 20_000
+
+#: What a retry of these jobs repeats, as far as their last attempt tells.
+COST = """
+SELECT count(*) AS n, coalesce(sum(j.wall_s * s.cores), 0)::float8 AS core_s,
+    count(*) FILTER (WHERE j.failed_stage = 'stage_out') AS n_stage_out
+FROM jobs j CROSS JOIN LATERAL (SELECT cores FROM shapes WHERE shape_id = j.shape_id OFFSET 0) AS s
+WHERE j.panda_id = ANY(%(panda_ids)s)
+"""
+FAILED_OF = """
+SELECT f.panda_id, f.name, f.computing_site, f.failed_stage, f.error_code, f.attempt_nr, f.max_attempts, f.wall_s,
+    s.cores
+FROM (SELECT * FROM jobs WHERE jobset_id = %(jobset_id)s ORDER BY jobset_id, -panda_id LIMIT %(look_at)s) AS f
+CROSS JOIN LATERAL (SELECT cores FROM shapes WHERE shape_id = f.shape_id OFFSET 0) AS s
+WHERE f.status = 'failed' LIMIT %(n)s
+"""
+
+
+def starts(job: Facts) -> list[Stage]:
+    """Stages at which a new attempt of this failed job may start, the latest that keeps most last."""
+    failed = Stage(job["failed_stage"]) if job["failed_stage"] else Stage.DISPATCH
+    return [stage for stage in PIPELINE if stage in RETRY_STATUS and PIPELINE.index(stage) <= PIPELINE.index(failed)]
+
+
+def default_start(job: Facts) -> Stage:
+    """Where the retry starts when nobody says otherwise."""
+    failed = Stage(job["failed_stage"]) if job["failed_stage"] else Stage.BROKER
+    if failed is Stage.ARCHIVE:
+        return Stage.STAGE_OUT
+    return failed if failed in RETRY_STATUS else Stage.BROKER
+
+
+def runs_again(start: Stage) -> str:
+    """The stages that an attempt from `start` on goes through."""
+    return " → ".join(looks.STAGE_TITLE[stage] for stage in PIPELINE[PIPELINE.index(start) :])
+
+
+class JobRetry(SheetPage):
+    """/jobs/{panda_id}/retry"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, panda_id: int) -> None:
+        job = job_page.find(self._parts.reader, panda_id)
+        policy.require(session_of(req).identity, Action.RETRY, job["owner"])
+        back = f"/jobs/{panda_id}"
+        if job["status"] != JobStatus.FAILED or job["archived_at"] is not None:
+            told = "It is archived" if job["archived_at"] else f"It is {job['status']}"
+            self._ask(req, resp, Sheet(f"Retry job {panda_id}", "Retry", back, is_possible=False,
+                                       note=f"{told}; only a failed job that still rests can be retried."))  # fmt: skip
+            return
+        wanted = req.get_param("stage") or ""
+        possible = starts(job)
+        start = Stage(wanted) if wanted in set(possible) else default_start(job)
+        lost = (
+            "nothing: its outputs at the site are used" if start is Stage.STAGE_OUT else "outputs of the failed attempt"
+        )
+        where = (
+            "a queue is chosen anew"
+            if start in (Stage.DEFINE, Stage.BROKER)
+            else job["computing_site"] or looks.UNKNOWN
+        )
+        cost = (
+            looks.duration((job["wall_s"] or 0) * job["cores"])
+            if job["wall_s"] and start is not Stage.STAGE_OUT
+            else looks.UNKNOWN
+        )
+        self._ask(
+            req,
+            resp,
+            Sheet(
+                f"Retry job {panda_id}", "Retry", back,
+                facts=[("Runs again", runs_again(start)), ("Where", where),
+                       ("Attempt", f"{job['attempt_nr'] + 1} (of {max(job['max_attempts'], job['attempt_nr'] + 1)})"),
+                       ("Core time, as last time", cost), ("Invalidated", lost)],
+                fields=[Field("stage", "Start at", value=str(start),
+                              options=[(str(s), looks.STAGE_TITLE[s]) for s in possible])],
+                cli=f"panda retry {panda_id} --stage {start}",
+            ),
+        )  # fmt: skip
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, panda_id: int) -> None:
+        identity = session_of(req).identity
+
+        def act(connection: Connection, deed: Deed) -> str:
+            policy.require(identity, Action.RETRY, asked.owner_of(connection, panda_id))
+            stage = _stage(deed)
+            found = retry.retry(connection, [panda_id], stage=stage, by=deed.who, reason=deed.reason)
+            if panda_id in found.refused:
+                raise Conflict(f"job {panda_id}: {found.refused[panda_id]}", code="cannot_retry")
+            audit_log.record(
+                connection, deed.who, "retry", f"job {panda_id}", reason=deed.reason,
+                facts={"stage": stage}, request_id=deed.request_id,
+            )  # fmt: skip
+            return f"Job {panda_id} has a new attempt{f' from {looks.STAGE_TITLE[stage].lower()}' if stage else ''}."
+
+        self._act(req, resp, act, f"/jobs/{panda_id}")
+
+
+class JobCancel(SheetPage):
+    """/jobs/{panda_id}/cancel"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, panda_id: int) -> None:
+        job = job_page.find(self._parts.reader, panda_id)
+        policy.require(session_of(req).identity, Action.CANCEL, job["owner"])
+        back = f"/jobs/{panda_id}"
+        if job["status"] in FINAL:
+            note = f"It is {job['status']} already."
+            self._ask(req, resp, Sheet(f"Cancel job {panda_id}", "Cancel", back, note=note, is_possible=False))
+            return
+        running = job["status"] in ("sent", "starting", "running")
+        facts_ = [("Status", job["status"]), ("Owner", job["owner"]), ("Queue", job["computing_site"] or looks.UNKNOWN)]
+        told = "Its pilot hears of it with the next heartbeat and ends the payload." if running else "It ends at once."
+        self._ask(
+            req, resp,
+            Sheet(f"Cancel job {panda_id}", "Cancel the job", back, facts=facts_, warnings=[told], is_dangerous=True,
+                  cli=f"panda cancel {panda_id}"),
+        )  # fmt: skip
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, panda_id: int) -> None:
+        identity = session_of(req).identity
+
+        def act(connection: Connection, deed: Deed) -> str:
+            policy.require(identity, Action.CANCEL, asked.owner_of(connection, panda_id))
+            asked.check_made(connection, panda_id)
+            found = kill.request(connection, [panda_id], by=deed.who, reason=deed.reason)
+            if panda_id in found.refused:
+                raise Conflict(f"job {panda_id}: {found.refused[panda_id]}", code="cannot_cancel")
+            audit_log.record(
+                connection, deed.who, "cancel", f"job {panda_id}", reason=deed.reason, facts={"n": 1},
+                request_id=deed.request_id,
+            )  # fmt: skip
+            return f"The end of job {panda_id} is asked for."
+
+        self._act(req, resp, act, f"/jobs/{panda_id}")
+
+
+class JobSetRetry(SheetPage):
+    """/jobsets/{jobset_id}/retry"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, jobset_id: int) -> None:
+        reader = self._parts.reader
+        found = reader.ask(lambda c: asked.jobset(c, jobset_id))
+        policy.require(session_of(req).identity, Action.RETRY, found.row.owner)
+        n, back = found.row.n_failed, f"/jobsets/{jobset_id}"
+        shown = reader.ask(lambda c: facts(c, FAILED_OF, {"jobset_id": jobset_id, "look_at": LOOK_AT, "n": SHOWN}))
+        stages = [("", "the stage that each failed in"), *((str(s), looks.STAGE_TITLE[s]) for s in RETRY_STATUS)]
+        cost = sum((job["wall_s"] or 0) * job["cores"] for job in shown) / len(shown) * n if shown else 0
+        sheet = Sheet(
+            f"Retry failed jobs of set {jobset_id}", f"Retry {looks.count(n)} jobs", back,
+            facts=[("Failed jobs", looks.count(n)), ("Core time, by the first ones", looks.duration(cost)),
+                   ("Invalidated", "outputs of the failed attempts that are not published")],
+            fields=[Field("stage", "Start at", options=stages), *_number_field(n)],
+            columns=["Job", "Name", "Queue", "Failed in", "Error", "Next attempt"],
+            rows=[[str(j["panda_id"]), j["name"] or looks.UNKNOWN, j["computing_site"] or looks.UNKNOWN,
+                   j["failed_stage"] or looks.UNKNOWN, j["error_code"] or looks.UNKNOWN,
+                   f"{j['attempt_nr'] + 1}/{max(j['max_attempts'], j['attempt_nr'] + 1)}"] for j in shown],
+            note="" if shown else "No job of this set failed, or all that did are archived.",
+            is_possible=bool(shown), cli=f"panda retry set:{jobset_id}",
+        )  # fmt: skip
+        self._ask(req, resp, sheet)
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, jobset_id: int) -> None:
+        identity = session_of(req).identity
+
+        def act(connection: Connection, deed: Deed) -> str:
+            row = asked.jobset(connection, jobset_id).row
+            policy.require(identity, Action.RETRY, row.owner)
+            check_number(deed, row.n_failed)
+            action_id, chunk = bulk.begin_at_once(
+                connection, "retry", f"jobset:{jobset_id} status:failed", stage=_stage(deed), by=deed.who,
+                reason=deed.reason, request_id=deed.request_id,
+            )  # fmt: skip
+            audit_log.record(
+                connection, deed.who, "retry", f"jobset {jobset_id}", reason=deed.reason,
+                facts={"n": len(chunk.done), "stage": _stage(deed), "action_id": action_id}, request_id=deed.request_id,
+            )  # fmt: skip
+            told = outcome_of(len(chunk.done), chunk.refused)
+            return told if chunk.is_last else f"{told} Action {action_id} brings the others."
+
+        self._act(req, resp, act, f"/jobsets/{jobset_id}")
+
+
+class JobSetCancel(SheetPage):
+    """/jobsets/{jobset_id}/cancel"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, jobset_id: int) -> None:
+        found = self._parts.reader.ask(lambda c: asked.jobset(c, jobset_id))
+        policy.require(session_of(req).identity, Action.CANCEL, found.row.owner)
+        n_open = found.row.n_open
+        sheet = Sheet(
+            f"Cancel job set {jobset_id}", "Cancel the set", f"/jobsets/{jobset_id}",
+            facts=[("Name", found.row.name), ("Owner", found.row.owner), ("Open jobs", looks.count(n_open)),
+                   ("Running", looks.count(found.ledger["running"]))],
+            warnings=["Every open job ends; running payloads are killed. What finished stays."],
+            fields=_number_field(n_open), is_possible=n_open > 0, is_dangerous=True,
+            note="" if n_open else "No job of this set is open.", cli=f"panda cancel set:{jobset_id}",
+        )  # fmt: skip
+        self._ask(req, resp, sheet)
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, jobset_id: int) -> None:
+        identity = session_of(req).identity
+
+        def act(connection: Connection, deed: Deed) -> str:
+            row = asked.jobset(connection, jobset_id).row
+            policy.require(identity, Action.CANCEL, row.owner)
+            check_number(deed, row.n_open)
+            n_open = kill.request_jobset(connection, jobset_id, by=deed.who, reason=deed.reason)
+            audit_log.record(
+                connection, deed.who, "cancel", f"jobset {jobset_id}", reason=deed.reason, facts={"n": n_open},
+                request_id=deed.request_id,
+            )  # fmt: skip
+            return f"The end of {looks.count(n_open)} open jobs is asked for; it is carried out in pieces."
+
+        self._act(req, resp, act, f"/jobsets/{jobset_id}")
+
+
+#: Above this many jobs the number has to be typed.
+BLAST = 100
+
+
+def _number_field(n: int) -> list[Field]:
+    if n <= BLAST:
+        return []
+    return [Field("number", f"Type {n} to confirm", required=True, help="So that nobody hits more than they meant to.")]
+
+
+def check_number(deed: Deed, n: int) -> None:
+    """Above BLAST jobs the number must have been typed. Raises Invalid (`wrong_number`)."""
+    typed = deed.form.get("number", "").replace(",", "").strip()
+    if n > BLAST and typed != str(n):
+        raise Invalid(f"there are {n} jobs now, and {typed[:20] or 'nothing'!r} was typed", where="number",
+                      code="wrong_number")  # fmt: skip
+
+
+def outcome_of(n: int, refused: dict[int, str]) -> str:
+    """What a retry of many came to, in a sentence."""
+    told = f"{looks.count(n)} job{'' if n == 1 else 's'} started again."
+    if refused:
+        panda_id, why = next(iter(refused.items()))
+        told += f" {looks.count(len(refused))} could not, e.g. {panda_id}: {why}."
+    return told
+
+
+def _stage(deed: Deed) -> Stage | None:
+    given: Any = deed.form.get("stage", "")
+    if given and given not in set(RETRY_STATUS):
+        raise Invalid(f"an attempt starts at one of {', '.join(RETRY_STATUS)}", where="stage", code="bad_stage")
+    return Stage(given) if given else None

@@ -1,0 +1,185 @@
+"""The list of jobs: one filter for the page, its facets, its histogram, its table and what is done to all of it."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+import falcon
+from sqlalchemy.engine import Connection
+
+from monitoring import queries
+from monitoring.page import Page, number_of, session_of
+from monitoring.queries import Facts, facts
+from panda.auth import policy
+from panda.auth.identity import Identity
+from panda.auth.policy import Action
+from panda.db import lists
+from panda.errors import UnknownName
+from panda.jobs.nouns import JOB_FIELDS, JOBS
+from panda.query import EVERYTHING, And, Comparison, Expression, Op, all_of, equal_to, read, write
+from panda.states import JobStatus
+
+PAGE_SIZE = 50
+#: Facets and the histogram look at no more than this many of the newest rows.
+LOOK_AT = 10_000
+HISTOGRAM_JOBS, BINS = 2_000, 48
+FACETS = (
+    ("status", "Status"),
+    ("failed_stage", "Failed stage"),
+    ("queue", "Queue"),
+    ("error", "Error"),
+    ("owner", "User"),
+)
+#: Words of older links, and the field that each stands for.
+SHORT = {"status": "status", "queue": "queue", "error": "error", "jobset": "jobset", "owner": "owner"}
+KNOWN = ("q", *SHORT, "before", "json", "csv", "done", "job")
+
+CHANGED = """
+SELECT status, changed_at FROM jobs WHERE panda_id = ANY(%(panda_ids)s)
+UNION ALL SELECT status, changed_at FROM jobs_archive WHERE panda_id = ANY(%(panda_ids)s)
+"""
+
+
+class Jobs(Page):
+    """/jobs?q=&before="""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        identity = session_of(req).identity
+        expression = asked_for(req)
+        mine = owned(identity, Action.READ_JOBS, expression)
+        before = number_of(req, "before")
+        reader = self._parts.reader
+        found = reader.block(lambda c: _page(c, mine, before))
+        items, onward = found.value or ([], None)
+        facets = reader.block(lambda c: _facets(c, mine))
+        counts = reader.block(lambda c: queries.by_status(facts(c, queries.COUNTS)))
+        q = write(expression)
+        data = {
+            "q": q, "jobs": items, "next": onward, "trouble": found.trouble, "facets": facets,
+            "counts": counts, "histogram": reader.block(lambda c: _histogram(c, mine)),
+        }  # fmt: skip
+        link = None if onward is None else "/jobs?" + urlencode({"q": q, "before": onward} if q else {"before": onward})
+        self._answer(
+            req, resp, "jobs.html", data, self._now(), csv="jobs", next_link=link, is_first=before is None,
+            look_at=LOOK_AT, chips=chips(expression), toggle=_toggle(expression), titles=FACETS,
+            chosen=_chosen(expression), cli=_cli(q), statuses=list(JobStatus), topics="overview",
+        )  # fmt: skip
+
+
+def asked_for(req: falcon.Request) -> Expression:
+    """The filter that a URL says: `q`, and the words of older links.
+
+    Raises:
+        UnknownName: a parameter that there is not. BadFilter: a filter that cannot be meant.
+    """
+    for name in req.params:
+        if name not in KNOWN:
+            raise UnknownName("filter", name, [known for known in KNOWN if known not in ("json", "csv", "done")])
+    parts = [read(req.get_param("q") or "", JOB_FIELDS)]
+    for name, field in SHORT.items():
+        value = req.get_param(name)
+        if value:
+            parts.append(read(f"{field}:{_quoted(value)}", JOB_FIELDS))
+    return all_of(*parts)
+
+
+def owned(identity: Identity, action: Action, expression: Expression) -> Expression:
+    """The filter, narrowed to what this person may do that to. Raises Forbidden: somebody else's were asked for."""
+    named = [part.values for part in _parts(expression) if isinstance(part, Comparison) and part.field.name == "owner"]
+    asked = str(named[0][0]) if len(named) == 1 and len(named[0]) == 1 else None
+    owner = policy.scope(identity, action, asked)
+    return expression if owner is None or asked == owner else all_of(equal_to(JOB_FIELDS["owner"], owner), expression)
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _page(connection: Connection, expression: Expression, before: int | None) -> tuple[list[Facts], int | str | None]:
+    page = lists.page(connection, JOBS, expression, after=None if before is None else str(before), limit=PAGE_SIZE)
+    found = [row._asdict() for row in page.items]
+    for row in found:
+        row["computing_site"] = row.pop("queue")
+    return found, page.next
+
+
+def _facets(connection: Connection, expression: Expression) -> dict[str, Any]:
+    """By facet its words and counts, the largest first; `is_whole`: every job that fits was counted."""
+    by = [name for name, _ in FACETS]
+    counted = lists.counts(connection, JOBS, expression, by, window=LOOK_AT)
+    found: dict[str, dict[str, int]] = {name: {} for name in by}
+    for words, n in counted.groups:
+        for name, word in zip(by, words, strict=True):
+            if word is not None:
+                found[name][word] = found[name].get(word, 0) + n
+    is_whole = counted.down_to is None and len(counted.groups) < lists.MAX_GROUPS
+    listed = {name: sorted(words.items(), key=lambda item: -item[1])[:8] for name, words in found.items()}
+    return {**listed, "n": sum(n for _, n in counted.groups), "is_whole": is_whole}
+
+
+def _histogram(connection: Connection, expression: Expression) -> Facts:
+    """When the newest jobs that fit changed last: `bins` of (from, n failed, n others)."""
+    ids = [key[0] for key in lists.scan(connection, JOBS, expression, limit=HISTOGRAM_JOBS, window=LOOK_AT).ids]
+    rows = facts(connection, CHANGED, {"panda_ids": ids}) if ids else []
+    if not rows:
+        return {"bins": [], "n": 0}
+    start, end = min(row["changed_at"] for row in rows), max(row["changed_at"] for row in rows)
+    width = max(timedelta(seconds=1), (end - start) / BINS)
+    bins: list[tuple[datetime, int, int]] = []
+    for k in range(BINS):
+        since = start + width * k
+        inside = [
+            r for r in rows if since <= r["changed_at"] < since + width or (k == BINS - 1 and r["changed_at"] == end)
+        ]
+        n_failed = sum(row["status"] == JobStatus.FAILED for row in inside)
+        bins.append((since, n_failed, len(inside) - n_failed))
+    return {"bins": bins, "n": len(rows), "start": start, "end": end}
+
+
+def _parts(expression: Expression) -> tuple[Expression, ...]:
+    return expression.parts if isinstance(expression, And) else (expression,)
+
+
+def _link(expression: Expression) -> str:
+    text = write(expression)
+    return "/jobs?" + urlencode({"q": text}) if text else "/jobs"
+
+
+def chips(expression: Expression) -> list[tuple[str, str]]:
+    """Each thing that the filter says, and the link that takes it away."""
+    parts = _parts(expression) if expression != EVERYTHING else ()
+    return [(write(part), _link(all_of(*(other for other in parts if other is not part)))) for part in parts]
+
+
+def _is_about(part: Expression, name: str) -> bool:
+    return isinstance(part, Comparison) and part.field.name == name and part.op is Op.IS
+
+
+def _chosen(expression: Expression) -> dict[str, list[str]]:
+    """Words that are chosen in each facet."""
+    return {
+        name: [
+            str(v)
+            for part in _parts(expression)
+            if _is_about(part, name) and isinstance(part, Comparison)
+            for v in part.values
+        ]
+        for name, _ in FACETS
+    }
+
+
+def _toggle(expression: Expression) -> Any:
+    """For templates: the link that chooses a word of a facet, or takes it back."""
+    chosen = _chosen(expression)
+
+    def link(name: str, word: str) -> str:
+        others = tuple(part for part in _parts(expression) if not _is_about(part, name))
+        words = [w for w in chosen[name] if w != word] + ([] if word in chosen[name] else [word])
+        return _link(all_of(*others, *([equal_to(JOB_FIELDS[name], *words)] if words else [])))
+
+    return link
+
+
+def _cli(q: str) -> str:
+    quoted = q.replace("'", "'\\''")
+    return f"panda jobs '{quoted}'" if q else "panda jobs"

@@ -1,0 +1,80 @@
+"""One box that finds everything by its name or number; each guess is one look by an index."""
+
+from urllib.parse import quote, urlencode
+from uuid import UUID
+
+import falcon
+
+from monitoring import data_pages, render, site_queries
+from monitoring.page import Page
+from monitoring.queries import facts
+from panda.errors import Invalid
+from panda.jobs.nouns import JOB_FIELDS
+from panda.names import checked, split_did
+from panda.query import BadFilter, read
+
+OWNER = "SELECT 1 FROM jobsets WHERE owner = %(name)s ORDER BY owner, jobset_id DESC LIMIT 1"
+
+
+class Search(Page):
+    """/search?q=: a PandaID, set:12, a dataset, a queue, a site, a user, a pilot, a Celery id, or a filter of jobs."""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        text = (req.get_param("q") or "").strip()
+        target = self._target(text) if text else "/"
+        if target is None:
+            detail = (
+                f"Nothing is called {text[:80]!r}. Search for a PandaID, set:NUMBER, scope:name of a dataset, a queue, "
+                "a site, a user, a pilot, a Celery id, or write a filter such as status:failed."
+            )
+            hints = [("/jobs", "the newest jobs"), ("/jobsets", "the newest job sets"), ("/sites", "the sites")]
+            render.problem(req, resp, self._parts.renderer, falcon.HTTP_404, "Nothing found", detail, hints)
+            return
+        resp.status = falcon.HTTP_303
+        resp.location = target
+
+    def _target(self, text: str) -> str | None:
+        number = text.replace(" ", "").replace(",", "")
+        if number.isdecimal() and number.isascii() and len(number) < 19:
+            return f"/jobs/{number}"
+        kind, colon, rest = text.partition(":")
+        if colon and kind in ("set", "jobset") and rest.isdecimal() and rest.isascii() and len(rest) < 19:
+            return f"/jobsets/{rest}"
+        try:
+            return f"/flower/task/{UUID(text)}"
+        except ValueError:
+            return (self._dataset(text) if colon else self._by_name(text)) or self._filter(text)
+
+    def _dataset(self, text: str) -> str | None:
+        try:
+            scope, name = split_did(text, "q")
+        except Invalid:
+            return None
+        asked = {"scope": scope, "name": name}
+        return f"/datasets/{quote(text)}" if self._has(data_pages.DATASET, asked) else None
+
+    def _by_name(self, text: str) -> str | None:
+        try:
+            checked(text, "q")
+        except Invalid:
+            return None
+        name = quote(text, safe="")
+        if self._has(site_queries.QUEUE, {"queue": text}):
+            return f"/queues/{name}"
+        if self._has(site_queries.SITE, {"site": text}):
+            return f"/sites/{name}"
+        if self._has(site_queries.PILOT, {"pilot_id": text}):
+            return f"/pilots/{name}"
+        if self._has(OWNER, {"name": text}):
+            return f"/jobsets?owner={name}"
+        return None
+
+    def _filter(self, text: str) -> str | None:
+        try:
+            read(text, JOB_FIELDS)
+        except BadFilter:
+            return None
+        return "/jobs?" + urlencode({"q": text})
+
+    def _has(self, sql: str, asked: dict[str, str]) -> bool:
+        return bool(self._parts.reader.ask(lambda c: facts(c, sql, asked)))

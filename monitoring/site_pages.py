@@ -1,0 +1,159 @@
+"""Sites and queues: what they offer, what they do, and the switch with its reason."""
+
+from typing import Any
+
+import falcon
+from sqlalchemy.engine import Connection
+
+from monitoring import looks, queries, site_queries
+from monitoring.acting import Deed, Field, Sheet, SheetPage
+from monitoring.overview import queues as with_jobs
+from monitoring.page import Page, session_of
+from monitoring.queries import Facts, facts
+from panda.auth import policy
+from panda.auth.policy import Action
+from panda.brokerage import siteinfo
+from panda.errors import NotFound
+from panda.states import JobStatus, QueueStatus
+
+#: What a status of a queue means for its jobs.
+MEANS = {
+    QueueStatus.ONLINE: "Jobs are brokered here and pilots get them.",
+    QueueStatus.TEST: "Only jobs that ask for a queue in test come here.",
+    QueueStatus.BROKEROFF: "Nothing new is brokered here; what is here still runs.",
+    QueueStatus.OFFLINE: "Nothing is brokered here and no pilot gets a job.",
+}
+
+
+class Sites(Page):
+    """/sites, and /queues: every queue of every site, and the storages."""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        policy.require(session_of(req).identity, Action.READ_SITES)
+        reader = self._parts.reader
+
+        def make() -> Any:
+            counts = reader.block(lambda c: facts(c, queries.COUNTS))
+            pilots = reader.block(lambda c: facts(c, queries.PILOTS))
+            found = reader.block(lambda c: _with_failures(c, with_jobs(c, counts.value, pilots.value)))
+            storages = reader.block(lambda c: facts(c, queries.STORAGES))
+            return {"queues": found, "storages": storages}, self._now()
+
+        data, as_of = self._parts.memory.of("queues", make)
+        self._answer(req, resp, "queues.html", data, as_of, csv="queues")
+
+
+class Site(Page):
+    """/sites/{site}"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, site: str) -> None:
+        policy.require(session_of(req).identity, Action.READ_SITES)
+        reader = self._parts.reader
+        known = reader.ask(lambda c: facts(c, site_queries.SITE, {"site": site}))
+        if not known:
+            raise NotFound("site", site)
+        queues = reader.ask(lambda c: facts(c, site_queries.QUEUES_OF, {"site": site}))
+        data = {"site": known[0], **self._of(queues), "storages": reader.block(
+            lambda c: facts(c, site_queries.STORAGES_OF, {"site": site}))}  # fmt: skip
+        self._answer(req, resp, "site.html", data, self._now(), csv="queues", queue=None, can_see_audit=True)
+
+    def _of(self, queues: list[Facts]) -> dict[str, Any]:
+        reader, names = self._parts.reader, [queue["name"] for queue in queues]
+        targets = [f"queue {name}" for name in names]
+        window = {"queues": names, "window_s": self._parts.settings.engine.retry_window_s}
+        counts = reader.block(lambda c: facts(c, queries.COUNTS))
+        pilots = reader.block(lambda c: facts(c, queries.PILOTS))
+
+        def mine(connection: Connection) -> list[Facts]:
+            return _with_failures(
+                connection, [q for q in with_jobs(connection, counts.value, pilots.value) if q["name"] in names]
+            )
+
+        return {
+            "queues": reader.block(mine),
+            "errors": reader.block(lambda c: facts(c, site_queries.ERRORS_OF_QUEUE, {"queues": names})),
+            "nodes": reader.block(lambda c: facts(c, site_queries.NODES, window)),
+            "changes": reader.block(lambda c: facts(c, site_queries.AUDIT_OF_QUEUE, {"targets": targets})),
+        }
+
+
+class Queue(Site):
+    """/queues/{queue}"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, queue: str) -> None:
+        policy.require(session_of(req).identity, Action.READ_SITES)
+        reader = self._parts.reader
+        found = self._find(queue)
+        data = {
+            "queue": found, **self._of([found]),
+            "pilots": reader.block(lambda c: facts(c, site_queries.PILOTS_OF, {"queue": queue})),
+            "ready": reader.block(lambda c: facts(c, site_queries.READY, {"queue": queue})),
+        }  # fmt: skip
+        self._answer(
+            req, resp, "queue.html", data, self._now(), csv="pilots", means=MEANS, all_statuses=list(QueueStatus)
+        )
+
+    def _find(self, queue: str) -> Facts:
+        found = self._parts.reader.ask(lambda c: facts(c, site_queries.QUEUE, {"queue": queue}))
+        if not found:
+            raise NotFound("queue", queue)
+        return found[0]
+
+
+class SetQueue(SheetPage):
+    """/queues/{queue}/status"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, queue: str) -> None:
+        policy.require(session_of(req).identity, Action.SET_QUEUE)
+        reader = self._parts.reader
+        found = reader.ask(lambda c: facts(c, site_queries.QUEUE, {"queue": queue}))
+        if not found:
+            raise NotFound("queue", queue)
+        counts = queries.by_queue(reader.ask(lambda c: facts(c, queries.COUNTS))).get(queue, {})
+        wanted = req.get_param("to") or ("offline" if found[0]["status"] == "online" else "online")
+        running = sum(counts.get(status, 0) for status in (JobStatus.SENT, JobStatus.STARTING, JobStatus.RUNNING))
+        ready, coming = counts.get(JobStatus.ACTIVATED, 0), counts.get(JobStatus.ASSIGNED, 0)
+        wait = looks.duration(self._parts.settings.engine.pilot_wait_s)
+        consequence = [MEANS[QueueStatus(wanted)]] if wanted in set(QueueStatus) else []
+        if wanted in ("offline", "brokeroff") and ready + coming:
+            consequence.append(
+                f"{looks.count(ready)} ready jobs stay here and are brokered again after {wait} without a pilot; "
+                f"{looks.count(coming)} still wait for data."
+            )
+        if wanted == "offline" and running:
+            consequence.append(f"{looks.count(running)} jobs that run are left to end.")
+        sheet = Sheet(
+            f"Status of queue {queue}", "Set the status", f"/queues/{queue}",
+            facts=[("Now", found[0]["status"]), ("Because", found[0]["status_reason"] or looks.UNKNOWN),
+                   ("Running", looks.count(running)), ("Ready", looks.count(ready))],
+            warnings=consequence,
+            fields=[Field("status", "New status", value=wanted,
+                          options=[(str(s), f"{s}: {MEANS[s]}") for s in QueueStatus])],
+            cli="",
+        )  # fmt: skip
+        self._ask(req, resp, sheet)
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, queue: str) -> None:
+        policy.require(session_of(req).identity, Action.SET_QUEUE)
+
+        def act(connection: Connection, deed: Deed) -> str:
+            status = deed.form.get("status", "")
+            n_woken = siteinfo.set_queue_status(
+                connection, queue, status, by=deed.who, reason=deed.reason, request_id=deed.request_id
+            )
+            return f"Queue {queue} is {status} now; {looks.count(n_woken)} waiting jobs look for a queue again."
+
+        self._act(req, resp, act, f"/queues/{queue}")
+
+
+def _with_failures(connection: Connection, queues: list[Facts]) -> list[Facts]:
+    """Each queue with `n_failed`, `n_ended` and `failure_rate` of the last 24 h (whole days for what ended)."""
+    failed = {row["queue"]: row["n"] for row in facts(connection, site_queries.FAILED_BY_QUEUE)}
+    ended = {row["queue"]: row for row in facts(connection, site_queries.ENDED_BY_QUEUE)}
+    for queue in queues:
+        day = ended.get(queue["name"], {})
+        n_failed, n_good = failed.get(queue["name"], 0), day.get("n_finished", 0)
+        queue["n_failed"], queue["n_finished"] = n_failed, n_good
+        queue["failure_rate"] = n_failed / (n_failed + n_good) if n_failed + n_good else None
+        queue["cpu_efficiency"] = day["cpu_s"] / day["core_s"] if day.get("core_s") else None
+    return queues

@@ -1,0 +1,115 @@
+"""What the pages of sites, queues, pilots and nodes ask: roll-ups, or the newest rows of one queue."""
+
+SITES = """
+SELECT s.name, s.cloud, s.description FROM sites s ORDER BY s.name LIMIT 2000
+"""
+SITE = "SELECT name, cloud, description FROM sites WHERE name = %(site)s"
+QUEUES_OF = """
+SELECT q.name, q.site, q.status, q.status_reason, q.storage, q.cores, q.memory_mb, q.disk_mb, q.walltime_s, q.tags,
+    q.submitter, q.max_pilots, q.pilot_cores, q.pilot_options, q.max_ready, s.cloud, s.description
+FROM queues q JOIN sites s ON s.name = q.site WHERE q.site = %(site)s ORDER BY q.name LIMIT 500
+"""
+QUEUE = """
+SELECT q.name, q.site, q.status, q.status_reason, q.storage, q.cores, q.memory_mb, q.disk_mb, q.walltime_s, q.tags,
+    q.submitter, q.max_pilots, q.pilot_cores, q.pilot_options, q.max_ready, s.cloud, s.description
+FROM queues q JOIN sites s ON s.name = q.site WHERE q.name = %(queue)s
+"""
+STORAGES_OF = "SELECT name, site, kind, status FROM storages WHERE site = %(site)s ORDER BY name LIMIT 500"
+#: Failures of the last day, and how many jobs ended, by queue: from roll-ups.
+FAILED_BY_QUEUE = """
+SELECT queue, sum(n)::bigint AS n FROM error_hours
+WHERE hour > (SELECT panda_now()) - interval '24 hours' GROUP BY queue
+"""
+ENDED_BY_QUEUE = """
+SELECT queue, sum(n_finished)::bigint AS n_finished, sum(n_failed)::bigint AS n_failed, sum(wall_s)::float8 AS wall_s,
+    sum(cpu_s)::float8 AS cpu_s, sum(core_s)::float8 AS core_s
+FROM usage WHERE day >= ((SELECT panda_now()) - interval '24 hours')::date GROUP BY queue
+"""
+ERRORS_OF_QUEUE = """
+SELECT error_code, failed_stage, sum(n)::bigint AS n, max(hour) AS last_at FROM error_hours
+WHERE hour > (SELECT panda_now()) - interval '24 hours' AND queue = ANY(%(queues)s)
+GROUP BY error_code, failed_stage ORDER BY n DESC LIMIT 10
+"""
+#: Oldest ready jobs of a queue: by rank, share by share and shape by shape, so only a bounded look.
+READY = """
+SELECT share, count(*) AS n FROM (SELECT share FROM ready WHERE queue = %(queue)s ORDER BY queue, share LIMIT 10001)
+    AS looked_at GROUP BY share ORDER BY n DESC
+"""
+AUDIT_OF_QUEUE = """
+SELECT at, who, action, target, reason, facts FROM (
+    SELECT at, who, action, target, reason, facts, audit_id FROM audit_log ORDER BY audit_id DESC LIMIT 2000) AS newest
+WHERE target = ANY(%(targets)s) ORDER BY audit_id DESC LIMIT 12
+"""
+PILOTS_OF = """
+SELECT pilot_id, queue, node, version, cores, memory_mb, started_at, last_seen_at, n_jobs, nothing_because,
+    extract(epoch FROM panda_now() - last_seen_at)::float8 AS silent_s
+FROM pilots WHERE queue = %(queue)s AND last_seen_at > (SELECT panda_now()) - interval '1 day'
+ORDER BY queue, last_seen_at DESC LIMIT 1000
+"""
+#: What became of the newest jobs that ended on a queue, by node; black holes stand out.
+NODES = """
+SELECT node, count(*) AS n, count(*) FILTER (WHERE status = 'failed') AS n_failed,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY wall_s) AS p50_wall_s, max(ended_at) AS last_at
+FROM (
+    (SELECT node, status, wall_s, ended_at FROM jobs_archive WHERE computing_site = ANY(%(queues)s)
+        AND ended_at > (SELECT panda_now()) - interval '24 hours' ORDER BY computing_site, ended_at DESC LIMIT 5000)
+    UNION ALL
+    (SELECT f.node, f.status, f.wall_s, f.ended_at FROM (
+        SELECT panda_id FROM job_due WHERE waits_for IS NOT NULL AND waits_for = 'operator'
+        AND due_at > (SELECT panda_now()) + make_interval(secs => %(window_s)s - 86400) ORDER BY due_at DESC LIMIT 5000
+        ) AS resting CROSS JOIN LATERAL (
+        SELECT node, status, wall_s, ended_at, computing_site FROM jobs WHERE panda_id = resting.panda_id OFFSET 0) AS f
+        WHERE f.status = 'failed' AND f.computing_site = ANY(%(queues)s))
+    ) AS ended
+WHERE node IS NOT NULL GROUP BY node ORDER BY count(*) FILTER (WHERE status = 'failed') DESC, n DESC LIMIT 400
+"""
+JOBS_OF_NODE = """
+SELECT panda_id, jobset_id, name, owner, status, attempt_nr, max_attempts, computing_site, failed_stage, error_code,
+    error_message, wall_s, created_at, changed_at, started_at, ended_at
+FROM (
+    (SELECT * FROM jobs_archive WHERE computing_site = %(queue)s
+        AND ended_at > (SELECT panda_now()) - interval '24 hours' ORDER BY computing_site, ended_at DESC LIMIT 5000)
+    ) AS newest
+WHERE node = %(node)s ORDER BY ended_at DESC LIMIT 50
+"""
+RESTING_OF_NODE = """
+SELECT f.* FROM (
+    SELECT panda_id FROM job_due WHERE waits_for IS NOT NULL AND waits_for = 'operator'
+    AND due_at > (SELECT panda_now()) + make_interval(secs => %(window_s)s - 86400) ORDER BY due_at DESC LIMIT 5000
+    ) AS resting CROSS JOIN LATERAL (
+    SELECT panda_id, jobset_id, name, owner, status, attempt_nr, max_attempts, computing_site, failed_stage, error_code,
+        error_message, wall_s, created_at, changed_at, started_at, ended_at, node
+    FROM jobs WHERE panda_id = resting.panda_id OFFSET 0) AS f
+WHERE f.status = 'failed' AND f.computing_site = %(queue)s AND f.node = %(node)s LIMIT 50
+"""
+PILOTS = """
+SELECT queue, count(*) AS n, sum(cores)::bigint AS cores,
+    count(*) FILTER (WHERE last_seen_at > (SELECT panda_now()) - interval '2 minutes') AS n_alive,
+    count(*) FILTER (WHERE last_seen_at > (SELECT panda_now()) - interval '2 minutes'
+        AND nothing_because IS NOT NULL) AS n_idle,
+    count(*) FILTER (WHERE n_jobs = 0) AS n_without, sum(n_jobs)::bigint AS n_jobs
+FROM (SELECT queue, cores, last_seen_at, nothing_because, n_jobs FROM pilots
+    WHERE last_seen_at > (SELECT panda_now()) - interval '1 hour' LIMIT 50000) AS lately
+GROUP BY queue ORDER BY queue
+"""
+NEWEST_PILOTS = """
+SELECT pilot_id, queue, node, version, cores, memory_mb, started_at, last_seen_at, n_jobs, nothing_because,
+    extract(epoch FROM panda_now() - last_seen_at)::float8 AS silent_s
+FROM (SELECT * FROM pilots WHERE last_seen_at > (SELECT panda_now()) - interval '1 hour' LIMIT 50000) AS lately
+WHERE (%(queue)s::text IS NULL OR queue = %(queue)s) ORDER BY last_seen_at DESC LIMIT %(n)s
+"""
+VERSIONS = """
+SELECT version, count(*) AS n FROM (SELECT version FROM pilots
+    WHERE last_seen_at > (SELECT panda_now()) - interval '1 hour' LIMIT 50000) AS lately
+GROUP BY version ORDER BY n DESC LIMIT 20
+"""
+PILOT = """
+SELECT pilot_id, queue, node, version, cores, memory_mb, started_at, last_seen_at, n_jobs, nothing_because,
+    last_panda_ids, extract(epoch FROM panda_now() - last_seen_at)::float8 AS silent_s
+FROM pilots WHERE pilot_id = %(pilot_id)s
+"""
+#: What a pilot holds now: of the jobs that it took last.
+HELD = """
+SELECT panda_id, attempt_nr, lease_until, reported_at, cpu_s, rss_mb FROM leases
+WHERE panda_id = ANY(%(panda_ids)s) AND pilot_id = %(pilot_id)s ORDER BY panda_id LIMIT 200
+"""

@@ -1,0 +1,109 @@
+"""What people do on the pages, with the mouse and in order."""
+
+import re
+
+from playwright.sync_api import expect
+
+
+def test_a_failed_job_is_found_read_retried_and_seen_to_finish(person, failed_job, system):
+    with person("olga", "operator") as olga:
+        page = olga.page
+        olga.go("/jobs")
+        page.click("a[href*='status%3Afailed']:has-text('failed') >> nth=0")
+        page.click(f"a.l:has-text('{failed_job}')")
+
+        expect(page.locator("h1")).to_contain_text("failed")
+        expect(page.locator(".log")).to_contain_text("ERROR the disk is full")
+        page.fill("input[name=find]", "disk")
+        page.click("button:has-text('Find')")
+        expect(page.locator("#logs")).to_contain_text("1 lines hold")
+
+        (system.folder / "mended").touch()
+        olga.go(f"/jobs/{failed_job}")
+        page.click("a:has-text('Retry')  >> nth=0")
+        expect(page.locator(".sheetfacts")).to_contain_text("Runs again")
+        page.fill("#f-reason", "the disk was emptied")
+        page.click("form.ask button")
+
+        expect(page.locator(".told")).to_contain_text("has a new attempt")
+        expect(page.locator("h1")).to_contain_text("finished", timeout=60_000)
+        assert page.evaluate("performance.getEntriesByType('navigation').length") == 1
+        assert olga.troubles == []
+
+
+def test_many_are_retried_after_a_preview_that_asks_for_their_number(person, worked, client):
+    panda_ids = worked.submit(*[["sh", "-c", f"exit {k + 1}"] for k in range(3)], name="bulk")
+    for panda_id in panda_ids:
+        worked.reaches(panda_id, "failed")
+    with person("olga", "operator") as olga:
+        page = olga.page
+        olga.go("/jobs?q=name:%22%22+or+status:failed+panda_id:" + ",".join(map(str, panda_ids)))
+        page.fill(".filter input[name=q]", "status:failed panda_id:" + ",".join(map(str, panda_ids)))
+        page.keyboard.press("Enter")
+        page.click("a:has-text('Retry all that match')")
+
+        expect(page.locator("h1")).to_have_text("Retry 3 jobs")
+        expect(page.locator(".sheet tbody tr")).to_have_count(3)
+        page.fill("#f-reason", "the queue was mended")
+        page.fill("#f-number", "2")
+        page.click("form.ask button")
+        expect(page.locator("h1")).to_contain_text("Not possible now")
+
+        page.go_back()
+        page.fill("#f-number", "3")
+        page.fill("#f-reason", "the queue was mended")
+        page.click("form.ask button")
+
+        expect(page.locator("h1")).to_contain_text("Retry of 3 jobs")
+        expect(page.locator(".kpi")).to_contain_text("done", timeout=60_000)
+        assert {worked.reaches(panda_id, "failed", "running", "sent", "activated") for panda_id in panda_ids}
+        assert all(client.wait(jobs=[i], until=lambda _: True).jobs[0].attempt_nr == 2 for i in panda_ids)
+
+
+def test_a_queue_set_offline_shows_its_effect_and_who_did_it(person):
+    with person("olga", "operator") as olga:
+        page = olga.page
+        olga.go("/queues/SOUTH-Q")
+        page.click(".seg a:has-text('offline')")
+        expect(page.locator(".warned").first).to_contain_text("no pilot gets a job")
+        page.fill("#f-reason", "the storage is being moved")
+        page.click("form.ask button")
+
+        expect(page.locator(".told")).to_contain_text("SOUTH-Q is offline now")
+        expect(page.locator("h1")).to_contain_text("offline")
+        expect(page.locator("[data-live=changes]")).to_contain_text("the storage is being moved")
+        olga.go("/audit")
+        expect(page.locator("tbody tr").first).to_contain_text("olga")
+        olga.go("/queues/SOUTH-Q/status?to=online")
+        page.fill("#f-reason", "done")
+        page.click("form.ask button")
+        expect(page.locator("h1")).to_contain_text("online")
+
+
+def test_a_form_that_is_sent_twice_acts_once(person, begin):
+    with person("olga", "operator") as olga:
+        olga.go("/queues/WEST-Q/status?to=brokeroff")
+        form = {i: olga.page.locator(f".ask [name={i}]").input_value() for i in ("seal", "key", "status")}
+        form["reason"] = "once"
+        for _ in range(2):
+            assert olga.context.request.post("/queues/WEST-Q/status", form=form).status == 200
+        forged = olga.context.request.post("/queues/WEST-Q/status", form={**form, "seal": "guessed", "key": "other"})
+
+        assert forged.status == 403
+        with begin() as connection:
+            n = connection.exec_driver_sql("SELECT count(*) FROM audit_log WHERE reason = 'once'").scalar_one()
+        assert n == 1
+
+
+def test_live_changes_come_again_after_the_stream_broke(person, worked, system):
+    [panda_id] = worked.submit(["sh", "-c", "sleep 8"], name="live")
+    worked.reaches(panda_id, "running")
+    with person("olga", "operator") as olga:
+        page = olga.page
+        olga.go(f"/jobs/{panda_id}")
+        expect(page.locator(".live")).to_have_text("Live")
+        olga.context.set_offline(True)
+        olga.context.set_offline(False)
+
+        expect(page.locator("h1")).to_contain_text(re.compile("finished"), timeout=60_000)
+        expect(page.locator(".live")).to_have_text("Live", timeout=20_000)

@@ -1,0 +1,95 @@
+"""What people do from pages: with leave, a reason, once, and written down."""
+
+from monitoring.page import Parts
+from tests.integration.monitoring.conftest import Browser, Token, World
+
+
+def form(browser: Browser, parts: Parts, **fields: str) -> dict[str, str]:
+    """The fields that every form of this session carries."""
+    session = parts.sessions.get(next(iter(browser.cookies.values())))
+    assert session is not None
+    return {"seal": session.seal, "key": "k1", "reason": "because", **fields}
+
+
+def test_a_job_is_retried_from_its_page_once_and_it_is_written_down(
+    world: World, operator: Browser, parts: Parts
+) -> None:
+    panda_id = world.jobs["failed"]
+    fields = form(operator, parts)
+
+    first = operator.post(f"/jobs/{panda_id}/retry", **fields)
+    again = operator.post(f"/jobs/{panda_id}/retry", **fields)
+
+    assert first.status_code == again.status_code == 303
+    assert first.headers["location"] == again.headers["location"] == f"/jobs/{panda_id}?done=k1"
+    assert "has a new attempt" in operator.get(f"/jobs/{panda_id}?done=k1").text
+    assert world.count("SELECT attempt_nr FROM jobs WHERE panda_id = %(id)s", id=panda_id) == 2
+    assert world.count("SELECT count(*) FROM audit_log WHERE who = 'olga' AND reason = 'because'") == 1
+
+
+def test_what_is_refused_does_nothing(world: World, operator: Browser, parts: Parts) -> None:
+    panda_id = world.jobs["failed"]
+    refused = {
+        "no reason": form(operator, parts, reason=""),
+        "another seal": form(operator, parts, seal="guessed"),
+        "no key": form(operator, parts, key=""),
+        "no such stage": form(operator, parts, stage="lunch"),
+    }
+    for why, fields in refused.items():
+        assert operator.post(f"/jobs/{panda_id}/retry", **fields).status_code in (400, 403), why
+    elsewhere = operator.post(f"/jobs/{panda_id}/retry", {"Sec-Fetch-Site": "cross-site"}, **form(operator, parts))
+    running = operator.post(f"/jobs/{world.jobs['running']}/retry", **form(operator, parts))
+
+    assert elsewhere.status_code == 403
+    assert running.status_code == 409
+    assert world.count("SELECT attempt_nr FROM jobs WHERE panda_id = %(id)s", id=panda_id) == 1
+    assert world.count("SELECT count(*) FROM audit_log") == 0
+    assert world.count("SELECT count(*) FROM page_deeds") == 0
+
+
+def test_a_user_acts_on_their_own_jobs_alone(world: World, parts: Parts, token: Token) -> None:
+    world.job(600, "running", owner="bob")
+    alice = Browser(parts, token("alice", "user"))
+    fields = form(alice, parts)
+
+    assert alice.post("/jobs/600/cancel", **fields).status_code == 403
+    assert alice.get("/jobs/600/cancel").status_code == 403
+    assert alice.post(f"/jobs/{world.jobs['running']}/cancel", **fields).status_code == 303
+    assert alice.post("/queues/north/status", **{**fields, "status": "offline"}).status_code == 403
+    for path in ("/admin", "/audit", "/users", "/incidents"):
+        assert alice.get(path).status_code == 403, path
+    assert world.count("SELECT count(*) FROM jobs WHERE kill_requested_at IS NOT NULL") == 1
+
+
+def test_a_queue_is_switched_with_a_reason(world: World, operator: Browser, parts: Parts) -> None:
+    done = operator.post("/queues/north/status", **form(operator, parts, status="offline"))
+    page = operator.get("/queues/north").text
+
+    assert done.status_code == 303
+    assert "because" in page
+    assert world.count("SELECT count(*) FROM queues WHERE status = 'offline'") == 1
+    assert operator.post("/queues/north/status", **form(operator, parts, status="gone", key="k2")).status_code == 400
+
+
+def test_all_that_match_are_acted_on_after_a_preview(world: World, operator: Browser, parts: Parts) -> None:
+    preview = operator.json("/jobs/bulk/retry?q=status:failed")["data"]["sheet"]
+    hidden = {field["name"]: field["value"] for field in preview["fields"] if field["kind"] == "hidden"}
+
+    done = operator.post("/jobs/bulk/retry", **form(operator, parts, **hidden))
+
+    assert dict(preview["facts"])["Jobs"] == "1"
+    assert done.headers["location"].startswith("/jobs/actions/")
+    assert world.count("SELECT count(*) FROM bulk_actions WHERE status = 'running' AND reason = 'because'") == 1
+    assert operator.get(done.headers["location"]).status_code == 200
+    assert world.count("SELECT count(*) FROM audit_log WHERE action = 'bulk_retry'") == 1
+
+
+def test_an_incident_is_acknowledged_and_closed_once(world: World, operator: Browser, parts: Parts) -> None:
+    world.furnish()
+    answers = [
+        operator.post("/incidents/1/answer", **form(operator, parts, key=f"k{k}", action=action)).status_code
+        for k, action in enumerate(("acknowledge", "close", "close"))
+    ]
+
+    assert answers == [303, 303, 409]
+    assert operator.json("/incidents")["data"]["incidents"][0]["closed_by"] == "olga"
