@@ -20,15 +20,13 @@ import click
 import pilot.exits
 from panda import errors, settings, states
 from panda.api import errors as api_errors
-from panda.api import schemas
-from panda.api.access import access_of
+from panda.api import openapi, reference
 from panda.api.app import create_app
 from panda.auth import policy
 from panda.cli import exits
 from panda.cli.main import panda as command_line
 from panda.db.session import begin_of, make_engine
-from panda.dispatcher import reports, words
-from panda.jobs import specs
+from panda.dispatcher import reports
 from pilot.errors import ErrorCode
 
 ROOT = Path(__file__).parents[1]
@@ -147,101 +145,82 @@ def _numbers(module: ModuleType) -> list[str]:
     return lines
 
 
-#: Answers that only show what their path names, and so carry no docstring.
-SHOWN = {
-    "GET /": "Name, version, links.",
-    "GET /v1/whoami": "Who the caller is, with which roles.",
-    "GET /v1/jobsets/{jobset_id}": "A job set with its ledger.",
-    "GET /v1/jobs/{panda_id}": "A job, archived ones too.",
-    "GET /v1/jobs/{panda_id}/events": "Every move of a job, oldest first.",
-    "GET /v1/jobs/{panda_id}/files": "Inputs and outputs of a job.",
-    "GET /v1/jobs/{panda_id}/attempts": "Attempts of a job.",
-    "GET /v1/jobs/{panda_id}/why": "Why a job is where it is.",
-    "GET /v1/jobs/{panda_id}/logs": "Which logs of a job there are.",
-    "GET /v1/datasets/{did}": "A dataset.",
-}
-
-
 def http_page() -> str:
-    """Every call, who may make it, and what its documents hold."""
+    """Every call and every message, from the OpenAPI document."""
+    app = create_app(begin_of(make_engine("postgresql://nobody@nowhere/none")), settings.Settings())
+    made = openapi.document(app)
     lines = [
         "# HTTP",
         "",
-        "Made from the routes of `panda/api` and from its schemas. A call carries `Authorization: Bearer TOKEN`",
-        "unless everybody may make it; `Idempotency-Key` goes with every submission. A list is",
-        '`{"data": […], "page": {"next": cursor}}`; the cursor goes into `after` of the next call. An error is a',
-        "problem document with a stable `code`: [errors](errors.md). Every answer has an `X-Request-Id`. Who may",
-        "act on whose things: [permissions](permissions.md).",
-        "",
-        "| call | does | parameters | a caller who may |",
-        "|---|---|---|---|",
+        "Made from the OpenAPI document that every server has at `/openapi.json` (and, as a page, at",
+        "`/docs`).",
     ]
-    for call, responder in sorted(_responders().items(), key=lambda item: (item[0].split(" ")[1], item[0])):
-        access = access_of(responder)
-        assert access is not None
-        does = _first_sentences(inspect.getdoc(responder)) or SHOWN[call]
-        parameters = ", ".join(f"`{name}`" for name in sorted(access.parameters))
-        who = access.action.value if access.action else "(everybody)"
-        lines.append(f"| `{call}` | {does} | {parameters} | {who} |")
-    lines += ["", "## What is sent", ""]
-    for module in (specs, schemas, words):
-        lines += _structs(module, "Request")
-    lines += ["## What comes back", ""]
-    for module in (schemas, words):
-        lines += _structs(module, "Reply")
-    return "\n".join(lines).rstrip() + "\n"
+    lines += [
+        "",
+        made["info"]["description"],
+        "",
+        "Codes: [errors](errors.md). Who may act on whose things: [permissions](permissions.md).",
+    ]
+    for tag in made["tags"]:
+        lines += ["", f"## {tag['name']}", "", "| call | does | a caller who may |", "|---|---|---|"]
+        for path, item in made["paths"].items():
+            for method, each in item.items():
+                if each["tags"] == [tag["name"]]:
+                    who = each.get("x-needs-leave-to", "(everybody)")
+                    lines.append(
+                        f"| [`{method.upper()} {path}`](#{each['operationId'].lower()}) | {each['summary']} | {who} |"
+                    )
+    lines += ["", "## Calls"]
+    for path, item in made["paths"].items():
+        for method, each in item.items():
+            lines += _call(path, method, each)
+    lines += ["", "## Messages"]
+    for name, schema in made["components"]["schemas"].items():
+        lines += ["", f"### {name}", ""]
+        lines += [_one_line(schema["description"]), ""] if schema.get("description") else []
+        lines += ["| field | | type | |", "|---|---|---|---|"]
+        needed = schema.get("required", ())
+        for field, kind in schema.get("properties", {}).items():
+            told = [
+                f"`{field}`",
+                "needed" if field in needed else "",
+                _cell(reference.type_of(kind)),
+                kind.get("description", ""),
+            ]
+            lines.append(f"| {' | '.join(told)} |")
+    return "\n".join(lines) + "\n"
 
 
-def _responders() -> dict[str, Any]:
-    """Each responder by `METHOD path`; converters of path fields are left out."""
-    app = create_app(begin_of(make_engine("postgresql://nobody@nowhere/none")), settings.Settings())
-    found = {}
+def _call(path: str, method: str, each: dict[str, Any]) -> list[str]:
+    lines = ["", f"### {each['operationId']}", "", f"`{method.upper()} {path}`: {each['summary']}"]
+    lines += ["", _one_line(each["description"])] if each.get("description") else []
+    rows = [
+        f"| `{one['name']}` | {one['in']}{', needed' if one['required'] else ''} "
+        f"| {_cell(reference.type_of(one['schema']))} | {one['description']} |"
+        for one in each["parameters"]
+    ]
+    lines += ["", "| parameter | in | type | |", "|---|---|---|---|", *rows] if rows else []
+    lines += ["", "```sh", reference.curl(method, path, each), "```", ""]
+    body = each.get("requestBody")
+    lines += [f"Takes {reference.contents(body['content'])}.", ""] if body else []
+    for status, answer in each["responses"].items():
+        contents = reference.contents(answer.get("content", {}))
+        lines.append(
+            f"- {status}: {answer['description']}" + (f", {contents}" if contents and int(status) < 400 else "")
+        )
+    return lines
 
-    def walk(nodes: Any) -> None:
-        for node in nodes:
-            for method, responder in (node.method_map or {}).items():
-                if node.resource is not None and hasattr(node.resource, f"on_{method.lower()}"):
-                    found[f"{method} {re.sub(r':[^}]*', '', node.uri_template)}"] = responder
-            walk(node.children)
 
-    walk(app._router._roots)
-    return found
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _first_sentences(text: str | None) -> str:
     return " ".join((text or "").partition("\n\n")[0].split())
-
-
-def _structs(module: ModuleType, kind: str) -> list[str]:
-    """A table for each message of a module that is sent (`Request`) or answered (`Reply`)."""
-    lines = []
-    for node in ast.parse(inspect.getsource(module)).body:
-        if not isinstance(node, ast.ClassDef) or not node.bases:
-            continue
-        made = getattr(module, node.name)
-        if kind not in {base.__name__ for base in made.__mro__}:
-            continue
-        parent = ast.unparse(node.bases[0])
-        lines += [f"### {node.name}", ""]
-        lines += [_first_sentences(made.__doc__), ""] if ast.get_docstring(node) else []
-        lines += [f"Everything of {parent}, and:", ""] if parent not in ("Request", "Reply") else []
-        lines += ["| field | type | without it | |", "|---|---|---|---|"]
-        for field, following in zip(node.body, [*node.body[1:], None], strict=True):
-            if isinstance(field, ast.AnnAssign):
-                lines.append(_field_row(field, following))
-        lines.append("")
-    return lines
-
-
-def _field_row(field: ast.AnnAssign, following: ast.stmt | None) -> str:
-    assert isinstance(field.target, ast.Name)
-    kind = re.sub(r"Annotated\[(.*), Meta\((.*)\)\]", r"\1 (\2)", ast.unparse(field.annotation))
-    default = "" if field.value is None else f"`{ast.unparse(field.value)}`"
-    default = "the defaults of its type" if "default_factory" in default else default
-    note = ""
-    if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
-        note = " ".join(str(following.value.value).split())
-    return f"| `{field.target.id}` | {kind.replace('|', 'or')} | {default} | {note} |"
 
 
 #: Raised by Falcon, or for what nobody foresaw.

@@ -1,14 +1,20 @@
 """The server's own checks, before anything is sent: the same code, as far as it needs no database."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
 
 from panda.cli.problems import FileProblem
 from panda.errors import PandaError, TooLarge
-from panda.jobs.specs import JobSetRequest
+from panda.jobs.specs import Defaults, JobSetRequest, JobSpec
 from panda.jobs.templates import Binding, Expansion, bound, check
 from panda.settings import Api
+
+#: What a job needs that does not say so; as `panda.jobs.expansion` has it (a test compares).
+CORES, MEMORY_MB, DISK_MB, WALLTIME_S = 1, 2000, 1000, 6 * 3600
+#: Jobs that are shown before anything is sent.
+SHOWN = 3
 
 
 class Size(NamedTuple):
@@ -16,6 +22,8 @@ class Size(NamedTuple):
 
     n_jobs: int | None
     because: str = ""
+    first: tuple[dict[str, Any], ...] = ()
+    """The first jobs, as brokerage will know them: command, cores, memory_mb, disk_mb, walltime_s, tags."""
 
 
 def checked(request: dict[str, Any]) -> Size:
@@ -39,13 +47,35 @@ def checked(request: dict[str, Any]) -> Size:
 
 def _size(request: JobSetRequest) -> Size:
     if request.template is None:
-        return Size(len(request.jobs or []))
+        jobs = request.jobs or []
+        return Size(len(jobs), first=tuple(_facts(seq, job, request.defaults) for seq, job in enumerate(jobs[:SHOWN])))
     dealt = {name: each.dataset for name, each in request.template.inputs.items() if each.files_per_job}
     # As if every dataset held the files of one group: names and formats are checked all the same.
     bindings: dict[str, Binding] = {
         name: bound(each, max(1, each.files_per_job), 0) for name, each in request.template.inputs.items()
     }
-    n_jobs = Expansion(request.template, bindings).n_jobs
+    expansion = Expansion(request.template, bindings)
+    n_jobs = expansion.n_jobs
+    first = tuple(_first(expansion, request.defaults))
     if dealt:
-        return Size(None, f"{n_jobs} for each group of files of {', '.join(sorted(dealt.values()))}")
-    return Size(n_jobs)
+        return Size(None, f"{n_jobs} for each group of files of {', '.join(sorted(dealt.values()))}", first)
+    return Size(n_jobs, first=first)
+
+
+def _first(expansion: Expansion, defaults: Defaults) -> Iterator[dict[str, Any]]:
+    """The first jobs; a file whose name only the server knows is called `(a file of IN)`."""
+    for seq in range(min(SHOWN, expansion.n_jobs)):
+        yield _facts(seq, expansion.job(seq, lambda name, _group: [f"(a file of {name})"]), defaults)
+
+
+def _facts(seq: int, job: JobSpec, defaults: Defaults) -> dict[str, Any]:
+    return {
+        "seq": seq,
+        "cores": job.cores or defaults.cores or CORES,
+        "memory_mb": job.memory_mb or defaults.memory_mb or MEMORY_MB,
+        "disk_mb": job.disk_mb or defaults.disk_mb or DISK_MB,
+        "walltime_s": job.walltime_s or defaults.walltime_s or WALLTIME_S,
+        "tags": job.tags if job.tags is not None else defaults.tags or [],
+        "outputs": job.outputs,
+        "command": job.command,
+    }

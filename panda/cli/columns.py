@@ -90,26 +90,144 @@ QUEUES = (
 )
 SITES = (Column("name", "site"), Column("cloud"), Column("description"))
 STORAGES = (Column("name", "storage"), Column("site"), Column("status", kind="status"), Column("kind"), Column("root"))
+TRANSFERS = (
+    Column("transfer_id", "transfer", "number"),
+    Column("status", kind="status"),
+    Column("source", "from"),
+    Column("destination", "to"),
+    Column("tries", kind="number"),
+    Column("n_waiting", "jobs waiting", "number"),
+    Column("size_bytes", "size", "bytes"),
+    Column("dataset"),
+    Column("lfn", "file"),
+    Column("error"),
+)
+LINKS = (
+    Column("source", "from"),
+    Column("destination", "to"),
+    Column("n_queued", "queued", "number"),
+    Column("n_moving", "moving", "number"),
+    Column("n_done", "done in 10 min", "number"),
+    Column("n_failed", "failed", "number"),
+    Column("bytes_done", "moved", "bytes"),
+    Column("bytes_per_s", "a second", "bytes"),
+)
+SHARES = (
+    Column("name", "share"),
+    Column("parent", "below"),
+    Column("weight", kind="number"),
+    Column("part", kind="number"),
+    Column("running_cores", kind="number"),
+    Column("n_ready", "ready jobs", "number"),
+    Column("deficit_cores", "deficit", "number"),
+)
+
+MOVES = (
+    Column("at", "when", "time"),
+    Column("panda_id", "job", "number"),
+    Column("attempt_nr", "try", "number"),
+    Column("was"),
+    Column("now", kind="status"),
+    Column("by"),
+    Column("reason"),
+)
+ACTIONS = (
+    Column("action_id", "action", "number"),
+    Column("action", "what"),
+    Column("status", kind="status"),
+    Column("n_previewed", "jobs", "number"),
+    Column("n_done", "done", "number"),
+    Column("n_refused", "refused", "number"),
+    Column("asked_by", "by"),
+    Column("created_at", "created", "time"),
+    Column("filter"),
+    Column("note"),
+)
+ALL_ATTEMPTS = (Column("panda_id", "job", "number"), *ATTEMPTS)
+ALL_FILES = (Column("size_bytes", "size", "bytes"), Column("adler32"), Column("dataset"), Column("lfn", "file"))
+PILOTS = (
+    Column("pilot_id", "pilot"),
+    Column("queue"),
+    Column("node"),
+    Column("cores", kind="number"),
+    Column("n_jobs", "jobs", "number"),
+    Column("last_seen_at", "seen", "time"),
+    Column("nothing_because", "got nothing because"),
+)
+NODES = (
+    Column("node"),
+    Column("sites"),
+    Column("cores", kind="number"),
+    Column("memory_mb", "memory MB", "number"),
+    Column("n_pilots", "pilots", "number"),
+    Column("n_jobs", "jobs", "number"),
+    Column("last_seen_at", "seen", "time"),
+)
+AUDIT = (
+    Column("audit_id", "number", "number"),
+    Column("at", "when", "time"),
+    Column("who"),
+    Column("action", "what"),
+    Column("target"),
+    Column("reason"),
+)
+USERS = (
+    Column("name", "user"),
+    Column("roles"),
+    Column("created_at", "since", "time"),
+    Column("banned_at", "banned", "time"),
+    Column("ban_reason", "because"),
+)
+TOKENS = (
+    Column("token_id", "token", "number"),
+    Column("owner"),
+    Column("roles"),
+    Column("label"),
+    Column("expires_at", "expires", "time"),
+    Column("revoked_at", "revoked", "time"),
+)
+INCIDENTS = (
+    Column("incident_id", "number", "number"),
+    Column("level"),
+    Column("n", "times", "number"),
+    Column("last_at", "last", "time"),
+    Column("acknowledged_by", "looked after by"),
+    Column("closed_at", "closed", "time"),
+    Column("component"),
+    Column("message"),
+)
+USAGE = (
+    Column("at", "when", "time"),
+    Column("wall_s", "wall s", "number"),
+    Column("cpu_s", "cpu s", "number"),
+    Column("rss_mb", "memory MB", "number"),
+    Column("read_mb", "read MB", "number"),
+    Column("written_mb", "written MB", "number"),
+    Column("disk_mb", "disk MB", "number"),
+    Column("n_processes", "processes", "number"),
+)
 
 Item = Mapping[str, Any]
 Name = Callable[[Item], str]
 
 
-def job_name(item: Item) -> str:
-    return str(item["panda_id"])
+def _named_by(field: str, before: str = "") -> Name:
+    """The name that a field holds; "" where an answer lacks it."""
+    return lambda item: f"{before}{'' if item.get(field) is None else item[field]}"
 
 
-def set_name(item: Item) -> str:
-    return f"set:{item['jobset_id']}"
+job_name = _named_by("panda_id")
+set_name = _named_by("jobset_id", "set:")
+own_name = _named_by("name")
+dataset_name = _named_by("dataset")
+file_name = _named_by("lfn")
+action_name = _named_by("action_id")
+pilot_name = _named_by("pilot_id")
+node_name = _named_by("node")
+audit_name = _named_by("audit_id")
+token_name = _named_by("token_id")
+incident_name = _named_by("incident_id")
 
 
-def own_name(item: Item) -> str:
-    return str(item["name"])
-
-
-def dataset_name(item: Item) -> str:
-    return str(item["dataset"])
-
-
-def file_name(item: Item) -> str:
-    return str(item["lfn"])
+def attempt_name(item: Item) -> str:
+    return f"{item.get('panda_id')}.{item.get('attempt_nr')}"

@@ -61,3 +61,26 @@ def bytes_shown(title: str, n_bytes: int) -> Iterator[Callable[[int], None]]:
 
     with byte_bar(title, n_bytes) as advance:
         yield advance
+
+
+@contextmanager
+def steps_shown(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Something that hears how many are done, of how many; shown on stderr, once for each change."""
+    last = ""
+
+    def told(n_done: int, n_all: int) -> str:
+        return f"{title}: {n_done}/{n_all}" if n_all else f"{title}: {n_done}"
+
+    def write(n_done: int, n_all: int) -> None:
+        nonlocal last
+        if (line := told(n_done, n_all)) != last:
+            click.echo(line, err=True)
+        last = line
+
+    if sys.stderr.isatty():
+        from panda.cli.live import live_line
+
+        with live_line() as redraw:
+            yield lambda n_done, n_all: redraw(told(n_done, n_all))
+    else:
+        yield write

@@ -1,4 +1,5 @@
-"""Which jobs a command means: `7000412958`, `100-120`, `set:9120`, `last`, `last:3`, or `-` for stdin.
+"""Which jobs a command means: `7000412958`, `100-120`, `set:9120`, `last`, `last:3`, `-` for stdin, or a filter
+in quotes: `'status:failed site:HOL* changed:24h'`.
 
 Commas join them: `7,9-12`. What is read from stdin is what `-q` of another command prints.
 """
@@ -21,6 +22,9 @@ MAX_RANGE = 10_000
 _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?\Z")
 _SET = re.compile(r"set:([0-9]{1,18})\Z")
 _LAST = re.compile(r"last(?::([0-9]{1,3}))?\Z")
+#: A comparison somewhere in it, and not just a misspelt selector.
+_FILTER = re.compile(r"(?!(?:set|last|task):\S*\Z)[^:=<>]*[A-Za-z_]\s*(?:!=|[:=<>])\s*\S")
+HOW = "write 7000412958, 100-120, set:9120, last, - or a filter as 'status:failed site:HOL*'"
 
 
 @dataclass(frozen=True)
@@ -30,24 +34,27 @@ class Words:
     jobs: tuple[range, ...] = ()
     jobsets: tuple[int, ...] = ()
     n_last: int = 0
+    filters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Jobs and job sets, each once, in the order in which they were named."""
+    """Jobs and job sets, each once, in the order in which they were named; and filters for others."""
 
     jobs: tuple[int, ...] = ()
     jobsets: tuple[int, ...] = ()
+    filters: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
         """As selectors again."""
-        return [f"set:{jobset_id}" for jobset_id in self.jobsets] + [str(panda_id) for panda_id in self.jobs]
+        jobsets = [f"set:{jobset_id}" for jobset_id in self.jobsets]
+        return [*self.filters, *jobsets, *(str(panda_id) for panda_id in self.jobs)]
 
     @property
     def single_job(self) -> int | None:
         """The job, if it is one and nothing else."""
-        return self.jobs[0] if len(self.jobs) == 1 and not self.jobsets else None
+        return self.jobs[0] if len(self.jobs) == 1 and not self.jobsets and not self.filters else None
 
 
 def parse(texts: Sequence[str]) -> Words:
@@ -55,7 +62,8 @@ def parse(texts: Sequence[str]) -> Words:
     jobs: list[range] = []
     jobsets: list[int] = []
     n_last = 0
-    for text in (part for word in texts for part in word.split(",") if part):
+    filters = [word for word in texts if is_filter(word)]
+    for text in (part for word in texts if not is_filter(word) for part in word.split(",") if part):
         if found := _RANGE.match(text):
             jobs.append(_range(text, int(found[1]), int(found[2] or found[1])))
         elif found := _SET.match(text):
@@ -63,21 +71,47 @@ def parse(texts: Sequence[str]) -> Words:
         elif found := _LAST.match(text):
             n_last = max(n_last, int(found[1] or 1))
         else:
-            raise click.UsageError(f"{text[:60]!r} names no job: write 7000412958, 100-120, set:9120, last or -")
-    return Words(tuple(jobs), tuple(dict.fromkeys(jobsets)), n_last)
+            raise click.UsageError(f"{text[:60]!r} names no job: {HOW}")
+    return Words(tuple(jobs), tuple(dict.fromkeys(jobsets)), n_last, tuple(dict.fromkeys(filters)))
 
 
-def select(client: "Client", texts: Sequence[str]) -> Selection:
-    """The jobs and job sets that `texts` mean. Raises click.UsageError: none at all."""
+def is_filter(word: str) -> bool:
+    """Whether a word is a filter, rather than the name of a job or a job set."""
+    is_named = all(pattern.match(part) is None for part in word.split(",") for pattern in (_RANGE, _SET, _LAST))
+    return is_named and _FILTER.match(word) is not None
+
+
+def select(client: "Client", texts: Sequence[str], *, spells_out: bool = True) -> Selection:
+    """The jobs and job sets that `texts` mean.
+
+    Args:
+        spells_out: filters become the jobs that fit, MAX_RANGE at most.
+    Raises:
+        click.UsageError: nothing at all is named.
+    """
     words = parse(list(_spelt_out(texts)))
     jobsets = list(words.jobsets)
     if words.n_last:
         jobsets += newest(client, words.n_last)
     jobs = dict.fromkeys(panda_id for each in words.jobs for panda_id in each)
-    selection = Selection(tuple(jobs), tuple(dict.fromkeys(jobsets)))
+    selection = Selection(tuple(jobs), tuple(dict.fromkeys(jobsets)), words.filters)
     if not selection.names:
-        raise click.UsageError("no job is named: write 7000412958, 100-120, set:9120, last or -")
-    return selection
+        raise click.UsageError(f"no job is named: {HOW}")
+    return _spelt(client, selection) if spells_out and selection.filters else selection
+
+
+def _spelt(client: "Client", selection: Selection) -> Selection:
+    """The selection with the jobs that its filters find. Raises CommandProblem: they find none."""
+    from panda.cli import exits
+    from panda.cli.problems import CommandProblem
+
+    found = [job.panda_id for text in selection.filters for job in client.jobs(filter=text, limit=MAX_RANGE + 1)]
+    if len(found) > MAX_RANGE:
+        raise click.UsageError(f"more than {MAX_RANGE} jobs fit; write set:ID for those of a job set")
+    whole = Selection(tuple(dict.fromkeys([*selection.jobs, *found])), selection.jobsets)
+    if not whole.names:
+        raise CommandProblem(f"no job fits {', '.join(selection.filters)}", code="not_found", exit_code=exits.NOT_FOUND)
+    return whole
 
 
 def newest(client: "Client", n: int) -> list[int]:
@@ -97,7 +131,7 @@ def newest(client: "Client", n: int) -> list[int]:
 def _spelt_out(texts: Sequence[str]) -> Iterator[str]:
     for text in texts:
         if text == STDIN:
-            yield from sys.stdin.read().split()
+            yield from (word for word in sys.stdin.read().split() if word)
         else:
             yield text
 

@@ -21,6 +21,18 @@ class Verb(click.Command):
         super().format_help(ctx, formatter)
 
 
+class VerbGroup(click.Group):
+    """A verb that has others below it; without one it does its own work."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = tuple(examples)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_examples(formatter, self.examples)
+        super().format_help(ctx, formatter)
+
+
 def write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> None:
     """Write the examples as they would be typed; never wrapped, so that they can be copied."""
     if examples:

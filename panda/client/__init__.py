@@ -6,10 +6,15 @@
     accepted = client.submit({"name": "skim", "template": {"command": ["python", "skim.py"], "count": 10}})
     waited = client.wait(jobsets=[accepted.jobset_id], timeout_s=3600)
 
+`AsyncClient` has the same verbs for asyncio.
+
 It imports no other part of PanDA, and httpx, rich or a database driver not at all: a notebook or a
 batch node loads it in a few hundredths of a second.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from panda.client.actions import Action, Preview
 from panda.client.client import Client
 from panda.client.errors import (
     ChecksumMismatch,
@@ -24,6 +29,8 @@ from panda.client.errors import (
     Unavailable,
     WaitTimeout,
 )
+from panda.client.events import JobMoved
+from panda.client.pages import Pages
 from panda.client.replies import (
     Accepted,
     Affected,
@@ -42,9 +49,14 @@ from panda.client.replies import (
 from panda.client.sandbox import Sandbox
 from panda.client.waiting import Waited
 
+if TYPE_CHECKING:
+    from panda.client.aio import AsyncClient
+
 __all__ = [
     "Accepted",
+    "Action",
     "Affected",
+    "AsyncClient",
     "Attempt",
     "ChecksumMismatch",
     "Client",
@@ -58,9 +70,12 @@ __all__ = [
     "JobEvent",
     "JobFile",
     "JobLog",
+    "JobMoved",
     "JobSet",
     "Ledger",
     "NotFound",
+    "Pages",
+    "Preview",
     "Sandbox",
     "ServerError",
     "TooLarge",
@@ -71,3 +86,12 @@ __all__ = [
     "Waited",
     "Why",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """AsyncClient is loaded when it is asked for: asyncio costs more than all the rest."""
+    if name == "AsyncClient":
+        from panda.client.aio import AsyncClient
+
+        return AsyncClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

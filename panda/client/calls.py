@@ -79,17 +79,22 @@ class Calls:
         headers: Mapping[str, str] | None = None,
         body: Body = None,
         idempotent: bool | None = None,
+        own: bool = False,
+        tries: int | None = None,
     ) -> Iterator[Response]:
         """The answer, not read yet, of a call that the server granted.
 
         Args:
+            own: on a connection of its own, for an answer that is read while other calls are made.
+            tries: at most so many; unset: as often as any call.
             idempotent: whether a repeat does no harm; unset, it goes by the method.
         Raises:
             ClientError: one of its children, for each refusal and for a server that stays away.
         """
         harmless = is_harmless(method, idempotent)
-        request = Request(method, target(path, query), self._headers(headers), body=body, fresh=not harmless)
-        granted = self._tried(request, harmless, _itself)
+        sent = self._headers(headers)
+        request = Request(method, target(path, query), sent, body=body, fresh=not harmless, own=own)
+        granted = self._tried(request, harmless, _itself, tries)
         try:
             yield granted
         except LostReply as problem:
@@ -107,14 +112,14 @@ class Calls:
             sent["Authorization"] = f"Bearer {self._token}"
         return sent
 
-    def _tried(self, request: Request, harmless: bool, take: Callable[[Response], T]) -> T:
+    def _tried(self, request: Request, harmless: bool, take: Callable[[Response], T], tries: int | None = None) -> T:
         problem: ClientError = Unavailable("no try was made")
-        for n_before in range(self._tries):
+        for n_before in range(tries or self._tries):
             if n_before:
                 self.sleep(pause_s(n_before, problem))
             try:
                 response = self._transport.send(request)
-                if response.status < 400:
+                if response.status < 300:
                     return take(response)
                 problem = refusal(response)
             except NotSent as lost:
@@ -163,7 +168,15 @@ def pause_s(n_before: int, problem: ClientError) -> float:
 
 
 def refusal(response: Response) -> ClientError:
-    """The error that an answer of 400 or more stands for; reads and closes it."""
+    """The error that an answer of 300 or more stands for; reads and closes it.
+
+    A redirect is not followed: the token is for the server that was named, and for no other.
+    """
+    if response.status < 400:
+        place = response.header("Location") or "elsewhere"
+        response.close()
+        message = f"the server answered {response.status} and sends us to {place[:200]}; that is not followed"
+        return ServerError(message, code="redirected", status=response.status)
     try:
         problem = msgspec.json.decode(response.read())
     except (msgspec.MsgspecError, LostReply):
@@ -175,6 +188,13 @@ def refusal(response: Response) -> ClientError:
     return from_problem(response.status, facts, response.header("X-Request-Id"))
 
 
+def mapping(answer: Any, what: str, **needed: type) -> dict[str, Any]:
+    """`answer`, if it is a JSON object with these keys, of these types. Raises ServerError."""
+    if not isinstance(answer, dict) or not all(isinstance(answer.get(key), kind) for key, kind in needed.items()):
+        raise ServerError(f"the answer is no {what}", code="not_understood")
+    return answer
+
+
 def decoded(response: Response) -> Any:
     """The JSON body of an answer, None for an empty one.
 
@@ -182,6 +202,7 @@ def decoded(response: Response) -> Any:
         ServerError: it is no JSON; something else than a PanDA server listens there.
     """
     body = response.read()
+    response.close()
     if not body:
         return None
     try:

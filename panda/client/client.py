@@ -2,21 +2,26 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from panda import __version__
-from panda.client.calls import Calls, Query, segment
+from panda.client.actions import Action, Actions
+from panda.client.calls import TRIES, Calls, Query, decoded, mapping, segment
 from panda.client.datasets import Datasets
 from panda.client.environment import DEFAULT_URL, timeout_from, token_from, url_from
-from panda.client.errors import ClientError, NotFound
+from panda.client.errors import ClientError, Invalid, NotFound, Unavailable
+from panda.client.events import PATIENCE_S as STREAM_PATIENCE_S
+from panda.client.events import POLL_S, Follower
 from panda.client.logs import Logs
-from panda.client.pages import one_page, pages
+from panda.client.pages import Pages, one_page, pages
+from panda.client.people import Incidents, Tokens, Users
 from panda.client.replies import (
     Accepted,
     Affected,
     Attempt,
+    Dataset,
     Job,
     JobEvent,
     JobFile,
@@ -29,8 +34,24 @@ from panda.client.sandbox import Sandbox, pack
 from panda.client.transport import CONNECT_S, READ_S, HttpTransport, Transport
 from panda.client.waiting import PATIENCE_S, Waited, is_ended, look_at, wait
 
-#: Failed jobs that one retry of a job set reaches.
-RETRIED_AT_ONCE = 5_000
+#: What `find` finds, where, and as what.
+NOUNS: dict[str, tuple[str, type[Reply]]] = {
+    "jobs": ("/v1/jobs", Job),
+    "jobsets": ("/v1/jobsets", JobSet),
+    "attempts": ("/v1/attempts", Attempt),
+    "actions": ("/v1/actions", Action),
+    "datasets": ("/v1/datasets", Dataset),
+    "files": ("/v1/files", Reply),
+    "queues": ("/v1/queues", Reply),
+    "sites": ("/v1/sites", Reply),
+    "storages": ("/v1/storages", Reply),
+    "pilots": ("/v1/pilots", Reply),
+    "nodes": ("/v1/nodes", Reply),
+    "users": ("/v1/users", Reply),
+    "tokens": ("/v1/tokens", Reply),
+    "incidents": ("/v1/incidents", Reply),
+    "audit": ("/v1/audit", Reply),
+}
 
 
 class Client:
@@ -49,6 +70,7 @@ class Client:
         connect_s: float = CONNECT_S,
         read_s: float = READ_S,
         ca: str = "",
+        tries: int = TRIES,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """`ca`: PEM file of the roots to trust, for https; `transport` stands in for the network."""
@@ -57,12 +79,24 @@ class Client:
             transport or HttpTransport(self.url, connect_s=connect_s, read_s=read_s, ca=ca),
             token,
             user_agent=f"panda-client/{__version__}",
+            tries=tries,
             sleep=sleep,
         )
         self.datasets = Datasets(self._calls)
+        self.actions = Actions(self._calls)
+        self.users = Users(self._calls)
+        self.tokens = Tokens(self._calls)
+        self.incidents = Incidents(self._calls)
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] = os.environ, *, url: str = "") -> Self:
+    def from_env(
+        cls,
+        environ: Mapping[str, str] = os.environ,
+        *,
+        url: str = "",
+        tries: int = TRIES,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> Self:
         """A client as the environment says: PANDA_URL, PANDA_TOKEN or PANDA_TOKEN_FILE, PANDA_TIMEOUT
         (seconds to wait for an answer), PANDA_CA (PEM file of the roots to trust).
 
@@ -77,6 +111,8 @@ class Client:
             token_from(environ, address),
             read_s=timeout_from(environ, READ_S),
             ca=environ.get("PANDA_CA", ""),
+            tries=tries,
+            sleep=sleep,
         )
 
     def __enter__(self) -> Self:
@@ -88,6 +124,58 @@ class Client:
     def close(self) -> None:
         """Close this thread's connection."""
         self._calls.close()
+
+    # ---- lists ---------------------------------------------------------------------------------
+
+    def find(
+        self,
+        noun: str,
+        filter: str | None = None,
+        *,
+        sort: str | None = None,
+        limit: int | None = None,
+        owner: str | None = None,
+    ) -> Pages[Any]:
+        """Things of a kind that fit, fetched as they are asked for.
+
+        Args:
+            noun: jobs, jobsets, attempts, actions, datasets, files, queues, sites, storages, pilots, nodes,
+                users, tokens, incidents or audit.
+            filter: as in `status:failed site:HOL* changed:24h`.
+            sort: a field that the server can sort by; `-` before it: descending.
+        Raises:
+            Invalid: there is no such noun, field or word.
+        """
+        if noun not in NOUNS:
+            raise Invalid(f"there is no list of {noun}; there are: {', '.join(NOUNS)}", code="unknown_noun")
+        path, kind = NOUNS[noun]
+        return pages(self._calls, path, kind, {"filter": filter or None, "sort": sort, "owner": owner}, limit)
+
+    def counts(self, filter: str | None = None, *, by: Sequence[str] = ("status",)) -> dict[str, Any]:
+        """How many jobs fit, by up to three fields: `data`, `n`, and whether that is `exact`."""
+        query = {"filter": filter or None, "by": ",".join(by)}
+        return mapping(self._calls.get("/v1/jobs/counts", query), "count", data=list, n=int)
+
+    def follow(
+        self,
+        *,
+        job: int | None = None,
+        jobset: int | None = None,
+        mine: bool = False,
+        after: str = "",
+        poll_s: float = POLL_S,
+        patience_s: float = STREAM_PATIENCE_S,
+    ) -> Follower:
+        """Moves of jobs as they happen, of one job, of a job set, or of all that I may see; iterate over it.
+
+        A stream that breaks is opened again where it ended; without one, the jobs are looked at every `poll_s`.
+
+        Args:
+            after: the `cursor` of an earlier one, to go on from there.
+        """
+        return Follower(
+            self._calls, job=job, jobset=jobset, mine=mine, after=after, poll_s=poll_s, patience_s=patience_s
+        )
 
     # ---- job sets ------------------------------------------------------------------------------
 
@@ -105,22 +193,27 @@ class Client:
         answer = self._calls.json("POST", "/v1/jobsets", dict(document), headers=headers, idempotent=True)
         return parsed(Accepted, answer)
 
-    def jobsets(self, *, owner: str | None = None, limit: int | None = None) -> Iterator[JobSet]:
+    def jobsets(
+        self, *, owner: str | None = None, filter: str | None = None, limit: int | None = None
+    ) -> Pages[JobSet]:
         """Job sets, newest first, fetched as they are asked for."""
-        return pages(self._calls, "/v1/jobsets", JobSet, {"owner": owner}, limit)
+        return pages(self._calls, "/v1/jobsets", JobSet, {"owner": owner, "filter": filter}, limit)
 
     def jobset(self, jobset_id: int) -> JobSet:
         """Raises NotFound."""
         return parsed(JobSet, self._calls.get(f"/v1/jobsets/{jobset_id}"))
 
-    def jobset_jobs(self, jobset_id: int, *, status: str | None = None, limit: int | None = None) -> Iterator[Job]:
+    def jobset_jobs(
+        self, jobset_id: int, *, status: str | None = None, filter: str | None = None, limit: int | None = None
+    ) -> Pages[Job]:
         """The jobs of a set, newest first, fetched as they are asked for."""
-        return pages(self._calls, f"/v1/jobsets/{jobset_id}/jobs", Job, {"status": status}, limit)
+        path, query = f"/v1/jobsets/{jobset_id}/jobs", {"status": status, "filter": filter}
+        return pages(self._calls, path, Job, query, limit)
 
     def retry_jobset(self, jobset_id: int, *, stage: str | None = None, reason: str = "") -> Affected:
         """Open a new attempt of every failed job of the set; see `retry`.
 
-        One call reaches at most RETRIED_AT_ONCE of them; ask again when it reached that many.
+        The first of them are reached at once; the others by the action that the answer's `action_id` names.
         """
         path = f"/v1/jobsets/{jobset_id}/retry"
         return parsed(Affected, self._calls.json("POST", path, _retry(stage, reason), headers=_key()))
@@ -139,10 +232,12 @@ class Client:
         jobset: int | None = None,
         owner: str | None = None,
         queue: str | None = None,
+        filter: str | None = None,
         limit: int | None = None,
-    ) -> Iterator[Job]:
-        """Jobs that fit, newest first, fetched as they are asked for. `status`: one or more, with commas."""
-        query: Query = {"status": status, "jobset": jobset, "owner": owner, "queue": queue}
+    ) -> Pages[Job]:
+        """Jobs that fit, newest first, fetched as they are asked for. `status`: one or more, with commas;
+        `filter`: as in `error:stageout:* changed:24h`."""
+        query: Query = {"status": status, "jobset": jobset, "owner": owner, "queue": queue, "filter": filter}
         return pages(self._calls, "/v1/jobs", Job, query, limit)
 
     def job(self, panda_id: int) -> Job:
@@ -160,6 +255,10 @@ class Client:
     def attempts(self, panda_id: int) -> list[Attempt]:
         """The job's attempts, oldest first."""
         return one_page(self._calls, f"/v1/jobs/{panda_id}/attempts", Attempt)
+
+    def usage(self, panda_id: int, *, attempt: int | None = None) -> dict[str, Any]:
+        """What a job used while it ran: `points`, one per heartbeat, at most 200."""
+        return mapping(self._calls.get(f"/v1/jobs/{panda_id}/usage", {"attempt": attempt}), "usage", points=list)
 
     def why(self, panda_id: int) -> Why:
         """Why the job is where it is: its wait, and what brokerage said of each queue."""
@@ -240,42 +339,72 @@ class Client:
 
     # ---- places and the rest -------------------------------------------------------------------
 
-    def queues(self) -> Iterator[Reply]:
+    def queues(self, *, filter: str | None = None) -> Pages[Reply]:
         """PanDA queues; facts in `.raw`."""
-        return pages(self._calls, "/v1/queues", Reply)
+        return pages(self._calls, "/v1/queues", Reply, {"filter": filter})
 
-    def sites(self) -> Iterator[Reply]:
+    def sites(self, *, filter: str | None = None) -> Pages[Reply]:
         """Sites; facts in `.raw`."""
-        return pages(self._calls, "/v1/sites", Reply)
+        return pages(self._calls, "/v1/sites", Reply, {"filter": filter})
 
-    def storages(self) -> Iterator[Reply]:
+    def storages(self, *, filter: str | None = None) -> Pages[Reply]:
         """Storages; facts in `.raw`."""
-        return pages(self._calls, "/v1/storages", Reply)
+        return pages(self._calls, "/v1/storages", Reply, {"filter": filter})
 
-    def set_queue_status(self, queue: str, status: str, *, reason: str = "") -> Any:
+    def set_queue_status(self, queue: str, status: str, *, reason: str = "") -> dict[str, Any]:
         """Open or close a queue: online, test, brokeroff or offline."""
         document = {"status": status, "reason": reason}
-        return self._calls.json("POST", f"/v1/queues/{segment(queue)}/status", document, idempotent=True)
+        path = f"/v1/queues/{segment(queue)}/status"
+        return mapping(self._calls.json("POST", path, document, idempotent=True), "status", queue=str, status=str)
+
+    def transfers(self, *, filter: str | None = None, limit: int | None = None) -> Pages[Reply]:
+        """Files between storages, the newest first; facts in `.raw`. `filter`: as in `status:queued,moving`."""
+        return pages(self._calls, "/v1/transfers", Reply, {"filter": filter}, limit)
+
+    def links(self) -> list[Reply]:
+        """Queue and throughput from each storage to each other; facts in `.raw`."""
+        return one_page(self._calls, "/v1/links", Reply)
+
+    def shares(self) -> Pages[Reply]:
+        """The tree of shares, each one followed by those below it; facts in `.raw`."""
+        return pages(self._calls, "/v1/shares", Reply)
+
+    def set_share_weight(self, share: str, weight: float, *, reason: str) -> dict[str, Any]:
+        """Give a share another weight, above 0; `reason` stands in the audit log."""
+        document = {"weight": weight, "reason": reason}
+        path = f"/v1/shares/{segment(share)}"
+        return mapping(self._calls.json("PUT", path, document, idempotent=True), "weight", share=str)
 
     def whoami(self) -> dict[str, Any]:
         """Who the server takes the caller for, and the roles."""
-        return dict(self._calls.get("/v1/whoami"))
+        return mapping(self._calls.get("/v1/whoami"), "person", subject=str)
 
     def create_token(
         self, owner: str, roles: Sequence[str], *, label: str = "", ttl_s: float | None = None, queue: str = ""
     ) -> dict[str, Any]:
         """A token for somebody (admins only); it is shown this once. `queue` binds a pilot's to one queue."""
-        document = {"owner": owner, "roles": list(roles), "label": label, "ttl_s": ttl_s, "queue": queue}
-        return dict(self._calls.json("POST", "/v1/tokens", document))
+        return self.tokens.create(owner, roles, label=label, ttl_s=ttl_s, queue=queue)
+
+    def health(self) -> dict[str, Any]:
+        """Which part of the server is well: `status` (ok, degraded or down) and `parts`.
+
+        Raises:
+            Unavailable: no server answers. A server that is down, and says so, is an answer.
+        """
+        try:
+            with self._calls.response("GET", "/readyz", tries=1) as response:
+                return mapping(decoded(response), "health", status=str, parts=dict)
+        except Unavailable as problem:
+            if "parts" not in problem.problem:
+                raise
+            return problem.problem
 
     def is_ready(self) -> bool:
         """Whether the server can do its work now."""
         try:
-            with self._calls.response("GET", "/readyz") as response:
-                response.read()
+            return self.health().get("status") in ("ok", "degraded")
         except ClientError:
             return False
-        return True
 
     def request(self, method: str, path: str, document: object = None) -> Any:
         """Any call; the JSON answer."""

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
-from panda.client.calls import Calls, decoded, segment
+from panda.client.calls import Calls, decoded, mapping, segment
 from panda.client.checksums import BLOCK_BYTES, Moved, adler32_of, is_intact, safe_name, write_verified
 from panda.client.errors import Unavailable
-from panda.client.pages import pages
+from panda.client.pages import Pages, pages
 from panda.client.replies import Dataset, DatasetFile, parsed
 from panda.client.transport import Response
 
@@ -26,9 +26,9 @@ class Datasets:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
-    def list(self, *, limit: int | None = None) -> Iterator[Dataset]:
-        """Datasets, fetched as they are asked for."""
-        return pages(self._calls, "/v1/datasets", Dataset, limit=limit)
+    def list(self, *, filter: str | None = None, limit: int | None = None) -> Pages[Dataset]:
+        """Datasets that fit, fetched as they are asked for."""
+        return pages(self._calls, "/v1/datasets", Dataset, {"filter": filter}, limit)
 
     def show(self, dataset: str) -> Dataset:
         """Raises NotFound."""
@@ -47,7 +47,25 @@ class Datasets:
         """No more files join it. Closing a closed one changes nothing."""
         return parsed(Dataset, self._calls.json("POST", f"{_path(dataset)}/close", idempotent=True))
 
-    def files(self, dataset: str, *, limit: int | None = None) -> Iterator[DatasetFile]:
+    def delete(self, dataset: str) -> Dataset:
+        """Let it go: jobs that read it are waited for, then its files are removed.
+
+        Raises:
+            Conflict: it is pinned.
+        """
+        return parsed(Dataset, self._calls.json("DELETE", _path(dataset), idempotent=True))
+
+    def keep(self, dataset: str, *, lifetime_s: float | None = None, pinned: bool = False) -> Dataset:
+        """Let it be deleted `lifetime_s` seconds from now (None: never); one that is pinned stays in any case."""
+        document = {"lifetime_s": lifetime_s, "pinned": pinned}
+        return parsed(Dataset, self._calls.json("PUT", f"{_path(dataset)}/lifetime", document, idempotent=True))
+
+    def lineage(self, dataset: str, lfn: str) -> dict[str, Any]:
+        """What wrote a file (`panda_id`, `made_from`) and what read it (`read_by`). Raises NotFound."""
+        found = self._calls.get(f"{_path(dataset)}/files/{segment(lfn)}/lineage")
+        return mapping(found, "lineage", made_from=list, read_by=list)
+
+    def files(self, dataset: str, *, limit: int | None = None) -> Pages[DatasetFile]:
         """The dataset's files, fetched as they are asked for."""
         return pages(self._calls, f"{_path(dataset)}/files", DatasetFile, limit=limit)
 

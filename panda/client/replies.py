@@ -21,6 +21,11 @@ class Reply(msgspec.Struct, kw_only=True, frozen=True):
 
     raw: dict[str, Any] = {}
 
+    def _repr_html_(self) -> str:
+        from panda.client.notebook import card
+
+        return card(type(self).__name__, self.raw)
+
 
 R = TypeVar("R", bound=Reply)
 
@@ -124,6 +129,10 @@ class Job(Reply, kw_only=True, frozen=True):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     kill_requested_at: datetime | None = None
+    kill_delivered_at: datetime | None = None
+    kill_confirmed_at: datetime | None = None
+    kill_state: str | None = None
+    failures_left: int | None = None
     parent_id: int | None = None
     archived: bool = False
     command: list[str] = []
@@ -209,6 +218,8 @@ class Affected(Reply, kw_only=True, frozen=True):
 
     n: int
     refused: dict[str, str] = {}
+    action_id: int | None = None
+    """The action that brings those that are left; none: these were all."""
 
 
 class Dataset(Reply, kw_only=True, frozen=True):

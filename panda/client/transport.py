@@ -43,6 +43,8 @@ class Request:
     body: Body = None
     fresh: bool = False
     """Open a new connection: the request must not fail because an idle one was closed meanwhile."""
+    own: bool = False
+    """A connection for this request alone: its answer is read for long, while others are made."""
 
 
 class Response(Protocol):
@@ -52,6 +54,7 @@ class Response(Protocol):
     def status(self) -> int: ...
     def header(self, name: str) -> str: ...  #: "" where there is none
     def read(self, n_bytes: int = -1) -> bytes: ...  #: b"" at the end; raises LostReply
+    def some(self) -> bytes: ...  #: what has come, waiting for the first byte; b"" at the end; raises LostReply
     def close(self) -> None: ...
 
 
@@ -86,15 +89,16 @@ class HttpTransport:
 
     def send(self, request: Request) -> Response:
         """Raises NotSent or LostReply."""
-        connection = self._connected(request.fresh)
+        connection = self._opened() if request.own else self._connected(request.fresh)
+        drop = connection.close if request.own else self.close
         try:
             self._write(connection, request)
-            return HttpResponse(connection.getresponse(), self.close)
+            return HttpResponse(connection.getresponse(), drop)
         except _broken() as problem:
-            self.close()
+            drop()
             raise LostReply(str(problem) or type(problem).__name__) from problem
         except BaseException:
-            self.close()  # Ctrl-C in the middle: what is left on the wire belongs to nobody
+            drop()  # Ctrl-C in the middle: what is left on the wire belongs to nobody
             raise
 
     def close(self) -> None:
@@ -109,6 +113,10 @@ class HttpTransport:
         if connection is not None and connection.sock is not None and not fresh:
             return connection
         self.close()
+        connection = self._mine.connection = self._opened()
+        return connection
+
+    def _opened(self) -> "HTTPConnection":
         connection = self._new()
         try:
             connection.connect()
@@ -116,7 +124,6 @@ class HttpTransport:
             connection.close()
             raise NotSent(f"{self._host}:{self._port}: {problem.strerror or problem}") from problem
         connection.sock.settimeout(self._read_s)
-        self._mine.connection = connection
         return connection
 
     def _new(self) -> "HTTPConnection":
@@ -163,6 +170,13 @@ class HttpResponse:
             self._drop()
             raise LostReply(f"{self._answer.length} bytes never came")
         return block
+
+    def some(self) -> bytes:
+        try:
+            return self._answer.read1(BLOCK_BYTES)
+        except _broken() as problem:
+            self._drop()
+            raise LostReply(str(problem) or type(problem).__name__) from problem
 
     def close(self) -> None:
         """Give the answer up; a body that was not read to its end takes the connection with it."""

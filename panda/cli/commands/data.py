@@ -1,12 +1,14 @@
 """`panda datasets`, `panda put`, `panda get`: data in and out."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import click
 
 from panda.cli import columns, exits
+from panda.cli.completions import complete_sources
 from panda.cli.problems import CommandProblem
 from panda.cli.progress import bytes_shown
 from panda.cli.selectors import newest, parse
@@ -14,6 +16,7 @@ from panda.cli.session import connect
 from panda.cli.show import Item, Look, emit, output_options, say
 from panda.cli.verbs import Verb
 from panda.client import Client, DatasetFile
+from panda.client.checksums import is_intact
 
 
 @click.command(
@@ -21,6 +24,7 @@ from panda.client import Client, DatasetFile
     examples=(
         "panda datasets",
         "panda datasets mc26:mc26.118204.reco      # its files",
+        "panda datasets --filter 'owner:ann size>1000000 created:7d'",
         "panda datasets --create user.ann:input",
         "panda datasets --close user.ann:input",
     ),
@@ -29,12 +33,21 @@ from panda.client import Client, DatasetFile
 @click.option("--create", metavar="SCOPE:NAME", help="Make an empty dataset.")
 @click.option("--close", metavar="SCOPE:NAME", help="Let no more files join it.")
 @click.option("--match", default="*", metavar="PATTERN", help="Only names that fit.")
+@click.option("--filter", "text", metavar="FILTER", help="Only datasets that fit, as 'owner:ann created:7d'.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many.")
 @output_options
 def datasets(
-    dataset: str | None, create: str | None, close: str | None, match: str, limit: int | None, look: Look
+    dataset: str | None,
+    create: str | None,
+    close: str | None,
+    match: str,
+    text: str | None,
+    limit: int | None,
+    look: Look,
 ) -> None:
     """List datasets, or the files of one."""
+    if text and dataset:
+        raise click.UsageError("--filter is for the list of datasets")
     client = connect()
     if create or close:
         made = client.datasets.create(create) if create else client.datasets.close(str(close))
@@ -43,7 +56,9 @@ def datasets(
         files = (file.raw for file in client.datasets.files(dataset, limit=limit) if fnmatchcase(file.lfn, match))
         emit(look, files, columns.FILES, columns.file_name)
     else:
-        found = (each.raw for each in client.datasets.list(limit=limit) if fnmatchcase(each.dataset, match))
+        found = (
+            each.raw for each in client.datasets.list(filter=text, limit=limit) if fnmatchcase(each.dataset, match)
+        )
         emit(look, found, columns.DATASETS, columns.dataset_name)
 
 
@@ -60,22 +75,55 @@ def datasets(
 @click.option("--close", is_flag=True, help="Close the dataset afterwards.")
 @output_options
 def put(files: Sequence[Path], dataset: str, storage: str | None, close: bool, look: Look) -> None:
-    """Upload files into a dataset. Checksums are computed here and compared there."""
+    """Upload files into a dataset. Checksums are computed here and compared there.
+
+    What was broken off goes on when the same command is given again: files that are there are not sent again.
+    """
     names = [file.name for file in files]
     if len(set(names)) < len(names):
         raise click.UsageError("two of the files have one name")
     client = connect()
     client.datasets.create(dataset)
-    emit(look, _sent(client, files, dataset, storage), columns.FILES, columns.file_name)
+    with _broken_off("what is there is not sent again"):
+        emit(look, _sent(client, files, dataset, storage), columns.FILES, columns.file_name)
     if close:
         client.datasets.close(dataset)
 
 
 def _sent(client: Client, files: Sequence[Path], dataset: str, storage: str | None) -> Iterator[Item]:
+    there = _there(client, dataset, [file.name for file in files])
     for file in files:
+        known = there.get(file.name)
+        if known is not None and is_intact(file, known.size_bytes, known.adler32):
+            say(f"{file.name} is there")
+            yield known.raw
+            continue
         with bytes_shown(file.name, file.stat().st_size) as moved:
             registered = client.datasets.put(dataset, file, storage=storage, moved=moved)
         yield registered.raw
+
+
+def _there(client: Client, dataset: str, names: Sequence[str]) -> dict[str, DatasetFile]:
+    """Files of the dataset that have one of these names; they are not sent again if they are the same."""
+    wanted = set(names)
+    return {file.lfn: file for file in client.datasets.files(dataset) if file.lfn in wanted}
+
+
+@contextmanager
+def _broken_off(told: str) -> Iterator[None]:
+    """Ctrl-C, a full disk or a lost server in the middle: how to go on is said."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise CommandProblem(
+            "broken off", code="interrupted", exit_code=exits.INTERRUPTED, hint=f"the same command goes on: {told}"
+        ) from None
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        raise CommandProblem(
+            str(problem), code="os_error", exit_code=exits.ERROR, hint=f"the same command goes on: {told}"
+        ) from None
 
 
 @click.command(
@@ -86,7 +134,7 @@ def _sent(client: Client, files: Sequence[Path], dataset: str, storage: str | No
         "panda get user.ann:skim.v7",
     ),
 )
-@click.argument("source", metavar="SET|SCOPE:NAME")
+@click.argument("source", metavar="SET|SCOPE:NAME", shell_complete=complete_sources)
 @click.option(
     "--dest", type=click.Path(file_okay=False, path_type=Path), help="Folder; otherwise named by the dataset."
 )
@@ -99,7 +147,8 @@ def get(source: str, dest: Path | None, match: str, dry_run: bool, look: Look) -
     dataset = _dataset(client, source)
     folder = dest or Path(dataset.partition(":")[2].replace("/", "_") or ".")
     files = (file for file in client.datasets.files(dataset) if fnmatchcase(file.lfn, match))
-    n_files = emit(look, _fetched(client, dataset, files, folder, dry_run), columns.FILES, columns.file_name)
+    with _broken_off("what is here is not fetched again"):
+        n_files = emit(look, _fetched(client, dataset, files, folder, dry_run), columns.FILES, columns.file_name)
     if not n_files:
         say(f"{dataset} has no file{'' if match == '*' else f' that fits {match}'}")
     elif not dry_run:
@@ -112,7 +161,7 @@ def _dataset(client: Client, source: str) -> str:
     if ":" in source and not source.startswith(("set:", "last:")):
         return source
     words = parse([source])
-    if words.jobs or len(words.jobsets) + words.n_last != 1:
+    if words.jobs or words.filters or len(words.jobsets) + words.n_last != 1:
         raise click.UsageError(f"{source!r} is neither one job set nor a dataset: write set:9120, last or scope:name")
     jobset_id = words.jobsets[0] if words.jobsets else newest(client, 1)[0]
     dataset = client.jobset(jobset_id).output_dataset

@@ -61,14 +61,14 @@ def audit(data: Path, look: Look) -> int:
     from panda.db.session import begin_of, make_engine
     from panda.jobs.audit import audit as findings_of
 
-    engine = make_engine(_database_url(data), pool_size=1)
+    engine = make_engine(database_url(data), pool_size=1)
     try:
         with begin_of(engine)() as connection:
             found = findings_of(connection, everything=True)
     finally:
         engine.dispose()
     items = [
-        {"invariant": each.invariant, "sentence": each.sentence, "n": len(each.rows), "rows": _told(each.rows)}
+        {"invariant": each.invariant, "sentence": each.sentence, "n": len(each.rows), "rows": told(each.rows)}
         for each in found
     ]
     shown = (Column("invariant"), Column("n", "rows", "number"), Column("sentence"))
@@ -77,14 +77,14 @@ def audit(data: Path, look: Look) -> int:
     return exits.ERROR if items else exits.OK
 
 
-def _told(rows: list[dict[str, Any]]) -> Any:
+def told(rows: list[dict[str, Any]]) -> Any:
     """Rows as JSON can tell them: instants as text."""
     import msgspec
 
     return msgspec.to_builtins(rows, enc_hook=str)
 
 
-def _database_url(data: Path) -> str:
+def database_url(data: Path) -> str:
     """PANDA_DATABASE_URL, a setting, or what the system that runs in `data` uses. Raises ConfigError."""
     from panda.errors import ConfigError
     from panda.local.installation import Installation

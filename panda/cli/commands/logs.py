@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import click
 
 from panda.cli import columns, exits
+from panda.cli.completions import complete_jobs
 from panda.cli.problems import CommandProblem
 from panda.cli.selectors import parse, select
 from panda.cli.session import connect
@@ -30,7 +31,7 @@ USUAL = ("payload.stdout", "payload.stderr", "pilot.log")
         "panda jobs --set last --status failed -q | panda logs - --tail 5",
     ),
 )
-@click.argument("words", nargs=-1, required=True, metavar="JOB... [NAME]")
+@click.argument("words", nargs=-1, required=True, metavar="JOB... [NAME]", shell_complete=complete_jobs)
 @click.option("-f", "--follow", is_flag=True, help="Go on as it is written, until the attempt has ended.")
 @click.option("--tail", type=click.IntRange(0), metavar="N", help="Only the last N lines.")
 @click.option("--attempt", type=click.IntRange(1), metavar="N", help="Of this attempt; otherwise of the newest.")
@@ -62,7 +63,11 @@ def logs(
         log = _chosen(client, reader, panda_id, name, attempt, is_awaited=follow)
         if len(panda_ids) > 1:
             say(f"==> {panda_id} {log.name}, attempt {log.attempt_nr}")
-        _write(_bytes_of(reader, log, tail, follow), wanted)
+        try:
+            _write(_bytes_of(reader, log, tail, follow), wanted)
+        except KeyboardInterrupt:
+            say(f"\nno longer reading; come back with: panda logs {panda_id} {log.name}{' -f' if follow else ''}")
+            return exits.INTERRUPTED
     return exits.OK
 
 

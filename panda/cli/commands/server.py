@@ -1,12 +1,13 @@
-"""`panda whoami`, `api`, `completion`: the server itself, and the shell."""
+"""`panda whoami`, `health`, `api`, `completion`: the server itself, and the shell."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
+from panda.cli import exits
 from panda.cli.session import connect
-from panda.cli.show import Column, Look, emit, output_options
+from panda.cli.show import Column, Look, emit, output_options, plain, say
 from panda.cli.verbs import Verb
 
 
@@ -51,35 +52,15 @@ def _document(data: str | None) -> Any:
         raise click.UsageError(f"--data is no JSON: {problem}") from None
 
 
-@click.group()
-def token() -> None:
-    """Make tokens (admins only)."""
-
-
-@token.command(
-    "create",
-    cls=Verb,
-    examples=(
-        "panda token create ann --role user --ttl 90d",
-        "panda token create pilots --role pilot --queue NORTH-Q",
-    ),
-)
-@click.argument("owner")
-@click.option("--role", "roles", multiple=True, required=True, help="user, production, pilot, operator or admin.")
-@click.option("--label", default="", help="What it is for.")
-@click.option("--ttl", metavar="TIME", help="How long it is good, for example 90d; otherwise for ever.")
-@click.option("--queue", default="", help="The one queue that a pilot with it may serve.")
+@click.command(cls=Verb, examples=("panda health", "panda health -o json || echo 'the server is not well'"))
 @output_options
-def create_token(owner: str, roles: tuple[str, ...], label: str, ttl: str | None, queue: str, look: Look) -> None:
-    """Make a token for somebody. It is shown this once."""
-    from panda.cli.units import seconds
-
-    try:
-        ttl_s = None if ttl is None else seconds(ttl)
-    except ValueError as problem:
-        raise click.UsageError(f"--ttl: {problem}") from None
-    made = connect().create_token(owner, roles, label=label, ttl_s=ttl_s, queue=queue)
-    emit(look, [made], (Column("token"),), lambda item: str(item["token"]), single=True)
+def health(look: Look) -> int:
+    """Show which part of the server is well. Exits with 7 when it cannot work."""
+    found = connect().health()
+    items = [{"part": name, "status": status} for name, status in found["parts"].items()]
+    emit(look, items, (Column("part"), Column("status", kind="status")), lambda item: str(item["part"]))
+    say(f"the server is {plain(found['status'])}")
+    return exits.OK if found["status"] in ("ok", "degraded") else exits.UNAVAILABLE
 
 
 @click.command(

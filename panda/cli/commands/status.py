@@ -7,19 +7,22 @@ import click
 
 from panda.cli import columns
 from panda.cli.bars import bar, counts
+from panda.cli.completions import complete_jobs
 from panda.cli.selectors import Selection, select
 from panda.cli.session import connect
 from panda.cli.show import Column, Item, Look, emit, output_options, plain, say, value_of
 from panda.cli.verbs import Verb
 from panda.client import Client
+from panda.client.calls import mapping
 
 N_SETS = 20
 #: What a job's card shows, in this order; what is empty is left out.
 CARD = (
-    "status", "stage", "waits_for", "due_at", "name", "owner", "jobset_id", "attempt_nr", "max_attempts", "queue",
-    "site", "node", "pilot_id", "exit_code", "failed_stage", "error_code", "error_message", "cores", "memory_mb",
-    "disk_mb", "walltime_s", "tags", "wall_s", "cpu_s", "max_rss_mb", "priority", "share", "created_at", "started_at",
-    "ended_at", "changed_at", "kill_requested_at", "parent_id", "archived", "command",
+    "status", "stage", "waits_for", "due_at", "name", "owner", "jobset_id", "attempt_nr", "max_attempts",
+    "failures_left", "queue", "site", "node", "pilot_id", "exit_code", "failed_stage", "error_code", "error_message",
+    "cores", "memory_mb", "disk_mb", "walltime_s", "tags", "wall_s", "cpu_s", "max_rss_mb", "priority", "share",
+    "created_at", "started_at", "ended_at", "changed_at", "kill_state", "kill_requested_at", "kill_delivered_at",
+    "kill_confirmed_at", "parent_id", "archived", "command",
 )  # fmt: skip
 
 
@@ -33,10 +36,11 @@ CARD = (
         "panda status set:9120 -o json --fields status,ledger",
     ),
 )
-@click.argument("selectors", nargs=-1, metavar="[JOB|SET]...")
+@click.argument("selectors", nargs=-1, metavar="[JOB|SET|FILTER]...", shell_complete=complete_jobs)
 @click.option("--events", "part", flag_value="events", help="Every move of a job.")
 @click.option("--files", "part", flag_value="files", help="Inputs and outputs of a job.")
 @click.option("--attempts", "part", flag_value="attempts", help="Attempts of a job.")
+@click.option("--usage", "part", flag_value="usage", help="What a job used while it ran.")
 @output_options
 def status(selectors: Sequence[str], part: str | None, look: Look) -> None:
     """Show my newest job sets, or one job set or job closely."""
@@ -59,7 +63,7 @@ def _show_mine(client: Client, look: Look) -> None:
 
 def _show_closely(client: Client, selection: Selection, look: Look) -> None:
     is_single = len(selection.names) == 1
-    jobsets = [client.jobset(jobset_id).raw for jobset_id in selection.jobsets]
+    jobsets: list[Item] = [client.jobset(jobset_id).raw for jobset_id in selection.jobsets]
     jobs = [client.job(panda_id).raw for panda_id in selection.jobs]
     if not look.is_for_people or look.fields:
         if jobsets:
@@ -110,6 +114,9 @@ def _show_part(client: Client, selectors: Sequence[str], part: str, look: Look) 
     shown: Sequence[Column]
     if part == "events":
         items, shown = [event.raw for event in client.events(panda_id)], columns.EVENTS
+    elif part == "usage":
+        items = [mapping(point, "point") for point in client.usage(panda_id)["points"]]
+        shown = columns.USAGE
     elif part == "files":
         items, shown = [file.raw for file in client.files(panda_id)], columns.JOB_FILES
     else:

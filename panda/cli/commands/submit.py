@@ -1,6 +1,7 @@
 """`panda submit`: job sets, from files or from flags."""
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,16 @@ from panda.cli.flags import Flags, document_of, laid_over, variables_of
 from panda.cli.jobsetfile import Draft, draft
 from panda.cli.selectors import Selection
 from panda.cli.session import connect
-from panda.cli.show import Item, Look, emit, output_options, say
+from panda.cli.show import Item, Look, emit, output_options, plain, say
 from panda.cli.variables import filled
 from panda.cli.verbs import Verb
 from panda.cli.waits import wait_for
-from panda.client import Accepted, Client
+from panda.client import Accepted, Client, ClientError
 
 COMMAND = "panda.command"
 USER = "${user}"
+#: Characters of a command that --dry-run shows.
+LONGEST = 120
 
 
 class SubmitVerb(Verb):
@@ -83,7 +86,9 @@ class Source:
 @click.option("--after", multiple=True, metavar="SET", help="Start when this job set has finished.")
 @click.option("--set", "variables", multiple=True, metavar="NAME=VALUE", help="Stands for ${NAME} in the file.")
 @click.option("--key", metavar="KEY", help="Submitted again under the same key, it is the same job set.")
-@click.option("--dry-run", is_flag=True, help="Check, show what would be sent; send nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check; show the request, the first jobs, and which queues would take them."
+)
 @click.option("--print-yaml", is_flag=True, help="Write the job-set file that this is; send nothing.")
 @click.option("--wait", "waiting", is_flag=True, help="Wait until the jobs have ended; see panda wait.")
 @click.option("--timeout", metavar="TIME", help="With --wait: give up after this.")
@@ -174,10 +179,41 @@ def _show_requests(sources: Sequence[Source], look: Look) -> None:
             say(f"{name}: valid. The number of jobs only the server can tell: {source.size.because}")
         else:
             say(f"{name}: valid, {source.size.n_jobs} job{'' if source.size.n_jobs == 1 else 's'}")
+            say(f"  at most {_core_hours(source.size):g} core hours")
+        for job in source.size.first:
+            say(f"  job {job['seq']}: {plain(shlex.join(job['command']))[:LONGEST]}")
+        _show_queues(source)
     if look.form in ("", "table", "plain"):
         click.echo("---\n".join(as_yaml(request) for request in requests), nl=False)
     else:
         emit(look, requests, (), columns.own_name, single=len(requests) == 1)
+
+
+def _core_hours(size: Size) -> float:
+    """If every job were as the first ones, and used all its time."""
+    hours = [job["cores"] * job["walltime_s"] / 3600 for job in size.first]
+    return round((size.n_jobs or 0) * max(hours, default=0.0), 1)
+
+
+def _show_queues(source: Source) -> None:
+    """Which queues would take the jobs; without a server, why that cannot be told."""
+    from panda.cli.matching import verdicts
+
+    try:
+        queues = [queue.raw for queue in connect(tries=1).queues()]
+    except ClientError as problem:
+        say(f"  which queues would take them only the server can tell: {problem}")
+        return
+    wishes = source.draft.request.get("brokerage") or {}
+    would: dict[str, bool] = {}
+    for job in source.size.first:
+        for queue, refusal in verdicts(job, wishes, queues):
+            name = f"{plain(queue.get('name'))} ({plain(queue.get('site'))})"
+            would[name] = would.get(name, True) and not refusal
+            if refusal and job is source.size.first[0]:
+                say(f"  not {name}: {plain(refusal)}")
+    taking = [name for name, takes in would.items() if takes]
+    say(f"  queues that would take them: {', '.join(taking) or 'none; they would wait'}")
 
 
 def _packed(source: Source) -> dict[str, Any]:

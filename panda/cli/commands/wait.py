@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import click
 
+from panda.cli.completions import complete_jobs
 from panda.cli.selectors import select
 from panda.cli.session import connect
 from panda.cli.show import Look, output_options
@@ -20,7 +21,7 @@ from panda.cli.waits import UNTIL, wait_for
         "panda wait 7000412958 --job-code",
     ),
 )
-@click.argument("selectors", nargs=-1, required=True, metavar="JOB|SET...")
+@click.argument("selectors", nargs=-1, required=True, metavar="JOB|SET|FILTER...", shell_complete=complete_jobs)
 @click.option(
     "--for", "until", type=click.Choice(list(UNTIL)), default="done", show_default=True, help="Wait for this."
 )

@@ -5,6 +5,7 @@ from itertools import islice
 
 import click
 
+from panda.cli.completions import complete_jobs
 from panda.cli.selectors import select
 from panda.cli.session import connect
 from panda.cli.show import Column, Item, Look, emit, output_options, plain, say
@@ -32,7 +33,7 @@ SHORT = (
         "panda why 7000412958 -o json | jq .funnel",
     ),
 )
-@click.argument("selectors", nargs=-1, required=True, metavar="JOB|SET...")
+@click.argument("selectors", nargs=-1, required=True, metavar="JOB|SET|FILTER...", shell_complete=complete_jobs)
 @output_options
 def why(selectors: Sequence[str], look: Look) -> None:
     """Tell why a job is where it is: what it waits for, and what brokerage said of each queue."""

@@ -1,6 +1,8 @@
 """A small HTTP server that does as it is told, and how a command that ran in process ended."""
 
 import json
+import os
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -28,6 +30,8 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     n_bytes: int | None = None
     reads_body: bool = True
+    interrupts: bool = False
+    """Somebody presses Ctrl-C while this answer is under way, which then never ends."""
 
     @property
     def body(self) -> bytes:
@@ -42,6 +46,7 @@ class Scripted:
     def __init__(self) -> None:
         self.received: list[Received] = []
         self.n_connections = 0
+        self.over = threading.Event()
         self._replies: dict[tuple[str, str], list[Reply]] = {}
         self._lock = threading.Lock()
 
@@ -72,6 +77,9 @@ def handler_of(script: Scripted) -> type[BaseHTTPRequestHandler]:
             reply = script.next_reply(self.command, self.path)
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) if reply.reads_body else b""
             script.received.append(Received(self.command, self.path, dict(self.headers), body))
+            if reply.interrupts and reply.n_bytes is None:
+                interrupt(script)
+                return
             if reply.status == 0:
                 self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True
@@ -86,15 +94,24 @@ def handler_of(script: Scripted) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(content[: reply.n_bytes])
+                self.wfile.flush()
+            if reply.interrupts:
+                interrupt(script)
             if reply.n_bytes is not None:
                 self.close_connection = True
 
-        do_GET = do_POST = do_PUT = do_HEAD = answer
+        do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = answer
 
         def log_message(self, *_: Any) -> None:
             pass
 
     return Handler
+
+
+def interrupt(script: Scripted) -> None:
+    """Ctrl-C for this process; then no word until the test is over."""
+    os.kill(os.getpid(), signal.SIGINT)
+    script.over.wait(20)
 
 
 @dataclass

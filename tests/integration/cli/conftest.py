@@ -29,6 +29,7 @@ def script() -> Iterator[Scripted]:
     thread.start()
     scripted.url = f"http://127.0.0.1:{server.server_port}"
     yield scripted
+    scripted.over.set()
     server.shutdown()
     server.server_close()
     thread.join()

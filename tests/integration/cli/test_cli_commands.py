@@ -166,7 +166,34 @@ def test_a_dry_run_and_a_printed_file_send_nothing(at_script: Scripted, panda: P
     assert (dry.code, printed.code, again.code) == (0, 0, 0)
     assert again.out == dry.out
     assert "only the server can tell: 1 for each group of files of mc:x" in dry.err
-    assert at_script.received == []
+    assert "job 0: run '(a file of IN)' out_000000" in dry.err
+    assert {(each.method, each.target.partition("?")[0]) for each in at_script.received} == {("GET", "/v1/queues")}
+
+
+def test_a_dry_run_tells_the_first_jobs_and_the_queues_that_would_take_them(at_script: Scripted, panda: Panda) -> None:
+    facts = {"site": "NORTH", "cores": 8, "memory_mb": 4000, "disk_mb": 9000, "walltime_s": 86400, "tags": ["x"]}
+    queues = [
+        {"name": "A", "status": "online", **facts},
+        {"name": "B", "status": "offline", **facts},
+        {"name": "C", "status": "online", **facts, "cores": 1},
+        {"name": "D", "status": "test", **facts, "site": "SOUTH"},
+    ]
+    at_script.on("GET", "/v1/queues", page(*queues))
+    words = ("--count", "5", "--cores", "2", "--walltime", "1h", "--tag", "x", "--", "run", "%SEQ")
+
+    dry = panda("submit", "--dry-run", *words)
+    only = panda("submit", "--dry-run", "--site", "SOUTH", *words)
+
+    assert dry.err.splitlines() == [
+        "run: valid, 5 jobs",
+        "  at most 10 core hours",
+        *(f"  job {seq}: run {seq}" for seq in range(3)),
+        "  not B (NORTH): the queue is offline",
+        "  not C (NORTH): needs 2 cores, the queue has 1",
+        "  not D (SOUTH): the queue is test",
+        "  queues that would take them: A (NORTH)",
+    ]
+    assert only.err.endswith("queues that would take them: D (SOUTH)\n")
 
 
 def test_last_is_my_newest_job_set(at_script: Scripted, panda: Panda) -> None:
@@ -188,12 +215,27 @@ def test_without_a_job_set_last_is_not_found(at_script: Scripted, panda: Panda) 
     assert (ended.code, ended.err.splitlines()[0]) == (3, "panda: ann has no job set yet")
 
 
+def preview(n: int, **untouched: int) -> dict[str, Any]:
+    first = [job(panda_id, "failed") for panda_id in range(9, 9 - min(n, 3), -1)]
+    return {"action_id": 5, "n": n, "status": "previewed", "token": "t5", "first": first, "untouched": untouched}
+
+
+def action(status: str = "done", n: int = 2, **facts: Any) -> dict[str, Any]:
+    return {"action_id": 5, "n": n, "status": status, "n_previewed": n, "n_done": n, "refused": {}, **facts}
+
+
+def asked(script: Scripted) -> list[Any]:
+    return [json.loads(each.body) for each in script.received if each.method == "POST"]
+
+
 def test_more_than_one_job_is_not_touched_without_leave(at_script: Scripted, panda: Panda) -> None:
+    at_script.on("POST", "/v1/jobs/actions", preview(2))
+
     refused = panda("cancel", "7-8")
 
     assert refused.code == 2
-    assert "cancel would reach 2 jobs (7, 8); say --yes if that is meant" in refused.err
-    assert at_script.targets("POST") == []
+    assert "cancel would reach 2 jobs (7…8); say --yes if that is meant" in refused.err
+    assert asked(at_script) == [{"action": "cancel", "filter": "panda_id:7,8", "reason": "", "dry_run": True}]
 
 
 def test_one_job_is_touched_without_asking(at_script: Scripted, panda: Panda) -> None:
@@ -205,37 +247,60 @@ def test_one_job_is_touched_without_asking(at_script: Scripted, panda: Panda) ->
     assert json.loads(at_script.received[0].body) == {"reason": "wrong input"}
 
 
-def test_a_retry_of_a_set_goes_on_until_all_failed_jobs_are_reached(at_script: Scripted, panda: Panda) -> None:
-    at_script.on("GET", "/v1/jobsets/9", jobset("failed", failed=3))
-    at_script.on("POST", "/v1/jobsets/9/retry", {"n": 5000}, {"n": 17})
+def test_a_retry_of_a_set_is_previewed_confirmed_and_watched_to_its_end(at_script: Scripted, panda: Panda) -> None:
+    at_script.on("POST", "/v1/jobs/actions", preview(5017), Reply(202, action("running", 5017)))
+    at_script.on("GET", "/v1/actions/5", action("running", 5017, n_done=500), action("done", 5017))
 
     ended = panda("retry", "set:9", "--yes", "--stage", "broker")
 
     assert (ended.code, ended.out) == (0, "set:9\t5017\t\n")
-    assert [json.loads(each.body) for each in at_script.received if each.method == "POST"] == [
-        {"stage": "broker", "reason": ""}
-    ] * 2
+    words = {"action": "retry", "filter": "jobset:9", "reason": "", "stage": "broker"}
+    assert asked(at_script) == [{**words, "dry_run": True}, {**words, "token": "t5", "count": 5017}]
+    assert ended.err.splitlines() == ["action 5: 500/5017", "action 5: 5017/5017"]
+
+
+def test_a_filter_reaches_jobs_without_naming_them(at_script: Scripted, panda: Panda) -> None:
+    at_script.on("POST", "/v1/jobs/actions", preview(2), Reply(202, action("running")))
+
+    ended = panda("priority", "owner:ann status:activated", "--to", "500", "--yes", "--no-wait", "-o", "json")
+
+    assert (ended.code, ended.json[0]["n"], ended.json[0]["action_id"]) == (0, 2, 5)
+    assert asked(at_script)[0]["filter"] == "owner:ann status:activated"
+    assert asked(at_script)[0]["priority"] == 500
+    assert at_script.targets("GET") == []
+
+
+def test_an_action_that_reaches_nothing_is_not_begun(at_script: Scripted, panda: Panda) -> None:
+    at_script.on("POST", "/v1/jobs/actions", preview(0, **{"it is running; only a failed job can be retried": 4}))
+
+    ended = panda("retry", "set:9")
+
+    assert (ended.code, len(asked(at_script))) == (5, 1)
+    assert ended.err == "not 4 jobs: it is running; only a failed job can be retried\n"
 
 
 def test_a_dry_run_of_an_action_changes_nothing(at_script: Scripted, panda: Panda) -> None:
     at_script.on("GET", "/v1/jobsets/9", jobset("running", running=2, finished=1))
+    at_script.on("POST", "/v1/jobs/actions", preview(1))
 
-    ended = panda("cancel", "set:9", "7", "--dry-run")
+    ended = panda("cancel", "set:9", "7", "--dry-run", "-q")
 
-    assert ended.code == 0
+    assert (ended.code, ended.out) == (0, "9\n")
     assert "cancel would reach 3 jobs: set:9, 7" in ended.err
-    assert at_script.targets("POST") == []
+    assert [each["dry_run"] for each in asked(at_script)] == [True]
 
 
 def test_one_job_in_the_wrong_state_does_not_keep_the_others(at_script: Scripted, panda: Panda) -> None:
     at_script.on("POST", "/v1/jobs/7/retry", problem(409, "cannot_retry"))
-    at_script.on("POST", "/v1/jobs/8/retry", {"n": 1})
+    why = "it is running; only a failed job can be retried"
+    at_script.on("POST", "/v1/jobs/actions", preview(1, **{why: 1}), Reply(202, action("running", 1)))
+    at_script.on("GET", "/v1/actions/5", action("done", 1))
 
     both = panda("retry", "7-8", "--yes")
     alone = panda("retry", "7")
 
     assert (both.code, alone.code) == (0, 5)
-    assert "not 7: a sentence" in both.err
+    assert f"not 1 jobs: {why}" in both.err
 
 
 def test_selectors_come_from_stdin(at_script: Scripted, panda: Panda) -> None:
@@ -442,6 +507,20 @@ def test_a_queue_or_a_whole_site_is_closed(at_script: Scripted, panda: Panda) ->
     assert panda("site", "set", "N", "offline", "--reason", "cooling").out == "N-1\toffline\nN-2\toffline\n"
     assert panda("site", "set", "N-2", "offline", "--reason", "cooling").out == "N-2\toffline\n"
     assert panda("site", "set", "M", "offline", "--reason", "cooling").code == 3
+
+
+def test_shares_are_shown_and_their_weights_changed(at_script: Scripted, panda: Panda) -> None:
+    share = {"name": "mc", "parent": None, "weight": 60.0, "part": 0.6, "running_cores": 7, "n_ready": 3,
+             "deficit_cores": -1.5, "kind": "share"}  # fmt: skip
+    at_script.on("GET", "/v1/shares", page(share))
+    at_script.on("PUT", "/v1/shares/mc", {"share": "mc", "weight": 70.0, "was": 60.0})
+
+    assert panda("shares").out == "mc\t\t60.0\t0.6\t7\t3\t-1.5\n"
+    assert panda("shares", "-o", "json").json == [share]
+    assert panda("shares", "set", "mc", "--weight", "70", "--reason", "campaign").out == "mc\t70.0\t60.0\n"
+    assert json.loads(at_script.received[-1].body) == {"weight": 70.0, "reason": "campaign"}
+    for wrong in (("--weight", "0", "--reason", "r"), ("--weight", "70"), ("--weight", "x", "--reason", "r")):
+        assert panda("shares", "set", "mc", *wrong).code == 2
 
 
 def test_the_interface_can_be_called_directly(at_script: Scripted, panda: Panda) -> None:

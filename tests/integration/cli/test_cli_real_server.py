@@ -1,14 +1,20 @@
 """The command line against the real API and a real database: what the two agree on."""
 
 import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from cli_scripted import Panda
 
+from panda.auth import tokens
+from panda.cli import completions
 from panda.client import Client
 from panda.db.session import Begin, run
-from panda.jobs import due, ending, expansion
+from panda.jobs import bulk, due, ending, expansion, incidents
 from panda.settings import Settings
 from panda.states import Stage
 
@@ -24,6 +30,25 @@ def fail(begin: Begin, settings: Settings, *panda_ids: int) -> None:
     with begin() as connection:
         due.lock(connection, panda_ids)
         ending.fail_many(connection, failures, by="test", engine=settings.engine)
+
+
+@contextmanager
+def carried_out(begin: Begin) -> Iterator[None]:
+    """The clock's part meanwhile: chunks of actions."""
+    is_over = threading.Event()
+
+    def advance() -> None:
+        while not is_over.wait(0.02):
+            with begin() as connection:
+                bulk.advance(connection)
+
+    clock = threading.Thread(target=advance)
+    clock.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        clock.join()
 
 
 def test_a_file_with_everything_is_taken_and_shown(
@@ -87,10 +112,12 @@ def test_failed_jobs_of_a_set_get_a_new_attempt(real: Begin, panda: Panda, setti
     fail(real, settings, *ids)
 
     refused = panda("retry", "last")
-    retried = panda("retry", "last", "--yes", "-o", "json")
+    with carried_out(real):
+        retried = panda("retry", "last", "--yes", "-o", "json")
 
     assert refused.code == 2
     assert retried.json[0]["n"] == 2
+    assert panda("actions", "--fields", "action,status,n_done").out.splitlines()[0] == "retry\tdone\t2"
     assert panda("jobs", "last", "--fields", "attempt_nr").out == "2\n2\n"
 
 
@@ -140,8 +167,10 @@ def test_places_and_people_are_shown(real: Begin, panda: Panda) -> None:
     assert panda("queues", "-q").out == "HOLLAND-CPU\n"
     assert panda("sites", "-q").out == "HOLLAND\n"
     assert panda("storages", "-q").out == "HOLLAND-DISK\n"
+    assert panda("shares").out == "default\t\t1.0\t0.0\t0\t0\t0.0\n"
     forbidden = panda("site", "set", "HOLLAND", "offline", "--reason", "r", "-o", "json")
     assert (forbidden.code, json.loads(forbidden.err)["error"]["code"]) == (4, "forbidden")
+    assert panda("shares", "set", "default", "--weight", "2", "--reason", "r").code == 4
 
 
 def test_what_the_server_refuses_is_six_and_says_where(real: Begin, panda: Panda) -> None:
@@ -175,3 +204,76 @@ def test_the_audit_holds_and_names_what_does_not(
     assert (whole.code, whole.err) == (0, "every invariant holds\n")
     assert broken.code == 1
     assert broken.json[0]["rows"]
+
+
+def admin(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on the caller is an admin."""
+    with begin() as connection:
+        monkeypatch.setenv("PANDA_TOKEN", tokens.create(connection, "boss", ["admin"], "test", 3600))
+
+
+def test_filters_counts_and_priorities_mean_the_same_to_both(real: Begin, panda: Panda, settings: Settings) -> None:
+    panda("submit", "--name", "one", "--count", "3", "--", "true")
+    panda("submit", "--name", "two", "--count", "2", "--", "true")
+    expand(real, settings)
+    first = int(panda("jobs", "last", "-q").out.split()[-1])
+    fail(real, settings, first)
+
+    assert len(panda("jobs", "status:pending", "-q").out.split()) == 4
+    assert panda("jobs", "last", "--filter", "status:failed", "-q").out.split() == [str(first)]
+    assert panda("jobs", f"{first}", "--filter", "status:pending", "-q").out == ""
+    assert panda("count", "owner:anna", "--by", "status", "-o", "csv").out == "n,status\n4,pending\n1,failed\n"
+    assert panda("errors").out == "1\tpayload:3\n"
+    assert panda("sets", "--filter", "failed>0", "--fields", "name").out == "two\n"
+    assert panda("why", "status:failed", "-q").out.split() == [str(first)]
+    with carried_out(real):
+        raised = panda("priority", "status:pending", "--to", "500", "--yes", "-o", "json").json
+    assert (raised[0]["n"], raised[0]["status"]) == (4, "done")
+    bad = panda("jobs", "statuss:failed")
+    assert bad.code == 6
+    assert "did you mean 'status'" in bad.err
+
+
+def test_admins_look_after_people_tokens_and_incidents(
+    real: Begin, panda: Panda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert panda("users", "ban", "anna", "--reason", "r").code == 4
+    admin(real, monkeypatch)
+    with real() as connection:
+        incidents.report(connection, [incidents.Incident("beat", "error", "late", "the clock is late", 1, {})])
+
+    assert panda("users", "create", "bob", "--role", "user", "-q").out == "bob\n"
+    assert panda("users", "create", "bob", "--role", "user").code == 5
+    token = panda("token", "create", "bob", "--role", "user", "--ttl", "1h", "-q").out.strip()
+    number = panda("token", "list", "--filter", "owner:bob", "-q").out.strip()
+    assert panda("token", "revoke", number).out == f"{number}\t1\n"
+    assert panda("users", "ban", "bob", "--reason", "left").out == "bob\t1\n"
+    assert panda("users", "--filter", "banned!=none", "-q").out == "bob\n"
+    assert panda("users", "unban", "bob", "--reason", "is back").out == "bob\t1\n"
+    assert panda("incidents", "--filter", "closed:none", "--fields", "message").out == "the clock is late\n"
+    assert panda("incidents", "ack", panda("incidents", "-q").out.strip()).code == 0
+    assert panda("incidents", "close", panda("incidents", "-q").out.strip()).code == 0
+    assert panda("incidents", "close", panda("incidents", "-q").out.strip()).code == 5
+    assert "left" in panda("audit-log", "--filter", "who:boss").out
+    assert panda("pilots").out == panda("nodes").out == panda("attempts").out == ""
+    assert panda("health", "-q").out.splitlines()[0] == "database"
+    monkeypatch.setenv("PANDA_TOKEN", token)
+    assert panda("whoami").code == 4
+
+
+def test_the_shell_completes_names_from_a_cache(
+    real: Begin, panda: Panda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    panda("submit", "-q", "--", "true")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("panda.cli.completions.WITHIN_S", 20.0)
+    found = completions.complete_jobs(None, None, "")  # type: ignore[arg-type]
+    monkeypatch.setenv("PANDA_URL", f"{os.environ['PANDA_URL']}")
+    monkeypatch.setattr("panda.client.client.Client.whoami", lambda _: pytest.fail("the server was asked again"))
+
+    assert found[0] == "last"
+    assert found[1].startswith("set:")
+    assert completions.complete_jobs(None, None, "set:") == found[1:]  # type: ignore[arg-type]
+    assert completions.complete_queues(None, None, "HOL") == ["HOLLAND", "HOLLAND-CPU"]  # type: ignore[arg-type]
+    monkeypatch.setenv("PANDA_URL", "http://127.0.0.1:1")
+    assert completions.complete_queues(None, None, "") == []  # type: ignore[arg-type]

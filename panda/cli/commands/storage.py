@@ -1,0 +1,49 @@
+"""`panda storage scan`: a storage compared with the catalogue."""
+
+from pathlib import Path
+
+import click
+
+from panda.cli import exits
+from panda.cli.commands.local import FOLDER, database_url
+from panda.cli.show import Column, Look, emit, output_options, say
+from panda.cli.verbs import Verb
+
+FOUND = (
+    Column("kind"),
+    Column("size_bytes", "size", "bytes"),
+    Column("expected_bytes", "expected", "bytes"),
+    Column("path"),
+)
+DAY_S = 86_400.0
+
+
+@click.group()
+def storage() -> None:
+    """Compare storages with the catalogue."""
+
+
+@storage.command("scan", cls=Verb, examples=("panda storage scan NORTH-DISK", "panda storage scan NORTH-DISK -o csv"))
+@click.argument("name", metavar="STORAGE")
+@click.option("--min-age", type=click.FloatRange(0), default=24.0, show_default=True, metavar="HOURS",
+              help="Younger files are not called dark: they may be on their way.")  # fmt: skip
+@FOLDER
+@output_options
+def scan(name: str, min_age: float, data: Path, look: Look) -> int:
+    """List what a storage and the catalogue disagree about; changes nothing. Exits with 1 if there is something.
+
+    dark: a file that is in no catalogue. lost: a replica that is not there. wrong_size: another size.
+    """
+    from dataclasses import asdict
+
+    from panda.dataservice.scan import scan as findings_of
+    from panda.db.session import begin_of, make_engine
+
+    engine = make_engine(database_url(data), pool_size=1)
+    try:
+        found = findings_of(begin_of(engine), name, min_age_s=min_age * DAY_S / 24)
+        n = emit(look, (asdict(each) for each in found), FOUND, lambda item: str(item["path"]))
+    finally:
+        engine.dispose()
+    say(f"{n} found" if n else "storage and catalogue agree")
+    return exits.ERROR if n else exits.OK

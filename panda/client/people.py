@@ -1,0 +1,90 @@
+"""Users and tokens: what an admin does with them, and what everybody may with their own."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from panda.client.calls import Calls, mapping, segment
+from panda.client.pages import Pages, pages
+from panda.client.replies import Affected, Reply, parsed
+
+
+class Users:
+    """/v1/users"""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def list(self, *, filter: str | None = None, limit: int | None = None) -> Pages[Reply]:
+        """Users that fit, by name; facts in `.raw`."""
+        return pages(self._calls, "/v1/users", Reply, {"filter": filter}, limit)
+
+    def show(self, name: str) -> Reply:
+        """Raises NotFound."""
+        return parsed(Reply, self._calls.get(f"/v1/users/{segment(name)}"))
+
+    def create(self, name: str, roles: Sequence[str], *, reason: str = "") -> Reply:
+        """Make a user, whose tokens may carry these roles and no others. Raises Conflict: there is one."""
+        document = {"name": name, "roles": list(roles), "reason": reason}
+        return parsed(Reply, mapping(self._calls.json("POST", "/v1/users", document), "user", name=str))
+
+    def ban(self, name: str, *, reason: str) -> Affected:
+        """Refuse every token of a user, within five seconds."""
+        return self._deed(name, "ban", reason)
+
+    def unban(self, name: str, *, reason: str) -> Affected:
+        """Let a user in again, with the tokens that they have."""
+        return self._deed(name, "unban", reason)
+
+    def revoke_tokens(self, name: str, *, reason: str = "") -> Affected:
+        """End every token of a user, within five seconds."""
+        return self._deed(name, "revoke-tokens", reason)
+
+    def _deed(self, name: str, deed: str, reason: str) -> Affected:
+        path = f"/v1/users/{segment(name)}/{deed}"
+        return parsed(Affected, self._calls.json("POST", path, {"reason": reason}, idempotent=True))
+
+
+class Tokens:
+    """/v1/tokens"""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def list(self, *, filter: str | None = None, owner: str | None = None, limit: int | None = None) -> Pages[Reply]:
+        """What tokens are for, newest first; never the tokens themselves."""
+        return pages(self._calls, "/v1/tokens", Reply, {"filter": filter, "owner": owner}, limit)
+
+    def create(
+        self, owner: str, roles: Sequence[str], *, label: str = "", ttl_s: float | None = None, queue: str = ""
+    ) -> dict[str, Any]:
+        """A token for somebody (admins only); it is shown this once. `queue` binds a pilot's to one queue."""
+        document = {"owner": owner, "roles": list(roles), "label": label, "ttl_s": ttl_s, "queue": queue}
+        return mapping(self._calls.json("POST", "/v1/tokens", document), "token", token=str)
+
+    def revoke(self, token_id: int, *, reason: str = "") -> Affected:
+        """End a token, within five seconds."""
+        path = f"/v1/tokens/{token_id}/revoke"
+        return parsed(Affected, self._calls.json("POST", path, {"reason": reason}, idempotent=True))
+
+
+class Incidents:
+    """/v1/incidents"""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def list(self, *, filter: str | None = None, limit: int | None = None) -> Pages[Reply]:
+        """Incidents that fit, newest first; facts in `.raw`."""
+        return pages(self._calls, "/v1/incidents", Reply, {"filter": filter}, limit)
+
+    def acknowledge(self, incident_id: int, *, comment: str = "") -> Reply:
+        """Say that I look after it. Raises Conflict: it is over."""
+        return self._answer(incident_id, "acknowledge", comment)
+
+    def close(self, incident_id: int, *, comment: str = "") -> Reply:
+        """Say that it is over. Raises Conflict: it was already."""
+        return self._answer(incident_id, "close", comment)
+
+    def _answer(self, incident_id: int, action: str, comment: str) -> Reply:
+        path, document = f"/v1/incidents/{incident_id}", {"action": action, "comment": comment}
+        return parsed(Reply, mapping(self._calls.json("POST", path, document), "incident", incident_id=int))

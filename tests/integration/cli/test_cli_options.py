@@ -1,0 +1,328 @@
+"""Every option of every command is used once, and every command meets every kind of broken server."""
+
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from cli_scripted import Ended, Panda, Reply, Scripted
+
+from panda.cli.main import panda as command_line
+from panda.client import Client
+from panda.client.actions import Actions
+
+AT = "2026-01-01T00:00:00Z"
+LEDGER = {"accepted": 1, "unexpanded": 0, "waiting": 0, "running": 0, "finished": 1, "failed": 0, "cancelled": 0}
+JOB = {"panda_id": 7, "jobset_id": 9, "status": "finished", "attempt_nr": 1, "exit_code": 0, "name": "a", "owner": "ann",
+       "changed_at": AT, "queue": "Q"}  # fmt: skip
+SET = {"jobset_id": 9, "name": "a", "status": "finished", "n_jobs": 1, "ledger": LEDGER, "created_at": AT,
+       "output_dataset": "user.ann:out", "by_status": {}}  # fmt: skip
+ACTION = {"action_id": 5, "n": 1, "status": "done", "n_previewed": 1, "n_done": 1, "n_refused": 0, "refused": {}}
+PREVIEW = {**ACTION, "status": "previewed", "token": "t", "first": [JOB], "untouched": {}}
+DATASET = {"dataset": "user.ann:out", "status": "open", "n_files": 1, "size_bytes": 3, "owner": "ann", "created_at": AT}
+#: The three bytes `abc`.
+FILE = {"lfn": "a.txt", "size_bytes": 3, "adler32": "024d0127", "storages": ["D"]}
+QUEUE = {
+    "name": "Q",
+    "site": "S",
+    "status": "online",
+    "cores": 1,
+    "memory_mb": 2000,
+    "disk_mb": 2000,
+    "walltime_s": 99999,
+}
+LOG = {"name": "payload.stdout", "attempt_nr": 1, "size_bytes": 3}
+USER = {"name": "ann", "roles": ["user"], "created_at": AT}
+INCIDENT = {"incident_id": 3, "level": "error", "n": 1, "message": "m", "component": "c", "last_at": AT}
+
+
+def page(*items: Any) -> dict[str, Any]:
+    return {"data": list(items), "page": {"next": None}}
+
+
+def moves() -> Reply:
+    told = (
+        b'id: 1\nevent: job\ndata: {"event_id": 1, "panda_id": 7, "now": "finished", "at": "2026-01-01T00:00:00Z"}\n\n'
+    )
+    return Reply(200, told, {"Content-Type": "text/event-stream"})
+
+
+#: What a server in good health says to each call that any row below makes.
+HEALTHY: dict[tuple[str, str], Any] = {
+    ("GET", "/v1/whoami"): {"subject": "ann", "roles": ["user"], "queue": None},
+    ("GET", "/readyz"): {"status": "ok", "parts": {"database": "ok"}},
+    ("POST", "/v1/jobsets"): Reply(201, {"jobset_id": 9, "first_panda_id": 7, "last_panda_id": 7, "n_jobs": 1}),
+    ("GET", "/v1/jobsets"): page(SET),
+    ("GET", "/v1/jobsets/9"): SET,
+    ("GET", "/v1/jobsets/9/jobs"): page(JOB),
+    ("POST", "/v1/jobsets/9/cancel"): {"n": 1},
+    ("GET", "/v1/jobs"): page(JOB),
+    ("GET", "/v1/jobs/counts"): {"data": [{"by": {"status": "finished"}, "n": 1}], "n": 1, "exact": True},
+    ("POST", "/v1/jobs/actions"): PREVIEW,
+    ("GET", "/v1/actions"): page(ACTION),
+    ("GET", "/v1/actions/5"): ACTION,
+    ("GET", "/v1/attempts"): page({"panda_id": 7, "attempt_nr": 1}),
+    ("GET", "/v1/jobs/7"): JOB,
+    ("GET", "/v1/jobs/7/events"): page({"now": "finished", "at": AT}),
+    ("GET", "/v1/jobs/7/files"): page({"lfn": "a.txt"}),
+    ("GET", "/v1/jobs/7/attempts"): page({"attempt_nr": 1}),
+    ("GET", "/v1/jobs/7/usage"): {"panda_id": 7, "points": [{"at": AT, "cpu_s": 1.0}]},
+    ("GET", "/v1/jobs/7/why"): {"panda_id": 7, "status": "finished", "summary": "it has ended"},
+    ("GET", "/v1/jobs/7/logs"): page(LOG),
+    ("POST", "/v1/jobs/7/retry"): {"n": 1},
+    ("POST", "/v1/jobs/7/cancel"): {"n": 1},
+    ("GET", "/v1/datasets"): page(DATASET),
+    ("POST", "/v1/datasets"): DATASET,
+    ("GET", "/v1/datasets/user.ann:out"): DATASET,
+    ("POST", "/v1/datasets/user.ann:out/close"): DATASET,
+    ("GET", "/v1/datasets/user.ann:out/files"): page(FILE),
+    ("GET", "/v1/datasets/user.ann:out/files/a.txt"): Reply(200, b"abc"),
+    ("PUT", "/v1/datasets/user.ann:out/files/b.txt"): Reply(201, {**FILE, "lfn": "b.txt"}),
+    ("POST", "/v1/datasets/user.ann:out/keep"): DATASET,
+    ("PUT", "/v1/datasets/user.ann:out/lifetime"): DATASET,
+    ("DELETE", "/v1/datasets/user.ann:out"): DATASET,
+    ("GET", "/v1/datasets/user.ann:out/files/a.txt/lineage"): {"panda_id": 7, "made_from": [], "read_by": [JOB]},
+    ("GET", "/v1/files"): page({**FILE, "file_id": 1}),
+    ("GET", "/v1/transfers"): page({"transfer_id": 1, "lfn": "a.txt", "status": "failed"}),
+    ("GET", "/v1/links"): page({"source": "A", "destination": "B"}),
+    ("GET", "/v1/queues"): page(QUEUE),
+    ("GET", "/v1/sites"): page({"name": "S"}),
+    ("GET", "/v1/storages"): page({"name": "D"}),
+    ("POST", "/v1/queues/Q/status"): {"queue": "Q", "status": "offline", "n_woken": 0},
+    ("GET", "/v1/pilots"): page({"pilot_id": "p", "queue": "Q"}),
+    ("GET", "/v1/nodes"): page({"node": "n"}),
+    ("GET", "/v1/shares"): page({"name": "default", "weight": 1.0}),
+    ("PUT", "/v1/shares/default"): {"share": "default", "weight": 2.0, "was": 1.0},
+    ("GET", "/v1/users"): page(USER),
+    ("POST", "/v1/users"): Reply(201, USER),
+    **{("POST", f"/v1/users/ann/{deed}"): {"n": 1} for deed in ("ban", "unban", "revoke-tokens")},
+    ("GET", "/v1/tokens"): page({"token_id": 2, "owner": "ann"}),
+    ("POST", "/v1/tokens"): Reply(201, {"token": "secret", "owner": "ann", "roles": ["user"]}),
+    ("POST", "/v1/tokens/2/revoke"): {"n": 1},
+    ("GET", "/v1/incidents"): page(INCIDENT),
+    ("POST", "/v1/incidents/3"): INCIDENT,
+    ("GET", "/v1/audit"): page({"audit_id": 1, "at": AT, "who": "ann"}),
+}  # fmt: skip
+
+#: (command line, exit code). `DIR` is a folder of the test's own with `jobs.yaml` and `b.txt` in it.
+TALKING = """
+submit --name a --input user.ann:in --files-per-job 2 --output user.ann:out/x.%SEQ --output-storage D -q -- run %IN %OUT
+submit --upload b.txt --count 2 --cores 1 --memory 1GB --disk 1GB --walltime 1h --tag x --site S --dry-run -- run
+submit --priority 5 --max-attempts 2 --env A=b --share default --after set:9 --key k --fields n_jobs -- run
+submit DIR/jobs.yaml --set who=me --wait --timeout 9s -o json
+submit DIR/jobs.yaml --set who=me --print-yaml
+status -o csv
+status last --fields jobset_id -q
+status 7 --events -o jsonl
+status 7 --files
+status 7 --attempts
+status 7 --usage -o json
+st set:9
+jobs 7 --status finished --owner ann --queue Q --limit 3 -o json --fields panda_id
+jobs --set last --filter 'exit_code:0' -q
+sets --owner ann --mine --running --filter 'failed>0' --limit 2 -o name --fields status -q
+count 'changed:1h' --by site,status -o csv --fields n -q
+errors 'set:9' --by node -o json --fields n -q
+attempts --filter 'outcome:failed' --sort -panda_id --limit 2 -o json --fields panda_id -q
+why 7 -o json --fields summary -q
+logs 7 --list -o json --fields name -q
+wait 7 --for done --timeout 5s --job-code -o json --fields status -q
+watch last -o json --fields now -q
+watch --mine --max 1
+retry 7 --stage broker --reason r -o json --fields n -q
+retry set:9 --dry-run --yes --no-wait
+cancel 'status:pending' --reason r --dry-run -o json --fields status -q
+cancel set:9 --yes --no-wait
+priority set:9 --to 5 --reason r --yes --no-wait -o json --fields n -q
+priority set:9 --to 5 --dry-run
+actions --filter 'status:done' --limit 3 -o json --fields status -q
+actions 5 --wait
+datasets --match 'user*' --filter 'owner:ann' --limit 3 -o json --fields dataset -q
+datasets --create user.ann:out
+datasets --close user.ann:out
+transfers --filter 'status:failed' --limit 1 -o json --fields lfn -q
+transfers --links
+keep user.ann:out --lifetime 9h --pin -o json --fields dataset -q
+delete user.ann:out -o json --fields dataset -q
+lineage user.ann:out a.txt -o json --fields role -q
+files --filter 'dataset:user.ann:out' --sort file_id --limit 1 -o json --fields lfn -q
+put DIR/b.txt --dataset user.ann:out --storage D --close -o json --fields lfn -q
+get user.ann:out --dest DIR/got --match '*.txt' -o json --fields lfn -q
+get set:9 --dry-run
+queues --filter 'status:online' --sort name --limit 1 -o json --fields name -q
+sites --filter 'cloud:X' --sort name --limit 1 -o json --fields name -q
+storages --filter 'site:S' --sort name --limit 1 -o json --fields name -q
+pilots --filter 'seen:10m' --sort pilot_id --limit 1 -o json --fields pilot_id -q
+nodes --filter 'seen:10m' --sort node --limit 1 -o json --fields node -q
+site set Q offline --reason r -o json --fields queue -q
+shares -o json --fields name -q
+shares set default --weight 2 --reason r -o json --fields was -q
+users --filter 'role:user' --limit 1 -o json --fields name -q
+users create ann --role user --reason r -o json --fields name -q
+users ban ann --reason r -o json --fields n -q
+users unban ann --reason r -o json --fields n -q
+users revoke-tokens ann --reason r -o json --fields n -q
+token create ann --role user --label l --ttl 9d --queue Q -o json --fields token -q
+token list --filter 'owner:ann' --limit 1 -o json --fields owner -q
+token revoke 2 --reason r -o json --fields n -q
+incidents --filter 'closed:none' --limit 1 -o json --fields message -q
+incidents ack 3 --comment c -o json --fields message -q
+incidents close 3 --comment c -o json --fields message -q
+audit-log --filter 'who:ann' --sort -audit_id --limit 1 -o json --fields who -q
+whoami -o json --fields subject -q
+health -o json --fields part -q
+api POST /v1/jobs/7/cancel -d '{"reason": "r"}'
+"""
+#: The bytes of a log are no JSON: a broken server's answer is as good as any log.
+LOGS = """
+logs 7 --tail 1 --attempt 1
+logs 7 --grep a
+logs 7 payload.stdout -f
+"""
+#: What asks no server; the third word of a row of ours: its exit code.
+AT_HOME = """
+0 completion bash
+0 down --data DIR/none
+0 doctor --data DIR/none -o json
+1 audit --data DIR/none -o json --fields n -q
+1 quarantine --data DIR/none --limit 3 -o json --fields n -q
+1 storage scan D --data DIR/none --min-age 2 -o json --fields path -q
+0 chaos --list --minutes 1 --seed 2 --rate 5 --only x --keep DIR --page DIR/p.md -o json
+2 up --data DIR/none --port 99999 --detach --only x --without y
+2 recover --data DIR/b.txt
+0 --url http://127.0.0.1:1 --version
+0 --help
+"""
+
+
+def rows(text: str) -> list[str]:
+    return [line for line in text.strip().splitlines() if line]
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pause between tries, and no patience with a server that is away."""
+    monkeypatch.setattr("panda.client.calls.pause_s", lambda *_: 0.0)
+    for method in (Client.wait, Client.follow, Actions.wait):
+        monkeypatch.setitem(method.__kwdefaults__, "patience_s", 0.0)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def healthy(at_script: Scripted) -> Scripted:
+    for (method, path), reply in HEALTHY.items():
+        at_script.on(method, path, reply)
+    at_script.on("GET", "/v1/events", moves())
+    at_script.on("GET", "/v1/jobs/7/logs/payload.stdout", Reply(200, b"abc"), Reply(200, b""))
+    return at_script
+
+
+@pytest.fixture
+def typed(panda: Panda, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Ended]:
+    """Run a row."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "jobs.yaml").write_text("name: a\ncommand: [run, '${who}']\n")
+    (tmp_path / "b.txt").write_text("abc")
+    return lambda row: panda(*shlex.split(row.replace("DIR", str(tmp_path))))
+
+
+@pytest.mark.parametrize("row", [*rows(TALKING), *rows(LOGS)])
+def test_a_command_works_with_its_options(row: str, healthy: Scripted, typed: Callable[[str], Ended]) -> None:
+    ended = typed(row)
+
+    assert ended.code == 0, ended.err
+    assert ended.out or row.startswith(("sets", "watch last"))
+
+
+@pytest.mark.parametrize("row", rows(AT_HOME))
+def test_a_command_of_this_machine_says_what_is_wrong(row: str, typed: Callable[[str], Ended]) -> None:
+    code, _, words = row.partition(" ")
+
+    ended = typed(words)
+
+    assert ended.code == int(code), ended.err
+    assert "Traceback" not in ended.err
+
+
+#: What listens there -> the exit codes that are right.
+BROKEN: dict[str, tuple[Reply, set[int]]] = {
+    "HTML": (Reply(200, b"<html>Welcome to nginx</html>", {"Content-Type": "text/html"}), {1}),
+    "half an answer": (Reply(200, {"data": [{"panda_id": 7}], "page": {}}, n_bytes=9), {7}),
+    "another document": (Reply(200, {"data": "none", "n": "many", "status": 5}), {1}),
+    "a list of numbers": (Reply(200, {"data": [1, 2], "page": {"next": None}}), {1}),
+    "an empty answer": (Reply(200, b""), {1}),
+    "away": (Reply(503, {"code": "unavailable", "detail": "later"}, {"Retry-After": "0"}), {7}),
+    "another's gateway": (Reply(502, b"<html>Bad gateway</html>"), {7}),
+    "a stranger's": (Reply(401, {"code": "unauthenticated", "detail": "who are you?"}), {4}),
+    "elsewhere": (Reply(302, b"", {"Location": "http://192.0.2.1/login"}), {1}),
+}  # fmt: skip
+#: It asks the server only for advice.
+ADVICE = "submit --upload"
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("row", [row for row in rows(TALKING) if "--print-yaml" not in row])
+def test_a_broken_server_is_told_in_a_sentence(
+    row: str, kind: str, at_script: Scripted, typed: Callable[[str], Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply, codes = BROKEN[kind]
+    monkeypatch.setattr(at_script, "next_reply", lambda method, target: reply)
+
+    ended = typed(row)
+
+    if row.startswith("api") and ended.code == 0:  # it shows whatever JSON comes
+        assert kind in ("another document", "a list of numbers", "an empty answer")
+        return
+    if row.startswith(ADVICE):
+        assert (ended.code, "only the server can tell" in ended.err) == (0, True)
+        return
+    assert ended.code in codes, (ended.code, ended.out, ended.err)
+    assert len(ended.err.strip()) > 10
+    if reply.headers.get("Location"):
+        assert {each.headers["Host"] for each in at_script.received} == {at_script.url.removeprefix("http://")}
+
+
+def test_every_option_of_every_command_stands_in_a_row() -> None:
+    all_options = {(path, option.name) for path, command in commands(command_line, "") for option in options(command)}
+
+    told = [row.partition(" ")[2] for row in rows(AT_HOME)]
+    used = {each for row in [*rows(TALKING), *rows(LOGS), *told] for each in used_in(row)}
+
+    assert {path for path, _ in all_options} | {"completion", "api"} <= {path for path, _ in used} | {"completion"}
+    assert all_options - used == set()
+    assert len(all_options) > 250
+
+
+def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        names = [*command.list_commands(context), *getattr(command, "verbs", {})]
+        for name in dict.fromkeys(names):
+            below = command.get_command(context, name)
+            assert below is not None
+            if name != "st":  # another name of `status`
+                yield from commands(below, f"{path} {name}".strip())
+
+
+def options(command: click.Command) -> list[click.Option]:
+    return [each for each in command.params if isinstance(each, click.Option)]
+
+
+def used_in(row: str) -> Iterator[tuple[str, str]]:
+    """(command, option) for each option that a row says; `--events` and `--files` are one option of `status`."""
+    words = shlex.split(row.partition(" -- ")[0])
+    path, command = "", command_line
+    while words:
+        word = words.pop(0)
+        below = command.get_command(click.Context(command), word) if isinstance(command, click.Group) else None
+        if below is not None:
+            path, command = f"{path} {word}".strip(), below
+            continue
+        for option in options(command):
+            if word.partition("=")[0] in [*option.opts, *option.secondary_opts]:
+                assert option.name is not None
+                yield path, option.name
+                if not option.is_flag and option.flag_value is None and not option.count:
+                    words.pop(0) if words else None
