@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import claims, footprint, submissions, whole_life
+from benchmarks import claims, footprint, pages, real_processes, submissions, whole_life
 from benchmarks.figures import Benchmark, Figure, machine, table, write
 
 HERE = Path(__file__).parent
@@ -16,10 +16,12 @@ PAGE = HERE.parent / "docs" / "reference" / "benchmarks.md"
 ALL: dict[str, Benchmark] = {
     "B1": whole_life.one_by_one,
     "B2": whole_life.in_bulk,
+    "B3": real_processes.through_the_pilot,
     "B4": claims.flat,
     "B5": submissions.claimable,
     "B6": submissions.one_job,
     "B7": footprint.memory,
+    "B8": pages.at_full_size,
     "B9": footprint.starts,
 }
 

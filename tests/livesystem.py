@@ -92,10 +92,10 @@ class System:
         self.database_url = str(facts["database_url"])
 
     @classmethod
-    def started(cls, folder: Path, **settings: object) -> "System":
+    def started(cls, folder: Path, *, sites: str = SITES, **settings: object) -> "System":
         """`panda up --detach` in `folder`; `settings` as `engine_sweep_s=0.5`."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "sites.toml").write_text(SITES)
+        (folder / "sites.toml").write_text(sites)
         environ = clean_environ() | {f"PANDA_{name.upper()}": str(value) for name, value in settings.items()}
         done = local("up", "--data", str(folder), "--port", "0", "--detach", environ=environ)
         if done.returncode:

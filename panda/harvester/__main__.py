@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from panda import logs, plugins
+from panda import incident_log, logs, plugins
 from panda.db.session import Begin, begin_from
 from panda.harvester.demand import Demand, demands
 from panda.harvester.submitters.base import Order, Submitter
@@ -85,6 +85,7 @@ class Harvester:
 
 def main() -> None:
     logs.setup()
+    incident_log.install("pilots", current())
     harvester = Harvester(begin_from(current()), current())
     signal.signal(signal.SIGTERM, harvester.stop)
     signal.signal(signal.SIGINT, harvester.stop)

@@ -1,4 +1,4 @@
-"""What a fresh installation needs before its processes start: sites, the spool, and two tokens.
+"""What a fresh installation needs before its processes start: sites, shares, the spool, and two tokens.
 
 `DIR/token` opens everything (role admin), `DIR/pilot-token` only a pilot's verbs. Both are made once, and
 again when the database does not know them any more.
@@ -14,6 +14,7 @@ from panda.auth.identity import Role
 from panda.brokerage import siteinfo
 from panda.db.session import begin_of, make_engine
 from panda.errors import Unauthenticated
+from panda.jobs import shares
 from panda.local.shipped import shipped
 from panda.settings import Settings
 
@@ -22,26 +23,27 @@ ADMIN, PILOT = "admin", "pilot"
 
 
 def prepare(settings: Settings) -> None:
-    """Load the sites and write the token files. Safe to run at every start.
+    """Load sites and shares and write the token files. Safe to run at every start.
 
     Raises:
-        ConfigError, UnknownName: the sites file cannot be meant.
+        ConfigError, UnknownName: the file of sites or of shares cannot be meant.
     """
     data_dir = settings.data_dir
     engine = make_engine(settings.store.database_url, pool_size=1)
     try:
         with begin_of(engine)() as connection:
-            siteinfo.sync(connection, siteinfo.load_file(sites_file(data_dir)), data_dir)
+            siteinfo.sync(connection, siteinfo.load_file(own_or_shipped(data_dir, "sites.toml")), data_dir)
+            shares.sync(connection, shares.load_file(own_or_shipped(data_dir, "shares.toml")))
             _keep_token(connection, data_dir / "token", ADMIN, [Role.ADMIN, Role.USER])
             _keep_token(connection, data_dir / "pilot-token", PILOT, [Role.PILOT])
     finally:
         engine.dispose()
 
 
-def sites_file(data_dir: Path) -> Path:
-    """The sites of this installation: `DIR/sites.toml` if it exists, else the one that comes with PanDA."""
-    own = data_dir / "sites.toml"
-    return own if own.exists() else shipped("config/sites.toml")
+def own_or_shipped(data_dir: Path, name: str) -> Path:
+    """A file of this installation: `DIR/name` if it exists, else the one that comes with PanDA."""
+    own = data_dir / name
+    return own if own.exists() else shipped(f"config/{name}")
 
 
 def _keep_token(connection: Connection, file: Path, owner: str, roles: list[Role]) -> None:

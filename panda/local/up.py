@@ -150,6 +150,7 @@ def _environ(installation: Installation, port: int | None) -> dict[str, str]:
         "PANDA_API_PORT": str(port),
         "PANDA_API_WORKERS": str(api.workers),
         "PANDA_API_THREADS": str(api.threads),
+        "PANDA_API_BLOCKING_THREADS": str(api.threads + api.max_streams),
     }
 
 

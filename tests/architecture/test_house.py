@@ -91,7 +91,10 @@ def test_every_dependency_that_is_named_is_locked():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     named = project["dependencies"] + [each for extra in project["optional-dependencies"].values() for each in extra]
     locked = {
-        line.split("==")[0] for line in (ROOT / "requirements/server.txt").read_text().splitlines() if "==" in line
+        line.split("==")[0]
+        for file in ("server", "extras")
+        for line in (ROOT / f"requirements/{file}.txt").read_text().splitlines()
+        if "==" in line
     }
     for requirement in named:
         name = requirement.split("[")[0].split("=")[0].split(">")[0].split("<")[0].lower()
@@ -130,9 +133,11 @@ def test_every_status_belongs_to_a_stage_and_every_stage_to_the_pipeline():
 )
 def test_the_databases_words_are_those_of_the_code(begin, table, column, words):
     sql = """SELECT pg_get_constraintdef(c.oid) AS text FROM pg_constraint c
-        WHERE c.conrelid = %(table)s::regclass AND c.contype = 'c' AND pg_get_constraintdef(c.oid) LIKE %(like)s"""
+        WHERE c.conrelid = %(table)s::regclass AND c.contype = 'c' AND pg_get_constraintdef(c.oid) LIKE %(like)s
+        UNION ALL SELECT pg_get_constraintdef(c.oid) FROM pg_constraint c JOIN pg_attribute a ON a.atttypid = c.contypid
+        WHERE a.attrelid = %(table)s::regclass AND a.attname = %(column)s"""
     with begin() as connection:
-        [found] = rows(connection, sql, {"table": table, "like": f"%({column} = ANY%"})
+        [found] = rows(connection, sql, {"table": table, "column": column, "like": f"%({column} = ANY%"})
 
     assert {word for word in words if f"'{word}'" in found.text} == set(words)
     assert found.text.count("'::text") == len(set(words))

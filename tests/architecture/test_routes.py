@@ -8,17 +8,24 @@ from panda.api.access import access_of
 from panda.api.app import create_app
 from panda.auth.policy import TABLE, Action
 from panda.db.session import begin_of, make_engine
-from panda.settings import Settings
+from panda.settings import Settings, Upstream
 
 #: What everybody may call.
-PUBLIC = {"GET /", "GET /healthz", "GET /readyz"}
+PUBLIC = {"GET /", "GET /healthz", "GET /readyz", "GET /openapi.json", "GET /docs"}
+#: Upstream's clients fetch these without a token, and ask whether the server is there.
+PUBLIC |= {f"GET /cache/{name}" for name in ("{name}", "ddmendpoints.json", "schedconfig/{name}")} | {
+    "GET /trf/user/{name}"
+}
+PUBLIC |= {f"{verb} {path}" for verb in ("GET", "POST") for path in (
+    "/server/panda/isAlive", "/api/v1/system/is_alive", "/api/1/system/is_alive", "/api/latest/system/is_alive")}  # fmt: skip
 #: What is made here is the caller's own.
 MAKES_ITS_OWN = {"POST /v1/datasets"}
 
 
 def functions():
     """Each responder's function by `METHOD path`."""
-    app = create_app(begin_of(make_engine("postgresql://nobody@nowhere/none")), Settings())
+    settings = Settings(upstream=Upstream(enabled=True))
+    app = create_app(begin_of(make_engine("postgresql://nobody@nowhere/none")), settings)
     found = {}
 
     def walk(nodes):

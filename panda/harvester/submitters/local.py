@@ -6,7 +6,6 @@ comes back after a crash finds the pilots of the one before it, and a recycled p
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -45,7 +44,8 @@ class LocalSubmitter:
 
     def submit(self, order: Order) -> None:
         """Start a pilot."""
-        work = self._records / order.pilot_id
+        # One folder for all pilots: a new one clears up after those that died, and delivers what they left.
+        work = self._records / "work"
         log = (self._data_dir / "log").joinpath(f"pilot-{order.queue}.log")
         log.parent.mkdir(exist_ok=True)
         command = [
@@ -53,7 +53,8 @@ class LocalSubmitter:
             "--pilot-id", order.pilot_id, "--token-file", str(self._data_dir / "pilot-token"),
             "--work", str(work), "--idle-s", str(self._idle_s), "--cores", str(order.cores),
             "--memory-mb", str(order.memory_mb), "--disk-mb", str(order.disk_mb),
-            "--walltime-s", str(order.walltime_s), "--tags", ",".join(order.tags), *order.options,
+            # This machine ends no slot; a job of the queue's whole wall time must fit for a while.
+            "--walltime-s", str(2 * order.walltime_s + 3600), "--tags", ",".join(order.tags), *order.options,
         ]  # fmt: skip
         with log.open("ab") as out:
             child = subprocess.Popen(
@@ -99,7 +100,7 @@ class LocalSubmitter:
                 del self._children[pilot_id]
 
     def _living(self) -> list[tuple[str, str, int]]:
-        """(pilot id, queue, pid) of those that run; the records and folders of the others are removed."""
+        """(pilot id, queue, pid) of those that run; the records of the others are removed."""
         living = []
         for file in self._records.glob("*.json"):
             try:
@@ -110,5 +111,4 @@ class LocalSubmitter:
                 living.append((file.stem, record["queue"], record["pid"]))
             elif file.stem not in self._children:
                 file.unlink(missing_ok=True)
-                shutil.rmtree(self._records / file.stem, ignore_errors=True)
         return living

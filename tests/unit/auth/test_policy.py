@@ -43,7 +43,7 @@ def test_a_pilot_does_a_pilots_work_and_nothing_else():
     allowed = {action for action in Action if may(Role.PILOT, action)}
 
     assert allowed == {
-        Action.PILOT, Action.WHO_AM_I, Action.READ_SANDBOX, Action.READ_DATA, Action.READ_SITES
+        Action.PILOT, Action.WHO_AM_I, Action.READ_SANDBOX, Action.READ_DATA, Action.READ_SITES, Action.REPORT_INCIDENT
     }  # fmt: skip
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from panda.brokerage import siteinfo
+from panda.jobs import shares
+from panda.jobs.share_tree import DEFAULT
 from panda.local.shipped import shipped
 from panda.settings import Settings, load
 
@@ -27,3 +29,7 @@ def test_the_shipped_sites_are_two_that_run_on_one_machine():
 
     assert shipped("config/sites.toml") == CONFIG / "sites.toml"
     assert [queue.name for queue in config.queues] == ["NORTH-Q", "SOUTH-Q"]
+
+
+def test_the_shipped_shares_are_one_that_has_everything():
+    assert [share.name for share in shares.load_file(shipped("config/shares.toml"))] == [DEFAULT]

@@ -12,7 +12,7 @@ from panda.local.shipped import shipped
 
 def test_ours_lists_the_seven_processes_and_each_can_be_filled_in():
     lines = procfile.read(shipped("Procfile"))
-    variables = {f"PANDA_API_{name}": "1" for name in ("HOST", "PORT", "WORKERS", "THREADS")}
+    variables = {f"PANDA_API_{name}": "1" for name in ("HOST", "PORT", "WORKERS", "BLOCKING_THREADS")}
 
     commands = {name: procfile.command(line, variables) for name, line in lines.items()}
 
