@@ -52,12 +52,12 @@ UNION ALL SELECT NULL, source, destination, max_transfers FROM links WHERE max_t
 """
 ADMIT = """
 WITH next AS (
-    SELECT transfer_id FROM transfers WHERE transfer_id = ANY(%(transfer_ids)s) AND status = 'queued'
-    FOR UPDATE SKIP LOCKED)
+    SELECT transfer_id, status FROM transfers WHERE transfer_id = ANY(%(transfer_ids)s)
+    ORDER BY transfer_id FOR UPDATE SKIP LOCKED)
 UPDATE transfers SET status = 'moving', source = NULL,
     planned = (%(planned)s::text[])[array_position(%(transfer_ids)s::bigint[], transfer_id)],
     lease_until = panda_now() + make_interval(secs => %(lease_s)s)
-WHERE transfer_id = ANY(ARRAY(SELECT transfer_id FROM next))
+WHERE transfer_id = ANY(ARRAY(SELECT transfer_id FROM next WHERE status = 'queued'))
 RETURNING transfer_id
 """
 

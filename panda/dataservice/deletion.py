@@ -70,7 +70,7 @@ HOLD = "SELECT status FROM datasets WHERE dataset_id = %(dataset_id)s FOR UPDATE
 #: Files that no mover has in its hands.
 NEXT_FILES = """
 SELECT file_id FROM files f WHERE dataset_id = %(dataset_id)s AND NOT EXISTS (
-    SELECT FROM transfers t WHERE t.file_id = f.file_id AND t.status = 'moving' OFFSET 0)
+    SELECT FROM (SELECT status FROM transfers WHERE file_id = f.file_id OFFSET 0) t WHERE t.status = 'moving')
 ORDER BY dataset_id, lfn LIMIT %(limit)s
 """
 #: Rows of transfers refer to files; a mover that took one since makes this fail, and the next pass comes later.

@@ -23,8 +23,8 @@ SELECT did AS dataset, lfn, file_id FROM job_files WHERE panda_id = %(panda_id)s
 READ_BY = """
 SELECT r.panda_id, coalesce(j.status, a.status) AS status, coalesce(j.jobset_id, a.jobset_id) AS jobset_id,
     coalesce(j.owner, a.owner) AS owner
-FROM (SELECT panda_id FROM job_files WHERE file_id = %(file_id)s AND kind = 'input'
-        ORDER BY panda_id DESC LIMIT %(limit)s) r
+FROM (SELECT panda_id FROM job_files WHERE file_id + 0 = %(file_id)s AND kind = 'input'
+        ORDER BY -panda_id LIMIT %(limit)s) r
 LEFT JOIN LATERAL (SELECT status, jobset_id, owner FROM jobs WHERE panda_id = r.panda_id OFFSET 0) j ON true
 LEFT JOIN LATERAL (SELECT status, jobset_id, owner FROM jobs_archive WHERE panda_id = r.panda_id OFFSET 0) a ON true
 ORDER BY r.panda_id DESC

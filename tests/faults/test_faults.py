@@ -172,7 +172,7 @@ def _sent(system, accepted):
 def _is_blocked(system):
     """A stage waits for the rows of its jobs."""
     return system.query(
-        "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%job_due%%stage = %%FOR UPDATE%%'"
+        "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%UPDATE job_due SET stage = %%'"
     )
 
 
