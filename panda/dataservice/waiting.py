@@ -78,8 +78,8 @@ UPDATE job_due SET missing = missing - 1 WHERE panda_id = ANY(%(panda_ids)s) AND
 RETURNING panda_id, missing
 """
 INPUT_READY = """
-UPDATE job_files f SET status = 'ready' FROM transfers t
-WHERE t.transfer_id = %(transfer_id)s AND f.panda_id = ANY(%(panda_ids)s) AND f.kind = 'input' AND f.file_id = t.file_id
+UPDATE job_files SET status = 'ready' WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'input'
+    AND file_id = (SELECT file_id FROM transfers WHERE transfer_id = %(transfer_id)s)
 """
 #: The caller of the mover fails these at once; if it dies before, the sweeper does so a little later.
 GIVE_UP = """

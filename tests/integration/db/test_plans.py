@@ -80,11 +80,11 @@ def planner(postgres, request):
 
 @pytest.fixture(scope="module")
 def first_columns(planner):
-    """By name of an index: the column that it begins with."""
+    """By name of an index: the column, or the expression, that it begins with."""
     found = rows(
         planner,
-        "SELECT c.relname AS index, a.attname AS first FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
-        " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = 1",
+        "SELECT c.relname AS index, trim('()' FROM pg_get_indexdef(c.oid, 1, true)) AS first"
+        " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid",
     )
     return {row.index: row.first for row in found}
 
@@ -121,7 +121,7 @@ def is_bounded(scan, first_columns, is_limited):
     index = scan.get("Index Name")
     if index is None:
         return False
-    on_first = rf"(?<![.\w])\(?{first_columns[index]}\b[^=<>]*? "
+    on_first = rf"(?<![.\w])\(?{re.escape(first_columns[index])}\b[^=<>]*? "
     condition = scan.get("Index Cond", "")
     if re.search(on_first + "= ", condition):
         return True
