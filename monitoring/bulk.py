@@ -148,7 +148,7 @@ class ActionPage(Page):
             raise NotFound("action", action_id)
         policy.require(identity, Action.RETRY, found[0]["asked_by"])
         action: dict[str, Any] = found[0]
-        self._answer(req, resp, "action.html", {"action": action}, self._now(),
+        self._answer(req, resp, "action.html", {"action": action}, self._now(), topics=f"action:{action_id}",
                      jobs_link="/jobs?" + urlencode({"q": without_status(action["filter"])}))  # fmt: skip
 
 

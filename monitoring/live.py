@@ -46,6 +46,7 @@ JOBSETS = """
 SELECT jobset_id, n_expanded, n_open, n_finished, n_failed, n_cancelled, cancel_requested_at FROM jobsets
 WHERE jobset_id = ANY(%(ids)s)
 """
+ACTIONS = "SELECT action_id, status, n_done, n_refused FROM bulk_actions WHERE action_id = ANY(%(ids)s)"
 
 
 def topics_of(text: str) -> list[str]:
@@ -54,7 +55,7 @@ def topics_of(text: str) -> list[str]:
     for topic in text.split(",")[:MAX_TOPICS]:
         kind, _, number = topic.partition(":")
         if topic == "overview" or (
-            kind in ("job", "jobset") and number.isascii() and number.isdecimal() and len(number) < 19
+            kind in ("job", "jobset", "action") and number.isascii() and number.isdecimal() and len(number) < 19
         ):
             found.append(topic)
     return sorted(set(found))
@@ -62,7 +63,7 @@ def topics_of(text: str) -> list[str]:
 
 def marks(connection: Connection, topics: Iterable[str]) -> dict[str, Hashable]:
     """For each topic something that differs when the topic changed. One statement for each kind."""
-    ids: dict[str, list[int]] = {"job": [], "jobset": []}
+    ids: dict[str, list[int]] = {"job": [], "jobset": [], "action": []}
     found: dict[str, Hashable] = {}
     for topic in topics:
         kind, _, number = topic.partition(":")
@@ -82,6 +83,9 @@ def marks(connection: Connection, topics: Iterable[str]) -> dict[str, Hashable]:
             r["jobset_id"]: tuple(r.values()) for r in queries.facts(connection, JOBSETS, {"ids": ids["jobset"]})
         }
         found |= {f"jobset:{jobset_id}": seen_sets.get(jobset_id) for jobset_id in ids["jobset"]}
+    if ids["action"]:
+        seen = {r["action_id"]: tuple(r.values()) for r in queries.facts(connection, ACTIONS, {"ids": ids["action"]})}
+        found |= {f"action:{action_id}": seen.get(action_id) for action_id in ids["action"]}
     return found
 
 
