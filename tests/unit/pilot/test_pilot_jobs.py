@@ -134,7 +134,7 @@ def test_the_payload_sees_its_own_environment_and_no_token(run, book, tmp_path):
 
     seen = dict(line.split("=", 1) for line in book.logs[7, "payload.stdout"].decode().splitlines())
     folder = seen["HOME"]
-    assert Path(folder).match(f"{tmp_path}/work/pilot-*/jobs/7.1")
+    assert Path(folder).match(str(tmp_path / "work" / "pilot-*" / "jobs" / "7.1"))
     assert set(seen) <= {
         *("PATH", "LANG", "HOME", "TMPDIR", "MY_SEED", "PANDA_ID", "PANDA_ATTEMPT", "PANDA_CORES", "PANDA_PILOT_MARK"),
         *("PWD", "SHLVL", "_"),
