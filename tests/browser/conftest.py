@@ -24,18 +24,25 @@ NASTY = """<script>alert('x')</script>"><img src=x onerror=alert(1)>"""
 
 
 @pytest.fixture(scope="session")
-def chromium():
+def chromium_path() -> str:
+    """Where the browser is; without one, the tests here are skipped before a system is started for them."""
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         pytest.skip("no browser: apt-get install -y chromium, or name one in CHROMIUM")
+    return path
+
+
+@pytest.fixture(scope="module")
+def chromium(chromium_path: str):
+    """For one module: while Playwright runs it keeps an event loop in this thread, where other tests want theirs."""
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
 
 
 @pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory, chromium) -> Iterator[System]:
+def system(tmp_path_factory: pytest.TempPathFactory, chromium_path: str) -> Iterator[System]:
     """Three sites, and some history: sets that finished, failed and wait; nasty words where people write."""
     system = System.started(
         tmp_path_factory.mktemp("browser"), dispatcher_lease_s=15, dispatcher_heartbeat_s=1, api_confirm_above=2

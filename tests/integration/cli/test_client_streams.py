@@ -5,7 +5,6 @@ import inspect
 import json
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
@@ -19,12 +18,6 @@ from panda.client.replies import Job
 
 STREAM = {"Content-Type": "text/event-stream; charset=utf-8"}
 AT = "2026-01-01T00:00:00Z"
-
-
-def in_a_loop(coroutine):
-    """Run it in a thread of its own: a browser of other tests keeps a loop in this one."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, coroutine).result()
 
 
 def moved(number: int, now: str = "running", kind: str = "job") -> bytes:
@@ -144,7 +137,7 @@ def test_calls_are_awaited_side_by_side_and_lists_come_page_by_page(script: Scri
             with pytest.raises(NotFound):
                 await client.jobset(404)
 
-    in_a_loop(all_of_them())
+    asyncio.run(all_of_them())
     assert script.n_connections <= 6
 
 
@@ -158,7 +151,7 @@ def test_a_wait_that_is_cancelled_ends_at_once_and_frees_its_thread(script: Scri
             assert (await asyncio.wait_for(client.job(7), 20)).status == "running"
 
     began = time.monotonic()
-    in_a_loop(cancelled())
+    asyncio.run(cancelled())
     assert time.monotonic() - began < 20
 
 
