@@ -18,6 +18,7 @@ from panda import incident_log, logs
 from panda.db.session import Begin, begin_from
 from panda.settings import REDIS_KEY_PREFIX, Settings, current
 from panda.states import Stage
+from workflows import redis_transport
 
 STAGES, FINAL, DATA, TICKS = "stages", "final", "data", "ticks"
 LANES = (FINAL, STAGES, DATA, TICKS)
@@ -95,6 +96,7 @@ def begin() -> Begin:
     return begin_from(current())
 
 
+redis_transport.install()
 app = Celery("panda", include=["workflows.stages", "workflows.transfer", "workflows.beat", "workflows.recovery"])
 app.conf.update(profile(current()))
 

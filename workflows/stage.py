@@ -42,6 +42,30 @@ BACK_OFF_S = 5.0
 SYNCHRONOUS = frozenset({Stage.STAGE_OUT, Stage.ARCHIVE})
 
 
+class Note:
+    """That a stage has begun, for all to see until it has ended. Without it the stage goes on as well: it only says
+    what a worker had in its hands when it died."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.is_gone = False
+
+    def write(self, worker: str, panda_ids: list[int]) -> None:
+        self._say(lambda connection: relaying.begin_run(connection, self.run_id, worker, panda_ids))
+
+    def remove(self) -> None:
+        """Unless the stage's own transaction did."""
+        if not self.is_gone:
+            self._say(lambda connection: relaying.end_run(connection, self.run_id))
+
+    def _say(self, what: Callable[[Connection], None]) -> None:
+        try:
+            with once(begin()) as connection:
+                what(connection)
+        except SQLAlchemyError as problem:  # the stage itself says what that means
+            log.warning("a stage's note could not be written", run_id=self.run_id, problem=repr(problem).split("\n")[0])
+
+
 class StageTask(Task):
     """Base of the seven stages. Its `run(connection, panda_ids, chain_id)` returns the survivors.
 
@@ -64,27 +88,22 @@ class StageTask(Task):
 
     def _carry_noted(self, panda_ids: list[int]) -> list[int]:
         """`carry`, with a note in the database while it lasts: a note that is left tells what killed a worker."""
-        run_id, worker = self.request.id, self.request.hostname
-        if run_id is None:  # called, not sent
+        if self.request.id is None:  # called, not sent
             return self.carry(panda_ids)
-        self._note(lambda connection: relaying.begin_run(connection, run_id, worker or "", panda_ids))
+        note = Note(self.request.id)
+        note.write(self.request.hostname or "", panda_ids)
         try:
-            return self.carry(panda_ids)
+            return self.carry(panda_ids, note)
         finally:
-            self._note(lambda connection: relaying.end_run(connection, run_id))
+            note.remove()
 
-    def _note(self, write: Callable[[Connection], None]) -> None:
-        try:
-            with once(begin()) as connection:
-                write(connection)
-        except SQLAlchemyError as problem:  # the stage itself says what that means
-            log.warning("a stage's note could not be written", stage=self.stage, problem=repr(problem).split("\n")[0])
+    def carry(self, panda_ids: list[int], note: "Note | None" = None) -> list[int]:
+        """The stage, for those of `panda_ids` that are due for it. Returns the survivors, ascending.
 
-    def carry(self, panda_ids: list[int]) -> list[int]:
-        """The stage, for those of `panda_ids` that are due for it. Returns the survivors, ascending."""
+        `note` goes with the transaction that carries all of them."""
         for attempt in range(QUICK_TRIES):
             try:
-                return self._transact(panda_ids)
+                return self._transact(panda_ids, note)
             except SoftTimeLimitExceeded:
                 raise
             except OperationalError as problem:
@@ -97,17 +116,25 @@ class StageTask(Task):
                 return self._divide(panda_ids, problem)
         return []  # still due: the relay sends it again
 
-    def _transact(self, panda_ids: list[int]) -> list[int]:
+    def _transact(self, panda_ids: list[int], note: "Note | None") -> list[int]:
         started = time.monotonic()
         found = [self.before(begin(), panda_ids)] if self.before else []
         with begin()() as connection:
             if self.stage not in SYNCHRONOUS:
                 asynchronous(connection)
-            mine = self.guard(connection, panda_ids)
-            if not mine:
-                return []
-            survivors = cast(list[int], self.run(connection, mine, self.request.root_id, *found))
-            self._count(connection, len(mine), 0, started)
+            survivors = self._stage(connection, panda_ids, found, started)
+            if note:
+                relaying.end_run(connection, note.run_id)
+        if note:
+            note.is_gone = True
+        return survivors
+
+    def _stage(self, connection: Connection, panda_ids: list[int], found: list[Any], started: float) -> list[int]:
+        mine = self.guard(connection, panda_ids)
+        if not mine:
+            return []
+        survivors = cast(list[int], self.run(connection, mine, self.request.root_id, *found))
+        self._count(connection, len(mine), 0, started)
         return survivors
 
     def _divide(self, panda_ids: list[int], problem: Exception) -> list[int]:

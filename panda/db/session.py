@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
+import msgspec
 import psycopg
 from psycopg.rows import namedtuple_row
+from psycopg.types.json import set_json_loads
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Connection, Engine, Row
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.pool import QueuePool
 
+from panda.db import arrays
 from panda.errors import ConfigError
 from panda.settings import Settings
 
@@ -61,8 +64,15 @@ def make_engine(url: str, pool_size: int = 8) -> Engine:
         pool_pre_ping=False,
         connect_args={"options": options, "connect_timeout": 5, "prepare_threshold": 2},
     )
+    event.listen(engine, "connect", _speak_quickly)
     event.listen(engine, "checkout", _refuse_the_dead)
     return engine
+
+
+def _speak_quickly(connection: psycopg.Connection[Any], *_: object) -> None:
+    """How values travel, where psycopg's own way costs several times as much."""
+    arrays.register(connection)
+    set_json_loads(msgspec.json.decode, connection)
 
 
 def _refuse_the_dead(connection: psycopg.Connection[Any], *_: object) -> None:
