@@ -26,7 +26,7 @@ def upgrade(url: str) -> None:
     """Apply every revision that `url`'s database lacks. Safe to run from several processes at once."""
     engine = make_engine(url, pool_size=2)
     try:
-        with engine.connect() as connection:
+        with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
             connection.commit()
             try:

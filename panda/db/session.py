@@ -2,18 +2,21 @@
 
 The hot path speaks SQL through `rows()` and `run()`: constants of ours with psycopg's `%(name)s`
 marks, which psycopg prepares on the server after a few uses. They go straight to psycopg on the
-connection that SQLAlchemy pools, in the transaction that it opened: a statement costs 0.1 ms this way,
-nearly twice that through SQLAlchemy's own cursor, and ten times as much through the ORM.
+connection that SQLAlchemy pools: a statement costs 0.1 ms this way, nearly twice that through SQLAlchemy's
+own cursor, and ten times as much through the ORM. Transactions are begun and ended here as well, for the same
+reason; to SQLAlchemy its connections commit each statement by itself.
 """
 
 import os
 import select
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, cast
 
 import msgspec
 import psycopg
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import set_json_loads
 from sqlalchemy import create_engine, event
@@ -43,7 +46,7 @@ PLANS = (
 
 
 def make_engine(url: str, pool_size: int = 8) -> Engine:
-    """An engine for `postgresql://…`.
+    """An engine for `postgresql://…`; what its connections execute commits by itself unless `begin()` says otherwise.
 
     Raises:
         ConfigError: the URL names another database.
@@ -62,6 +65,8 @@ def make_engine(url: str, pool_size: int = 8) -> Engine:
         max_overflow=0,
         pool_timeout=5,
         pool_pre_ping=False,
+        isolation_level="AUTOCOMMIT",
+        pool_reset_on_return=None,  # whoever begins also ends
         connect_args={"options": options, "connect_timeout": 5, "prepare_threshold": 2},
     )
     event.listen(engine, "connect", _speak_quickly)
@@ -82,21 +87,27 @@ def _refuse_the_dead(connection: psycopg.Connection[Any], *_: object) -> None:
     the first thing that it tries afterwards."""
     readable = select.poll()
     readable.register(connection.fileno(), select.POLLIN)
-    if readable.poll(0):
+    if readable.poll(0) or connection.pgconn.transaction_status != TransactionStatus.IDLE:
         raise DisconnectionError("the server closed the connection")
 
 
 def begin_of(engine: Engine) -> Begin:
     """A `begin()` for `engine`: commits at the end of the block, rolls back when it raises."""
 
-    each_by_itself = engine.execution_options(isolation_level="AUTOCOMMIT")
-
     @contextmanager
     def begin() -> Iterator[Connection]:
-        with engine.begin() as connection:
-            yield connection
+        with engine.connect() as connection:
+            _say(connection, b"BEGIN")
+            try:
+                yield connection
+            except BaseException:
+                if not connection.invalidated:
+                    with suppress(DBAPIError):  # why the block ended is what the caller wants to know
+                        _say(connection, b"ROLLBACK")
+                raise
+            _say(connection, b"COMMIT")
 
-    setattr(begin, _ONCE, each_by_itself.connect)
+    setattr(begin, _ONCE, engine.connect)
     return begin
 
 
@@ -139,9 +150,19 @@ def run(connection: Connection, sql: str, values: Mapping[str, Any] | None = Non
     return _execute(connection, sql, values).rowcount
 
 
+def commit(connection: Connection) -> None:
+    """What this transaction did so far is done; the block goes on in a new one."""
+    _say(connection, b"COMMIT AND CHAIN")
+
+
+def roll_back(connection: Connection) -> None:
+    """What this transaction did so far never was; the block goes on in a new one."""
+    _say(connection, b"ROLLBACK AND CHAIN")
+
+
 def asynchronous(connection: Connection) -> None:
     """This transaction may be lost in a crash of PostgreSQL (law 7): heartbeats and define … activate."""
-    run(connection, "SET LOCAL synchronous_commit = off")
+    _say(connection, b"SET LOCAL synchronous_commit = off")
 
 
 def unhurried(connection: Connection) -> None:
@@ -153,12 +174,43 @@ def unhurried(connection: Connection) -> None:
 
 
 def _execute(connection: Connection, sql: str, values: Mapping[str, Any] | None) -> psycopg.Cursor[Any]:
+    cursor = _cursor(connection)
+    try:
+        return cursor.execute(sql, values or {})
+    except psycopg.Error as problem:
+        raise _told(connection, sql, problem) from problem
+
+
+def _cursor(connection: Connection) -> psycopg.Cursor[Any]:
+    """The connection's own: what it learned about types of values and about rows serves all its statements."""
+    pooled = connection.connection
+    cursor: psycopg.Cursor[Any] | None = pooled.info.get(_CURSOR)
+    if cursor is None:
+        ours = cast("psycopg.Connection[Any]", pooled.dbapi_connection)
+        cursor = pooled.info[_CURSOR] = ours.cursor(row_factory=namedtuple_row)
+    return cursor
+
+
+_CURSOR = "panda_cursor"
+
+
+def _say(connection: Connection, words: bytes) -> None:
+    """A word about the transaction. It has no values and no rows, so it goes by libpq's shortest way."""
     ours = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
     try:
-        return ours.cursor(row_factory=namedtuple_row).execute(sql, values or {})
+        result = ours.pgconn.exec_(words)
+        if result.status != ExecStatus.COMMAND_OK:
+            raise error_from_result(result)
     except psycopg.Error as problem:
-        is_lost = ours.closed or ours.broken
-        if is_lost:
-            connection.invalidate(problem)
-            connection.engine.dispose()  # the others in the pool went with it
-        raise DBAPIError.instance(sql, None, problem, psycopg.Error, connection_invalidated=is_lost) from problem
+        raise _told(connection, words.decode(), problem) from problem
+
+
+def _told(connection: Connection, sql: str, problem: psycopg.Error) -> DBAPIError:
+    """SQLAlchemy's error for psycopg's. A connection that is lost is not used again."""
+    ours = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
+    is_lost = ours.closed or ours.broken
+    if is_lost:
+        connection.invalidate(problem)
+        connection.engine.dispose()  # the others in the pool went with it
+    told = DBAPIError.instance(sql, None, problem, psycopg.Error, connection_invalidated=is_lost)
+    return cast(DBAPIError, told)

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection, Row
 
-from panda.db.session import Begin, rows, run
+from panda.db.session import Begin, once, rows, run
 from panda.dispatcher import matching
 from panda.dispatcher.links import links_of
 from panda.dispatcher.words import AcquireReply, AcquireRequest, PilotJob
@@ -82,6 +82,11 @@ def _once(
 ) -> list[PilotJob]:
     n = min(request.n, settings.dispatcher.max_jobs_per_claim)
     lease_s = settings.dispatcher.lease_s
+    if not is_poll:
+        with once(begin) as connection:
+            claimed = _at_once(connection, request, [token() for _ in range(n)], lease_s)
+            if claimed:
+                return _payloads(connection, request.queue, claimed)
     with begin() as connection:
         known = rows(connection, PILOT, {"pilot_id": request.pilot_id})
         if known and known[0].queue != request.queue:
@@ -95,6 +100,19 @@ def _once(
         if claimed or not is_poll:
             _remember(connection, request, [row.panda_id for row, _ in claimed], because)
         return _payloads(connection, request.queue, claimed)
+
+
+def _at_once(
+    connection: Connection, request: AcquireRequest, tokens: Sequence[str], lease_s: int
+) -> list[tuple[Row[Any], str]]:
+    """What most claims come to: one share has jobs that fit. Nothing, if it is not as simple as that."""
+    fit, _ = matching.fitting(matching.offer_of(connection, request.queue), request)
+    if len(fit) != 1:
+        return []
+    [(share, pairs)] = fit.items()
+    shapes = [pair.shape_id for pair in pairs]
+    got = matching.claim(connection, request, share, shapes, [_hash(t) for t in tokens], lease_s, at_once=True)
+    return [(row, tokens[row.nr - 1]) for row in got]
 
 
 def _claim(

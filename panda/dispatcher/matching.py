@@ -34,13 +34,13 @@ WITH RECURSIVE pairs AS (
 SELECT p.share, s.shape_id, s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.tags
 FROM pairs p JOIN shapes s USING (shape_id)
 """
-CLAIM = """
-WITH best AS (
+_CLAIM = """
+WITH {known} best AS (
     SELECT r.panda_id, r.rank FROM unnest(%(shapes)s::int[]) AS s(shape_id), LATERAL (
         SELECT panda_id, rank FROM ready
         WHERE queue = %(queue)s AND share = %(share)s AND shape_id = s.shape_id
         ORDER BY rank LIMIT %(n)s FOR UPDATE SKIP LOCKED) r
-    ORDER BY r.rank LIMIT %(n)s),
+    {may} ORDER BY r.rank LIMIT %(n)s),
 mine AS (
     SELECT panda_id FROM job_due WHERE panda_id = ANY(ARRAY(SELECT panda_id FROM best))
         AND stage = 'dispatch' AND (waits_for IS NULL OR waits_for = 'pilot')
@@ -67,10 +67,26 @@ events AS (
 counted AS (
     INSERT INTO job_count_deltas (status, queue, n)
     SELECT 'activated', %(queue)s, -count(*) FROM moved HAVING count(*) > 0
-    UNION ALL SELECT 'sent', %(queue)s, count(*) FROM moved HAVING count(*) > 0)
+    UNION ALL SELECT 'sent', %(queue)s, count(*) FROM moved HAVING count(*) > 0){seen}
 SELECT m.panda_id, m.attempt_nr, m.n_inputs, m.n_outputs, m.spec, m.nr, s.cores, s.memory_mb, s.disk_mb, s.walltime_s
 FROM numbered m, LATERAL (SELECT * FROM shapes WHERE shape_id = m.shape_id OFFSET 0) s ORDER BY m.nr
 """
+CLAIM = _CLAIM.format(known="", may="", seen="")
+#: The same for a pilot that asks anew at its own queue, and a note of what it got: all of an acquisition in one
+#: statement. A request that was answered before finds its answer in `pilots`, and claims nothing here.
+CLAIM_AT_ONCE = _CLAIM.format(
+    known="known AS (SELECT queue, last_request_id FROM pilots WHERE pilot_id = %(pilot_id)s FOR UPDATE),",
+    may="WHERE NOT EXISTS (SELECT FROM known WHERE queue <> %(queue)s OR last_request_id = %(request_id)s)",
+    seen=""",
+seen AS (
+    INSERT INTO pilots AS p (pilot_id, queue, node, version, cores, memory_mb, started_at, last_seen_at,
+        last_request_id, last_panda_ids, n_jobs)
+    SELECT %(pilot_id)s, %(queue)s, %(node)s, %(version)s, %(cores)s, %(memory_mb)s, panda_now(), panda_now(),
+        %(request_id)s, array_agg(panda_id ORDER BY panda_id), count(*) FROM moved HAVING count(*) > 0
+    ON CONFLICT (pilot_id) DO UPDATE SET last_seen_at = panda_now(), node = excluded.node,
+        last_request_id = excluded.last_request_id, last_panda_ids = excluded.last_panda_ids,
+        n_jobs = p.n_jobs + excluded.n_jobs, nothing_because = NULL)""",
+)
 
 #: Seconds that a process trusts its picture of a queue's pairs; a claim that comes back short looks anew.
 TRUST_S = 0.5
@@ -176,18 +192,28 @@ def claim(
     shapes: Sequence[int],
     hashes: Sequence[bytes],
     lease_s: int,
+    *,
+    at_once: bool = False,
 ) -> list[Row[Any]]:
     """Give the pilot up to `len(hashes)` jobs of one share: one statement, whatever their number.
 
     A second dispatcher skips the rows that this one holds; a job whose `job_due` row is held by someone
     else (a kill, the sweeper) is left. `nr` of a row tells which of `hashes` (from 1) its lease got.
+
+    Args:
+        at_once: look the pilot up and remember what it got in the same statement; nothing is claimed for a request
+            that was answered before, or for a pilot of another queue.
     """
-    got = rows(
-        connection,
-        CLAIM,
-        {"queue": request.queue, "share": share, "shapes": list(shapes), "n": len(hashes), "hashes": list(hashes),
-         "pilot_id": request.pilot_id, "node": request.node, "lease_s": float(lease_s)},
-    )  # fmt: skip
+    values = {
+        "queue": request.queue, "share": share, "shapes": list(shapes), "n": len(hashes), "hashes": list(hashes),
+        "pilot_id": request.pilot_id, "node": request.node, "lease_s": float(lease_s),
+    }  # fmt: skip
+    if at_once:
+        values |= {
+            "request_id": request.request_id, "version": request.version, "cores": request.cores,
+            "memory_mb": request.memory_mb,
+        }  # fmt: skip
+    got = rows(connection, CLAIM_AT_ONCE if at_once else CLAIM, values)
     if got:
         balance.gave(share, sum(row.cores for row in got))
     return got

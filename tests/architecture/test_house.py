@@ -153,6 +153,14 @@ def test_one_clock_the_databases_and_one_function_for_it():
                 assert not re.search(r"(?<![\w.])" + other.pattern[2:], text, re.IGNORECASE), file
 
 
+def test_only_the_session_ends_transactions():
+    """`connection.commit()` is SQLAlchemy's word, and says nothing here: `session.commit(connection)` does."""
+    for file in tracked():
+        if file.suffix == ".py" and file.parts[0] in ("panda", "workflows", "monitoring") and "db" not in file.parts:
+            said = re.findall(r"\w+\.(?:commit|rollback|begin_nested)\(\)", (ROOT / file).read_text(encoding="utf-8"))
+            assert not said, file
+
+
 def test_the_page_of_guards_is_the_table_of_mutations():
     guards = runpy.run_path(str(ROOT / "tests" / "mutation" / "guards.py"))
     assert guards["PAGE"].read_text(encoding="utf-8") == guards["page"]()

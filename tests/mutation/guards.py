@@ -140,9 +140,9 @@ MUTATIONS = (
              "due_at <= (SELECT panda_now())", "due_at <= now()", "silent_pilot or one_clock",
              "tests/integration/engine tests/architecture"),
     Mutation("17", "a stage owns its transaction", "workflows/stage.py",
-             "            survivors = cast(list[int], self.run(connection, mine, self.request.root_id, *found))",
-             "            survivors = cast(list[int], self.run(connection, mine, self.request.root_id, *found))\n"
-             "            connection.commit()\n            raise RuntimeError('after the commit')",
+             "        survivors = cast(list[int], self.run(connection, mine, self.request.root_id, *found))",
+             "        survivors = cast(list[int], self.run(connection, mine, self.request.root_id, *found))\n"
+             "        run(connection, \"COMMIT\")\n        raise RuntimeError('after the commit')",
              "stage_that_raises or seven_stages"),
     Mutation("18", "Celery carries nothing but ids", "workflows/transfer.py",
              "def _failure(", "@app.task(name='panda.anything')\ndef anything() -> None: ...\n\n\ndef _failure(",

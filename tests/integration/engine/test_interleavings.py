@@ -6,6 +6,7 @@ Each is played with two real transactions; which one waits and which one goes on
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from panda.db.session import commit
 from panda.dispatcher import dispatch, matching
 from panda.dispatcher.words import AcquireRequest
 from panda.jobs import due, ending, expansion, kill, relaying, retry, sweeping
@@ -160,7 +161,7 @@ def test_a_retry_fences_off_the_late_report_of_the_attempt_before(world, begin):
             late = pool.submit(world.report, old, "finished")
             # the report waits for the row that the retry holds, and sees what it did
             assert not late.done()
-            retrying.commit()
+            commit(retrying)
             outcome = late.result().outcome
     world.settle()
 

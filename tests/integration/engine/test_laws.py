@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from panda.dataservice import catalog
+from panda.db.session import roll_back
 from panda.dispatcher.words import OutputReport
 from panda.jobs import counters, due, relaying, retry
 from panda.jobs.submission import CHANNEL
@@ -235,7 +236,7 @@ def test_a_move_changes_only_rows_that_still_have_the_status_that_was_seen(world
     with begin() as connection:
         first = move_many(connection, [panda_id], JobStatus.PENDING, JobStatus.DEFINED, by="one")
         second = move_many(connection, [panda_id], JobStatus.PENDING, JobStatus.CANCELLED, by="two")
-        connection.rollback()
+        roll_back(connection)
 
     assert (first, second) == ([panda_id], [])
 

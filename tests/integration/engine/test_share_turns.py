@@ -242,7 +242,7 @@ def cost_of_a_claim(world, monkeypatch, n):
             patch.setattr(session, "_execute", told)
             got, _ = dispatch._claim(connection, ask(n), ["token"] * n, 120)
         after, n_read_whole = n_scans(connection)
-        connection.rollback()
+        session.roll_back(connection)
     assert (len(got), n_read_whole) == (n, 0)
     return len(statements), after - before
 
