@@ -7,6 +7,7 @@ carry ids and nothing else; there is no result backend. The profile is explained
 docs/explanation/celery.md.
 """
 
+import logging
 from functools import cache
 from typing import Any
 
@@ -101,9 +102,15 @@ app = Celery("panda", include=["workflows.stages", "workflows.transfer", "workfl
 app.conf.update(profile(current()))
 
 
+#: Celery's loggers that say two lines for each message. Flower shows as much, and the stages count their jobs.
+CHATTY = ("celery.worker.strategy", "celery.app.trace")
+
+
 @setup_logging.connect
 def _our_logs(**_: Any) -> None:
     logs.setup()
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
     incident_log.install("celery", current())
 
 

@@ -1,8 +1,9 @@
 """Where a request comes from: the peer, or what a proxy says of it, if it is one of ours."""
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import falcon
 
@@ -37,15 +38,15 @@ class Origins:
         req.context.origin = origin(req.env, self._trusted)
 
 
-def networks(text: str) -> list[Network]:
+def networks(text: str) -> tuple[Network, ...]:
     """Addresses and networks, with commas between them. Raises ConfigError."""
     try:
-        return [ipaddress.ip_network(word.strip()) for word in text.split(",") if word.strip()]
+        return tuple(ipaddress.ip_network(word.strip()) for word in text.split(",") if word.strip())
     except ValueError as problem:
         raise ConfigError(f"[api] trusted_proxies: {problem}") from problem
 
 
-def origin(env: Mapping[str, str], trusted: Sequence[Network]) -> Origin:
+def origin(env: Mapping[str, str], trusted: tuple[Network, ...]) -> Origin:
     """The last hop that is none of our proxies, and the scheme that the first of these was called with.
 
     What a stranger claims in these headers counts for nothing, except that the peer is then not believed
@@ -61,7 +62,8 @@ def origin(env: Mapping[str, str], trusted: Sequence[Network]) -> Origin:
     return Origin(address, told if told in ("http", "https") else scheme)
 
 
-def _is_ours(address: str, trusted: Sequence[Network]) -> bool:
+@lru_cache(maxsize=1024)
+def _is_ours(address: str, trusted: tuple[Network, ...]) -> bool:
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
