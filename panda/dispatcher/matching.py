@@ -72,20 +72,18 @@ SELECT m.panda_id, m.attempt_nr, m.n_inputs, m.n_outputs, m.spec, m.nr, s.cores,
 FROM numbered m, LATERAL (SELECT * FROM shapes WHERE shape_id = m.shape_id OFFSET 0) s ORDER BY m.nr
 """
 CLAIM = _CLAIM.format(known="", may="", seen="")
-#: The same for a pilot that asks anew at its own queue, and a note of what it got: all of an acquisition in one
-#: statement. A request that was answered before finds its answer in `pilots`, and claims nothing here.
+#: The same for a pilot that is known and asks anew, and a note of what it got: all of an acquisition in one statement.
+#: A request that was answered before finds its answer in `pilots`, and claims nothing here.
 CLAIM_AT_ONCE = _CLAIM.format(
     known="known AS (SELECT queue, last_request_id FROM pilots WHERE pilot_id = %(pilot_id)s FOR UPDATE),",
-    may="WHERE NOT EXISTS (SELECT FROM known WHERE queue <> %(queue)s OR last_request_id = %(request_id)s)",
+    may="""WHERE EXISTS (
+        SELECT FROM known WHERE queue = %(queue)s AND last_request_id IS DISTINCT FROM %(request_id)s)""",
     seen=""",
 seen AS (
-    INSERT INTO pilots AS p (pilot_id, queue, node, version, cores, memory_mb, started_at, last_seen_at,
-        last_request_id, last_panda_ids, n_jobs)
-    SELECT %(pilot_id)s, %(queue)s, %(node)s, %(version)s, %(cores)s, %(memory_mb)s, panda_now(), panda_now(),
-        %(request_id)s, array_agg(panda_id ORDER BY panda_id), count(*) FROM moved HAVING count(*) > 0
-    ON CONFLICT (pilot_id) DO UPDATE SET last_seen_at = panda_now(), node = excluded.node,
-        last_request_id = excluded.last_request_id, last_panda_ids = excluded.last_panda_ids,
-        n_jobs = p.n_jobs + excluded.n_jobs, nothing_because = NULL)""",
+    UPDATE pilots SET last_seen_at = panda_now(), node = %(node)s, last_request_id = %(request_id)s,
+        last_panda_ids = ARRAY(SELECT panda_id FROM moved ORDER BY panda_id),
+        n_jobs = n_jobs + (SELECT count(*) FROM moved), nothing_because = NULL
+    WHERE pilot_id = %(pilot_id)s AND EXISTS (SELECT FROM moved))""",
 )
 
 #: Seconds that a process trusts its picture of a queue's pairs; a claim that comes back short looks anew.
@@ -201,18 +199,15 @@ def claim(
     else (a kill, the sweeper) is left. `nr` of a row tells which of `hashes` (from 1) its lease got.
 
     Args:
-        at_once: look the pilot up and remember what it got in the same statement; nothing is claimed for a request
-            that was answered before, or for a pilot of another queue.
+        at_once: look the pilot up and remember what it got in the same statement; nothing is claimed for a pilot
+            that is new or of another queue, or for a request that was answered before.
     """
     values = {
         "queue": request.queue, "share": share, "shapes": list(shapes), "n": len(hashes), "hashes": list(hashes),
         "pilot_id": request.pilot_id, "node": request.node, "lease_s": float(lease_s),
     }  # fmt: skip
     if at_once:
-        values |= {
-            "request_id": request.request_id, "version": request.version, "cores": request.cores,
-            "memory_mb": request.memory_mb,
-        }  # fmt: skip
+        values["request_id"] = request.request_id
     got = rows(connection, CLAIM_AT_ONCE if at_once else CLAIM, values)
     if got:
         balance.gave(share, sum(row.cores for row in got))
