@@ -20,12 +20,13 @@ from panda.db.session import Begin, begin_from
 from panda.settings import REDIS_KEY_PREFIX, Settings, current
 from panda.states import Stage
 from workflows import redis_transport
+from workflows.pacing import every
 
 STAGES, FINAL, DATA, TICKS = "stages", "final", "data", "ticks"
 LANES = (FINAL, STAGES, DATA, TICKS)
 LANE_OF = {stage: FINAL if stage in (Stage.STAGE_OUT, Stage.ARCHIVE) else STAGES for stage in Stage}
 
-#: Seconds between two runs of each tick. A tick that could not start in time is dropped, not queued.
+#: Seconds between two runs of each tick.
 TICK_S: dict[str, float] = {
     "panda.tick.sweep": 1.0,
     "panda.tick.actions": 1.0,
@@ -83,7 +84,7 @@ def profile(settings: Settings) -> dict[str, Any]:
             "queue_order_strategy": "priority",
         },
         "beat_schedule": {
-            name: {"task": name, "schedule": seconds, "options": {"expires": max(seconds, 5.0), "queue": TICKS}}
+            name: {"task": name, "schedule": every(seconds), "options": {"queue": TICKS}}
             for name, seconds in TICK_S.items()
         },
         "beat_max_loop_interval": 1,

@@ -26,10 +26,11 @@ log = Log("panda.tick")
 #: Removing the bytes of a large dataset takes turns with the other ticks.
 DELETE_FOR_S = 8.0
 
+#: A lease that reaches further than any can is of a time before the clock was set back: nobody waits for it.
 TAKE = """
 INSERT INTO tick_leases AS t (name, lease_until, holder) VALUES (%(name)s, panda_now() + interval '35 s', %(holder)s)
 ON CONFLICT (name) DO UPDATE SET lease_until = excluded.lease_until, holder = excluded.holder
-    WHERE t.lease_until <= panda_now()
+    WHERE t.lease_until NOT BETWEEN panda_now() AND panda_now() + interval '35 s'
 RETURNING name
 """
 DROP = "UPDATE tick_leases SET lease_until = panda_now(), last_run_at = panda_now() WHERE name = %(name)s"

@@ -71,11 +71,13 @@ def dispatch(connection: Connection, panda_ids: list[int], chain_id: str | None)
 
 
 @app.task(**stage_options(Stage.STAGE_OUT, before=staticmethod(outputs.verify)))
-def stage_out(
-    connection: Connection, panda_ids: list[int], chain_id: str | None, problems: dict[int, str]
-) -> list[int]:
-    """Register the outputs that were verified, ship what belongs elsewhere."""
-    mine = {panda_id: problems[panda_id] for panda_id in panda_ids if panda_id in problems}
+def stage_out(connection: Connection, panda_ids: list[int], chain_id: str | None, looked: outputs.Looked) -> list[int]:
+    """Register the outputs that were verified, ship what belongs elsewhere. What was found out about an attempt
+    before says nothing about the newest: such a job is looked at again."""
+    found = outputs.reported(connection, panda_ids)
+    outdated = looked.outdated(found)
+    due.wake(connection, sorted(set(outdated) & set(panda_ids)), Stage.STAGE_OUT)
+    mine = {panda_id: looked[panda_id] for panda_id in panda_ids if panda_id in looked and panda_id not in outdated}
     away = _put_off(connection, {i: problem for i, problem in mine.items() if isinstance(problem, outputs.Away)})
     failures = [
         Failure(i, Stage.STAGE_OUT, "stage_out:storage_away" if isinstance(problem, outputs.Away) else
@@ -83,8 +85,9 @@ def stage_out(
         for i, problem in mine.items() if i not in away
     ]  # fmt: skip
     ending.fail_many(connection, failures, by="stage_out", engine=current().engine)
-    good = [panda_id for panda_id in panda_ids if panda_id not in problems]
-    return outputs.register(connection, good, deadline_s=current().data.stage_in_deadline_s)
+    good = [panda_id for panda_id in panda_ids if panda_id not in looked and panda_id not in outdated]
+    written = [row for row in found if row.panda_id in set(good)]
+    return outputs.register(connection, good, written, deadline_s=current().data.stage_in_deadline_s)
 
 
 def _put_off(connection: Connection, problems: dict[int, str]) -> set[int]:

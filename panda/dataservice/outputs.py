@@ -1,5 +1,6 @@
 """What jobs write: where it goes, whether it is what the pilot said, and its way into the catalogue."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
@@ -66,6 +67,30 @@ class Away(str):
     """What is wrong now and may pass: the storage does not answer, or is offline."""
 
 
+class Looked(dict[int, str]):
+    """By PandaID what is wrong, in a sentence, for jobs that cannot finish; an `Away` if they may later."""
+
+    def __init__(self, problems: Mapping[int, str], found: Sequence[Row[Any]]) -> None:
+        super().__init__(problems)
+        self._seen = _facts(found)
+
+    def outdated(self, found: Sequence[Row[Any]]) -> list[int]:
+        """Jobs whose outputs are not those that were looked at, ascending: another attempt reported since.
+
+        Args:
+            found: `reported` of these jobs as they are now, their rows of `job_due` locked."""
+        now = _facts(found)
+        return sorted(
+            panda_id
+            for panda_id in now.keys() | self.keys()
+            if not now.get(panda_id, _NONE) <= self._seen.get(panda_id, _NONE)
+            or (panda_id in self and now.get(panda_id, _NONE) != self._seen.get(panda_id, _NONE))
+        )
+
+
+_NONE: frozenset[Any] = frozenset()
+
+
 def reserve(connection: Connection, panda_ids: Sequence[int]) -> None:
     """Give every output of these jobs its place: the storage of the job's queue, a path of the attempt's own.
 
@@ -90,14 +115,11 @@ def reserve(connection: Connection, panda_ids: Sequence[int]) -> None:
     run(connection, RESERVE, {"panda_ids": sorted({row.panda_id for row in found}), "files": _text(places)})
 
 
-def verify(begin: Begin, panda_ids: Sequence[int]) -> dict[int, str]:
+def verify(begin: Begin, panda_ids: Sequence[int]) -> Looked:
     """Look at the outputs that pilots reported: on their storage, of that size, with that checksum, and
-    free to be registered under their name. Reads files, so it runs outside of any transaction.
-
-    Returns: by PandaID what is wrong, in a sentence, for jobs that cannot finish; an `Away` if they may later.
-    """
+    free to be registered under their name. Reads files, so it runs outside of any transaction."""
     with begin() as connection:
-        outputs = rows(connection, OUTPUTS, {"panda_ids": list(panda_ids)})
+        outputs = reported(connection, panda_ids)
         keys = [(row.dataset_id, row.lfn) for row in outputs if row.dataset_id is not None]
         known = catalog.known_files(connection, keys) if keys else {}
     problems: dict[int, str] = {}
@@ -108,11 +130,18 @@ def verify(begin: Begin, panda_ids: Sequence[int]) -> dict[int, str]:
         problem = _wrong_name(row, known, claimed) or _wrong_content(row)
         if problem:
             problems[row.panda_id] = problem
-    return problems
+    return Looked(problems, outputs)
 
 
-def register(connection: Connection, panda_ids: Sequence[int], *, deadline_s: float) -> list[int]:
-    """Enter verified outputs into the catalogue, then ship those that their job set wants elsewhere.
+def reported(connection: Connection, panda_ids: Sequence[int]) -> list[Row[Any]]:
+    """The outputs of these jobs that are not registered yet, by PandaID and name."""
+    return rows(connection, OUTPUTS, {"panda_ids": list(panda_ids)})
+
+
+def register(
+    connection: Connection, panda_ids: Sequence[int], found: Sequence[Row[Any]], *, deadline_s: float
+) -> list[int]:
+    """Enter verified outputs (`found`) into the catalogue, then ship those that their job set wants elsewhere.
 
     The caller holds the jobs' rows of `job_due`. Jobs whose outputs are on their way are `transferring`
     and parked for at most `deadline_s` seconds; their last transfer makes them due for `stage_out`.
@@ -121,7 +150,6 @@ def register(connection: Connection, panda_ids: Sequence[int], *, deadline_s: fl
     Raises:
         Conflict: another job took a name since `verify` looked; run again, `verify` says whose it is.
     """
-    found = rows(connection, OUTPUTS, {"panda_ids": list(panda_ids)})
     if found:
         files = {(row.panda_id, row.lfn): _new_file(row) for row in found}
         done = catalog.register(connection, list(files.values()))
@@ -145,6 +173,14 @@ def ship(connection: Connection, panda_ids: Sequence[int], *, deadline_s: float)
     )
     move_many(connection, shipped, JobStatus.HOLDING, JobStatus.TRANSFERRING, by="stage_out", stage=Stage.STAGE_OUT)
     return sorted(set(panda_ids) - set(shipped))
+
+
+def _facts(found: Sequence[Row[Any]]) -> dict[int, frozenset[Any]]:
+    """By PandaID: what makes its outputs what they are."""
+    facts: dict[int, set[Any]] = defaultdict(set)
+    for row in found:
+        facts[row.panda_id].add((row.lfn, row.status, row.size_bytes, row.adler32, row.attempt_nr, row.path))
+    return {panda_id: frozenset(each) for panda_id, each in facts.items()}
 
 
 def _key(panda_id: int, lfn: str) -> str:

@@ -21,6 +21,8 @@ from panda.errors import Conflict
 from panda.settings import Settings
 
 PILOT = "SELECT queue, last_request_id, last_panda_ids FROM pilots WHERE pilot_id = %(pilot_id)s FOR UPDATE"
+#: A new pilot has no row to lock: of its requests at once the first one claims, the others find what it got.
+NEW = "SELECT pg_advisory_xact_lock(hashtextextended(%(pilot_id)s, 7000005))"
 SEEN = """
 INSERT INTO pilots AS p (pilot_id, queue, node, version, cores, memory_mb, started_at, last_seen_at, last_request_id,
     last_panda_ids, n_jobs, nothing_because)
@@ -89,6 +91,9 @@ def _once(
                 return _payloads(connection, request.queue, claimed)
     with begin() as connection:
         known = rows(connection, PILOT, {"pilot_id": request.pilot_id})
+        if not known:
+            rows(connection, NEW, {"pilot_id": request.pilot_id})
+            known = rows(connection, PILOT, {"pilot_id": request.pilot_id})
         if known and known[0].queue != request.queue:
             raise Conflict(f"pilot {request.pilot_id} belongs to queue {known[0].queue}", code="pilot_moved")
         if is_poll and (not known or known[0].last_request_id != request.request_id):

@@ -82,9 +82,12 @@ SELECT panda_id, kill_requested_at IS NOT NULL AS kill, kill_delivered_at IS NOT
     (SELECT CASE WHEN %(is_all)s THEN set_config('synchronous_commit', 'off', true) END) AS asynchronous
 FROM was
 """
-TOLD = (
-    "UPDATE jobs SET kill_delivered_at = panda_now() WHERE panda_id = ANY(%(panda_ids)s) AND kill_delivered_at IS NULL"
-)
+#: Of the attempt that was told, and of no later one that began since.
+TOLD = """
+UPDATE jobs SET kill_delivered_at = panda_now()
+WHERE panda_id = ANY(%(panda_ids)s) AND kill_requested_at IS NOT NULL AND kill_delivered_at IS NULL
+    AND attempt_nr = (%(attempts)s::int[])[array_position(%(panda_ids)s::bigint[], panda_id)]
+"""
 #: The fence falls and the attempt's use is written down, in one statement. It locks `job_due` first, then leases,
 #: then jobs (law 5); a lease that went while it waited for a lock is not deleted here, and so says nothing. A job
 #: that finished holds until its outputs are settled, also when it ended so quickly that its pilot never said
@@ -233,9 +236,10 @@ def _progress(reports: Sequence[Report], settings: Settings) -> dict[str, Any]:
 
 def _alive(connection: Connection, said: Sequence[Report | Beat], held: Sequence[Row[Any]]) -> dict[int, ReportResult]:
     """`ok` for those whose lease stands, with the command to kill where a kill was asked for."""
-    kills = [row.panda_id for row in held if row.kill and not row.told]
+    kills = sorted(row.panda_id for row in held if row.kill and not row.told)
     if kills:
-        run(connection, TOLD, {"panda_ids": sorted(kills)})
+        attempt_of = {each.panda_id: each.attempt_nr for each in said}
+        run(connection, TOLD, {"panda_ids": kills, "attempts": [attempt_of[panda_id] for panda_id in kills]})
     standing = {row.panda_id: row.kill for row in held}
     answers = _fates(connection, [each for each in said if each.panda_id not in standing])
     for each in said:

@@ -38,14 +38,16 @@ UPDATE jobsets SET cancel_requested_at = panda_now(), cancel_by = %(by)s, cancel
 WHERE jobset_id = %(jobset_id)s AND cancel_requested_at IS NULL AND ended_at IS NULL RETURNING n_open
 """
 JOBSET = "SELECT n_open, ended_at, cancel_requested_at FROM jobsets WHERE jobset_id = %(jobset_id)s"
-CANCELLING = """
-SELECT jobset_id, cancel_by, cancel_reason FROM jobsets
-WHERE cancel_requested_at IS NOT NULL AND ended_at IS NULL ORDER BY jobset_id LIMIT %(limit)s
+_ALIVE = "kill_requested_at IS NULL AND status NOT IN ('finished', 'failed', 'cancelled', 'closed')"
+#: A set whose jobs were all asked, and that only waits for its pilots, keeps no other set waiting.
+CANCELLING = f"""
+SELECT s.jobset_id, s.cancel_by, s.cancel_reason FROM jobsets s
+WHERE s.cancel_requested_at IS NOT NULL AND s.ended_at IS NULL
+    AND EXISTS (SELECT FROM jobs j WHERE j.jobset_id = s.jobset_id AND {_ALIVE} OFFSET 0)
+ORDER BY s.jobset_id LIMIT 1
 """
-ALIVE_OF = """
-SELECT panda_id FROM jobs WHERE jobset_id = %(jobset_id)s AND kill_requested_at IS NULL
-    AND status NOT IN ('finished', 'failed', 'cancelled', 'closed')
-ORDER BY -panda_id LIMIT %(limit)s
+ALIVE_OF = f"""
+SELECT panda_id FROM jobs WHERE jobset_id = %(jobset_id)s AND {_ALIVE} ORDER BY -panda_id LIMIT %(limit)s
 """
 
 
@@ -104,10 +106,8 @@ def request_jobset(connection: Connection, jobset_id: int, *, by: str, reason: s
 
 def cancel_chunk(connection: Connection, limit: int = 1000) -> int:
     """Carry out the next piece of the sets whose end was asked for. Returns the jobs reached."""
-    for jobset in rows(connection, CANCELLING, {"limit": 20}):
+    for jobset in rows(connection, CANCELLING):
         alive = [r.panda_id for r in rows(connection, ALIVE_OF, {"jobset_id": jobset.jobset_id, "limit": limit})]
-        if alive:
-            reason = jobset.cancel_reason or "its job set was cancelled"
-            request(connection, alive, by=jobset.cancel_by, reason=reason)
-            return len(alive)
+        request(connection, alive, by=jobset.cancel_by, reason=jobset.cancel_reason or "its job set was cancelled")
+        return len(alive)
     return 0

@@ -22,7 +22,7 @@ def ran_jobs(lab, n=1, lfns=("o",), **more):
 
 def register(lab, jobs):
     with lab.begin() as connection:
-        return outputs.register(connection, jobs, deadline_s=60)
+        return outputs.register(connection, jobs, outputs.reported(connection, jobs), deadline_s=60)
 
 
 def test_each_attempt_writes_to_a_place_of_its_own(lab):

@@ -1,0 +1,46 @@
+"""When beat sends a tick: by a clock that never leaps, and not while many of them wait.
+
+Celery's own way is to date each message: one that waited for too long expires. But the date is of beat's clock, and
+the worker asks its own; with the clocks of two machines some seconds apart no tick would ever run. And Celery's beat
+waits for an hour if its clock is set back by one. Here the time between two ticks is counted by the monotonic clock,
+and whether ticks pile up is seen from their lane.
+"""
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from celery.beat import ScheduleEntry, Scheduler
+from celery.schedules import schedule
+
+#: So many ticks in their lane, and the frequent ones wait for their next turn: nobody works there, or too slowly.
+MOST_WAITING = 30
+#: A tick that comes less often than this is sent all the same: it is few messages, and its next turn is far.
+FREQUENT_S = 30.0
+
+_BEGAN = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def steady_now() -> datetime:
+    """A time that only goes on. It says how much passed, not what time it is."""
+    return _BEGAN + timedelta(seconds=time.monotonic())
+
+
+def every(seconds: float) -> schedule:
+    """A schedule that goes by `steady_now`."""
+    return schedule(timedelta(seconds=seconds), nowfun=steady_now)
+
+
+class Pace(Scheduler):
+    """Beat's scheduler (`-S workflows.pacing:Pace`). It keeps no file: ticks ask the database what is due."""
+
+    def apply_async(self, entry: ScheduleEntry, producer: Any = None, advance: bool = True, **options: Any) -> Any:
+        """Send a tick. Returns None if it was left out."""
+        if entry.schedule.run_every.total_seconds() < FREQUENT_S and self._n_waiting(entry) >= MOST_WAITING:
+            return None
+        return super().apply_async(entry, producer=producer, advance=advance, **options)
+
+    def _n_waiting(self, entry: ScheduleEntry) -> int:
+        with self.app.pool.acquire(block=True) as connection:
+            n: int = connection.default_channel.queue_declare(entry.options["queue"]).message_count
+            return n
