@@ -49,7 +49,7 @@ def decide(group: JobGroup, queues: Sequence[Queue], policy: Policy) -> Decision
     terms = {queue.name: terms_of(group.kind, queue, policy.exponents) for queue in candidates}
     weights = {name: prod(each.values()) for name, each in terms.items()}
     n_jobs = len(group.panda_ids)
-    chosen = deal(n_jobs, weights, {queue.name: _room(queue, policy.criteria, faults) for queue in candidates})
+    chosen = deal(n_jobs, weights, {queue.name: _room(queue, policy.rationing, faults) for queue in candidates})
     for queue in candidates:
         queue.load.assigned += chosen.get(queue.name, 0)
     if candidates and sum(chosen.values()) < n_jobs:
@@ -90,17 +90,17 @@ def _ask(criterion: Criterion, kind: Kind, queue: Queue, faults: list[Fault]) ->
         return f"its check of {criterion.name} failed ({faults[-1].error}); operators were told"
 
 
-def _room(queue: Queue, criteria: Sequence[Criterion], faults: list[Fault]) -> int | None:
+def _room(queue: Queue, criteria: Sequence[Rationing], faults: list[Fault]) -> int | None:
     """Jobs that the queue may still get; None: any number. A criterion that cannot say lets none go there."""
     limits = []
     for criterion in criteria:
-        if isinstance(criterion, Rationing):
-            try:
-                room = criterion.room(queue)
-                limits += [] if room is None else [max(0, int(room))]
-            except Exception as problem:  # as above
-                faults.append(Fault(criterion.name, queue.name, f"{type(problem).__name__}: {problem}"[:500]))
-                limits.append(0)
+        try:
+            room = criterion.room(queue)
+            if room is not None:
+                limits.append(max(0, int(room)))
+        except Exception as problem:  # as above
+            faults.append(Fault(criterion.name, queue.name, f"{type(problem).__name__}: {problem}"[:500]))
+            limits.append(0)
     return min(limits, default=None)
 
 

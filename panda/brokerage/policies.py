@@ -9,13 +9,14 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from panda import plugins
 from panda.brokerage.criteria import ORDER
-from panda.brokerage.criteria.base import Criterion
+from panda.brokerage.criteria.base import Criterion, Rationing
 from panda.brokerage.subjects import Wishes
 from panda.brokerage.weights import TERMS
 from panda.errors import ConfigError, UnknownName
@@ -50,6 +51,11 @@ class Policy:
         if any(fnmatchcase(wishes.working_group, pattern) for pattern in self.working_groups):
             return True
         return wishes.kind in self.kinds or self.is_for_the_rest
+
+    @cached_property
+    def rationing(self) -> tuple[Rationing, ...]:
+        """Those of the criteria that say how many jobs a queue may still take."""
+        return tuple(criterion for criterion in self.criteria if isinstance(criterion, Rationing))
 
     @property
     def is_for_the_rest(self) -> bool:

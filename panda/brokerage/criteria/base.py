@@ -25,7 +25,7 @@ class Criterion(Protocol):
 
 
 @runtime_checkable
-class Rationing(Protocol):
+class Rationing(Criterion, Protocol):
     """A criterion that also says how many jobs a queue may still take."""
 
     def room(self, queue: Queue) -> int | None:
