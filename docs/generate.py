@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 import pilot.exits
-from panda import errors, settings, states
+from panda import errors, requirements, settings, states
 from panda.api import errors as api_errors
 from panda.api import openapi, reference
 from panda.api.app import create_app
@@ -27,6 +27,7 @@ from panda.cli import exits
 from panda.cli.main import panda as command_line
 from panda.db.session import begin_of, make_engine
 from panda.dispatcher import reports
+from panda.requirements import reading
 from pilot.errors import ErrorCode
 
 ROOT = Path(__file__).parents[1]
@@ -342,7 +343,24 @@ def _code(node: ast.Constant | ast.JoinedStr) -> str:
     return f"STAGE{_sentence(node).removeprefix('…')}"
 
 
+def requirements_page() -> str:
+    """The language of requirements, and its names."""
+    grammar = inspect.getdoc(reading) or ""
+    lines = ["# Requirements", "", "Made from `panda/requirements`. What they are for: [brokerage](../explanation/"
+             "brokerage.md#requirements).", "", "```text", grammar.partition("\n\n")[2], "```", ""]  # fmt: skip
+    limits = (
+        f"At most {requirements.MAX_LENGTH:,} characters, {requirements.MAX_DEPTH} levels of brackets and "
+        f"{requirements.MAX_NODES} parts. `and` binds more than `or`; `+ - * /` go from left to right; what comes "
+        "after a part that settles the answer is not asked. A division by 0 is never met. In `like`, `*` stands for "
+        "anything."
+    )
+    lines += [limits, "", "| name | is | |", "|---|---|---|"]
+    lines += [f"| `{name}` | {known.type} | {known.about} |" for name, known in requirements.NAMES.items()]
+    return "\n".join(lines) + "\n"
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "requirements.md": requirements_page,
     "statuses.md": statuses_page,
     "settings.md": settings_page,
     "permissions.md": permissions_page,

@@ -116,6 +116,14 @@ class Engine:
 
 
 @dataclass(frozen=True)
+class Brokerage:
+    """How queues are chosen."""
+
+    policies: str = ""
+    """File (TOML) with the policies; empty: `brokerage.toml` in the data folder, or the built-in ones without it."""
+
+
+@dataclass(frozen=True)
 class Dispatcher:
     """Leases of running attempts."""
 
@@ -203,6 +211,7 @@ class Settings:
     store: Store = field(default_factory=Store)
     api: Api = field(default_factory=Api)
     engine: Engine = field(default_factory=Engine)
+    brokerage: Brokerage = field(default_factory=Brokerage)
     dispatcher: Dispatcher = field(default_factory=Dispatcher)
     data: Data = field(default_factory=Data)
     harvester: Harvester = field(default_factory=Harvester)

@@ -52,6 +52,7 @@ def _offer(args: argparse.Namespace, work: str) -> Offer:
         cores=args.cores or node.cores(),
         memory_mb=args.memory_mb or node.memory_mb(),
         disk_mb=args.disk_mb or node.disk_mb(work),
+        gpus=args.gpus,
         slot_s=args.walltime_s,
         idle_s=args.idle_s,
         max_jobs=args.max_jobs,

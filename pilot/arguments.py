@@ -51,6 +51,7 @@ def parse(argv: List[str]) -> argparse.Namespace:
     add("--cores", type=_positive, help="cores of the slot; default: all we may use")
     add("--memory-mb", type=_positive, help="memory of the slot, 10^6 bytes; default: the machine's")
     add("--disk-mb", type=_positive, help="disk for work folders, 10^6 bytes; default: what is free")
+    add("--gpus", type=_count, default=0, help="GPUs of the slot")
     add("--walltime-s", type=_positive, default=7 * 86_400, help="time left in the slot")
     add("--tags", default="", help="comma-separated tags that jobs may ask for")
     add("--need", default="", help="comma-separated programs without which this node takes no work")

@@ -61,6 +61,7 @@ class Demand:
             "cores": offer.cores if room.is_full else room.cores,
             "memory_mb": offer.memory_mb if room.is_full else room.memory_mb,
             "disk_mb": offer.disk_mb if room.is_full else room.disk_mb,
+            "gpus": offer.gpus if room.is_full else room.gpus,
             "walltime_s": max(1, int(self.slot_ends_at - now - self._offer.reserve_s)),
             "tags": offer.tags,
             "node": offer.node,

@@ -31,6 +31,7 @@ class Offer:
     grace_s: float
     drain_s: float = 0.0  #: payloads run on so long after the pilot was told to leave
     pause_s: float = 0.0  #: without work ask again after so long; 0: leave instead
+    gpus: int = 0
 
     @property
     def reserve_s(self) -> float:
@@ -39,13 +40,14 @@ class Offer:
 
 
 class Room:
-    """Cores, memory and disk that are free now. Jobs take what they asked for, whatever they use."""
+    """Cores, memory, disk and GPUs that are free now. Jobs take what they asked for, whatever they use."""
 
     def __init__(self, offer: Offer) -> None:
         self._offer = offer
         self.cores = offer.cores
         self.memory_mb = offer.memory_mb
         self.disk_mb = offer.disk_mb
+        self.gpus = offer.gpus
 
     @property
     def is_full(self) -> bool:
@@ -54,21 +56,27 @@ class Room:
 
     def fits(self, job: PilotJob) -> bool:
         """It can start now."""
-        return job.cores <= self.cores and job.memory_mb <= self.memory_mb and job.disk_mb <= self.disk_mb
+        return (
+            job.cores <= self.cores
+            and job.memory_mb <= self.memory_mb
+            and job.disk_mb <= self.disk_mb
+            and job.gpus <= self.gpus
+        )
 
     def fits_never(self, job: PilotJob) -> bool:
         """It could not start in the empty slot either."""
-        whole = self._offer
-        return job.cores > whole.cores or job.memory_mb > whole.memory_mb or job.disk_mb > whole.disk_mb
+        return not Room(self._offer).fits(job)
 
     def take(self, job: PilotJob) -> None:
         """The job starts."""
         self.cores -= job.cores
         self.memory_mb -= job.memory_mb
         self.disk_mb -= job.disk_mb
+        self.gpus -= job.gpus
 
     def give_back(self, job: PilotJob) -> None:
         """Its payload has ended."""
         self.cores += job.cores
         self.memory_mb += job.memory_mb
         self.disk_mb += job.disk_mb
+        self.gpus += job.gpus

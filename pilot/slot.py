@@ -201,8 +201,8 @@ class Slot:
                 self._queued.popleft()
                 wants, has = job.order, self._offer
                 sentence = (
-                    f"the job needs {wants.cores} cores, {wants.memory_mb} MB memory, {wants.disk_mb} MB disk;"
-                    f" the whole slot has {has.cores}, {has.memory_mb}, {has.disk_mb}"
+                    f"the job needs {wants.cores} cores, {wants.memory_mb} MB memory, {wants.disk_mb} MB disk,"
+                    f" {wants.gpus} GPUs; the whole slot has {has.cores}, {has.memory_mb}, {has.disk_mb}, {has.gpus}"
                 )
                 self._end_unstarted(job, JobFailure(ErrorCode.RESOURCEUNAVAILABLE, sentence))
                 continue

@@ -44,6 +44,7 @@ class PilotJob:
     walltime_s: int
     inputs: List[Input]
     outputs: List[Output]
+    gpus: int = 0  #: an older server does not say
 
     @classmethod
     def read(cls, message: Dict[str, Any]) -> PilotJob:
@@ -61,6 +62,7 @@ class PilotJob:
             walltime_s=int(message["walltime_s"]),
             inputs=[Input(i["lfn"], i["size_bytes"], i["adler32"], i["url"]) for i in message["inputs"]],
             outputs=[Output(o["lfn"], o["url"]) for o in message["outputs"]],
+            gpus=int(message.get("gpus", 0)),
         )
 
 

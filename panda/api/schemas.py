@@ -104,6 +104,7 @@ class Job(Reply, kw_only=True):
     memory_mb: int
     disk_mb: int
     walltime_s: int
+    gpus: int
     tags: list[str]
     queue: str | None
     site: str | None

@@ -1,23 +1,24 @@
 """Which queue a job goes to, and why no other.
 
-A pass looks once at all queues, puts equal jobs together, asks the criteria about each pair of a group
-and a queue, and deals the group out over the queues that are left. Every refusal is kept with its
+A pass looks once at all queues, puts equal jobs together, asks the criteria of their policy about each pair of a
+group and a queue, and deals the group out over the queues that are left (`deciding`). Every refusal is kept with its
 reason, so that `panda why` has an answer.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from panda.brokerage.criteria import CRITERIA
-from panda.brokerage.snapshot import JobGroup, Kind, Queue, groups_of, queues_now
-from panda.brokerage.weights import deal, queue_weight
+from panda.brokerage import policies
+from panda.brokerage.deciding import Decision, Fault, decide
+from panda.brokerage.snapshot import groups_of, queues_now
+from panda.brokerage.subjects import JobGroup, Queue
 from panda.db.session import rows, run
-from panda.jobs import due, transitions
+from panda.errors import PandaError
+from panda.jobs import due, incidents, transitions
+from panda.jobs.incidents import Incident
 from panda.settings import Settings
 from panda.states import Stage, Wait
 
@@ -26,10 +27,11 @@ MAX_QUEUE_WAIT_S = 600.0
 
 #: Rows are numbered in the order of the arrays, so sorted ids stand in that order too.
 RECORD = """
-INSERT INTO brokerage_decisions (jobset_id, at, n_jobs, funnel, weights, chosen)
-SELECT d.jobset_id, panda_now(), d.n_jobs, d.funnel::jsonb, d.weights::jsonb, d.chosen::jsonb
-FROM unnest(%(jobset_ids)s::bigint[], %(n_jobs)s::int[], %(funnels)s::text[], %(weights)s::text[], %(chosen)s::text[])
-    WITH ORDINALITY AS d(jobset_id, n_jobs, funnel, weights, chosen, nr)
+INSERT INTO brokerage_decisions (jobset_id, at, n_jobs, policy, funnel, weights, chosen, terms)
+SELECT d.jobset_id, panda_now(), d.n_jobs, d.policy, d.funnel::jsonb, d.weights::jsonb, d.chosen::jsonb, d.terms::jsonb
+FROM unnest(%(jobset_ids)s::bigint[], %(n_jobs)s::int[], %(policies)s::text[], %(funnels)s::text[], %(weights)s::text[],
+        %(chosen)s::text[], %(terms)s::text[])
+    WITH ORDINALITY AS d(jobset_id, n_jobs, policy, funnel, weights, chosen, terms, nr)
 ORDER BY d.nr
 RETURNING decision_id
 """
@@ -37,17 +39,6 @@ REMEMBER = """
 UPDATE jobs SET decision_id = (%(decisions)s::bigint[])[array_position(%(panda_ids)s::bigint[], panda_id)]
 WHERE panda_id = ANY(%(panda_ids)s) AND status = 'defined'
 """
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What a pass says about one group of equal jobs."""
-
-    funnel: list[dict[str, Any]]
-    """Criterion by criterion: `criterion`, `left` (queues that it left), `refused` (queue -> why)."""
-    weights: dict[str, float]
-    chosen: dict[str, int]
-    """Jobs by queue, in the order in which they are dealt."""
 
 
 def place(
@@ -70,7 +61,7 @@ def place(
     groups = groups_of(connection, panda_ids)
     if not groups:
         return []
-    decisions = [_decide(group, queues) for group in groups]
+    decisions = _decisions(groups, queues, settings)
     decision_ids = _record(connection, groups, decisions)
 
     queue_of: dict[int, str] = {}
@@ -85,7 +76,9 @@ def place(
         for panda_id, waited_s in zip(rest, group.waited_s[n_placed:], strict=True):
             waits.setdefault(next_look_s(waited_s, settings.engine.queue_wait_s), []).append(panda_id)
     _park(connection, waits, decision_of)
-    return transitions.assign_many(connection, queue_of, decision_of, by=by, chain_id=chain_id)
+    placed = transitions.assign_many(connection, queue_of, decision_of, by=by, chain_id=chain_id)
+    _report(connection, [fault for decision in decisions for fault in decision.faults])
+    return placed
 
 
 def next_look_s(waited_s: float, first_s: float, longest_s: float = MAX_QUEUE_WAIT_S) -> float:
@@ -97,29 +90,15 @@ def next_look_s(waited_s: float, first_s: float, longest_s: float = MAX_QUEUE_WA
     return min(step, max(longest_s, first_s))
 
 
-def _decide(group: JobGroup, queues: Sequence[Queue]) -> Decision:
-    """Ask the criteria, weigh what is left, deal the group out. The queues' load grows by what they get."""
-    funnel, candidates = _filter(group.kind, queues)
-    weights = {queue.name: queue_weight(queue, group.kind.locality) for queue in candidates}
-    n_jobs = len(group.panda_ids)
-    chosen = deal(n_jobs, weights, {queue.name: queue.room for queue in candidates})
-    for queue in candidates:
-        queue.load.assigned += chosen.get(queue.name, 0)
-    if candidates and sum(chosen.values()) < n_jobs:
-        full = {q.name: f"took {chosen.get(q.name, 0)} of these jobs, its limit is {q.max_ready}" for q in candidates}
-        funnel.append({"criterion": "room", "left": 0, "refused": full})
-    return Decision(funnel, {name: round(weight, 6) for name, weight in weights.items()}, chosen)
-
-
-def _filter(kind: Kind, queues: Sequence[Queue]) -> tuple[list[dict[str, Any]], list[Queue]]:
-    funnel: list[dict[str, Any]] = []
-    left = list(queues)
-    for criterion in CRITERIA:
-        reasons = {queue.name: criterion.refuse(kind, queue) for queue in left}
-        left = [queue for queue in left if reasons[queue.name] is None]
-        refused = {name: reason for name, reason in reasons.items() if reason is not None}
-        funnel.append({"criterion": criterion.name, "left": len(left), "refused": refused})
-    return funnel, left
+def _decisions(groups: Sequence[JobGroup], queues: Sequence[Queue], settings: Settings) -> list[Decision]:
+    """Group by group, each one seeing what those before it got. Policies that cannot be read let nobody go."""
+    try:
+        known = policies.current(settings)
+    except PandaError as problem:
+        reason = f"the policies of brokerage cannot be read: {problem}"
+        funnel = [{"criterion": "policies", "left": 0, "refused": {queue.name: reason for queue in queues}}]
+        return [Decision("", funnel, faults=[Fault("policies", "", str(problem)[:500])]) for _ in groups]
+    return [decide(group, queues, known.of(group.kind.wishes)) for group in groups]
 
 
 def _record(connection: Connection, groups: Sequence[JobGroup], decisions: Sequence[Decision]) -> list[int]:
@@ -130,9 +109,11 @@ def _record(connection: Connection, groups: Sequence[JobGroup], decisions: Seque
         {
             "jobset_ids": [min(g.jobset_ids) if len(g.jobset_ids) == 1 else None for g in groups],
             "n_jobs": [len(g.panda_ids) for g in groups],
+            "policies": [d.policy for d in decisions],
             "funnels": [json.dumps(d.funnel) for d in decisions],
             "weights": [json.dumps(d.weights) for d in decisions],
             "chosen": [json.dumps(d.chosen) for d in decisions],
+            "terms": [json.dumps(d.terms) for d in decisions],
         },
     )
     return sorted(row.decision_id for row in made)
@@ -145,3 +126,21 @@ def _park(connection: Connection, waits: dict[float, list[int]], decision_of: di
     run(connection, REMEMBER, {"panda_ids": waiting, "decisions": [decision_of[i] for i in waiting]})
     for for_s, panda_ids in waits.items():
         due.park(connection, panda_ids, stage=Stage.BROKER, waits_for=Wait.QUEUE, for_s=for_s)
+
+
+def _report(connection: Connection, faults: Sequence[Fault]) -> None:
+    """Operators hear of criteria that raised. Last, since whoever reports the same waits for our end."""
+    if faults:
+        incidents.report(
+            connection,
+            [
+                Incident("brokerage", "error", f"criterion:{fault.criterion}", _words(fault), context=vars(fault))
+                for fault in faults
+            ],
+        )
+
+
+def _words(fault: Fault) -> str:
+    if not fault.queue:
+        return f"jobs wait: the policies of brokerage cannot be read: {fault.error}"
+    return f"criterion {fault.criterion} raised when it was asked about {fault.queue}: {fault.error}"

@@ -2,12 +2,12 @@
 a pass decides on one consistent picture."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy.engine import Connection, Row
 
 from panda.brokerage.siteinfo import QUEUES_LOCK
+from panda.brokerage.subjects import JobGroup, Kind, Load, Locality, Queue, Wishes
 from panda.db.session import rows, run
 
 #: A pilot that asked within this time counts as present, in seconds.
@@ -29,18 +29,18 @@ loads AS (
 seen AS (
     SELECT queue, count(*)::int AS n FROM pilots
     WHERE last_seen_at > (SELECT panda_now()) - make_interval(secs => %(pilot_seen_s)s) GROUP BY queue)
-SELECT q.name, q.site, q.status, q.status_reason, q.storage, d.status AS storage_status,
-    q.cores, q.memory_mb, q.disk_mb, q.walltime_s, q.tags, q.submitter, q.max_ready,
+SELECT q.name, q.site, t.cloud, q.status, q.status_reason, q.storage, d.status AS storage_status,
+    q.cores, q.memory_mb, q.disk_mb, q.walltime_s, q.tags, q.submitter, q.max_ready, q.requirements,
     greatest(coalesce(l.assigned, 0), 0) AS assigned, greatest(coalesce(l.activated, 0), 0) AS activated,
     greatest(coalesce(l.starting, 0), 0) AS starting, greatest(coalesce(l.running, 0), 0) AS running,
     coalesce(s.n, 0) AS n_pilots
-FROM queues q JOIN storages d ON d.name = q.storage
+FROM queues q JOIN storages d ON d.name = q.storage JOIN sites t ON t.name = q.site
 LEFT JOIN loads l ON l.queue = q.name LEFT JOIN seen s ON s.queue = q.name
 ORDER BY q.name
 """
 JOBS = """
-SELECT j.panda_id, j.jobset_id, j.share, j.shape_id, j.n_inputs, b.document_hash,
-    s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.tags,
+SELECT j.panda_id, j.jobset_id, j.share, j.owner, j.shape_id, j.n_inputs, b.document_hash,
+    s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.gpus, s.tags,
     extract(epoch FROM (SELECT panda_now()) - j.changed_at)::float8 AS waited_s
 FROM (SELECT * FROM jobs WHERE panda_id = ANY(%(panda_ids)s) AND status = 'defined' OFFSET 0) j
 JOIN shapes s ON s.shape_id = j.shape_id,
@@ -49,8 +49,8 @@ ORDER BY j.panda_id
 """
 #: A job set's document can be large: it is opened once per job set and process, not once per job.
 WISHES = """
-SELECT document_hash, coalesce(document->'brokerage'->'sites', '[]') AS sites,
-    coalesce(document->'brokerage'->'exclude', '[]') AS exclude
+SELECT document_hash, coalesce(document->'brokerage', '{}') AS said, document->>'kind' AS kind,
+    document->>'vo' AS vo, document->>'working_group' AS working_group
 FROM jobsets WHERE jobset_id = ANY(%(jobset_ids)s)
 """
 #: Per job and storage that is online: its input files and bytes there. The row without a storage counts
@@ -70,108 +70,21 @@ SELECT panda_id, '', count(*)::int, sum(size_bytes)::bigint FROM inputs GROUP BY
 """
 
 #: Wishes of job sets by the hash of their document, which never changes.
-_WISHES: dict[bytes, "Wishes"] = {}
+_WISHES: dict[bytes, Wishes] = {}
 _WISHES_KEPT = 10_000
-
-
-@dataclass
-class Load:
-    """Jobs at a queue by status, and pilots that asked there lately. Grows while a pass deals jobs out."""
-
-    assigned: int = 0
-    activated: int = 0
-    starting: int = 0
-    running: int = 0
-    n_pilots: int = 0
-
-
-@dataclass(frozen=True)
-class Queue:
-    """A queue as brokerage sees it."""
-
-    name: str
-    site: str
-    status: str
-    status_reason: str
-    storage: str
-    storage_status: str
-    cores: int
-    memory_mb: int
-    disk_mb: int
-    walltime_s: int
-    tags: frozenset[str]
-    submitter: str
-    max_ready: int
-    load: Load = field(compare=False)
-
-    @property
-    def room(self) -> int | None:
-        """Jobs that may still be sent here; None: any number."""
-        if not self.max_ready:
-            return None
-        return max(0, self.max_ready - self.load.assigned - self.load.activated)
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """Where the job set wants its jobs; patterns over names of sites and queues."""
-
-    sites: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Locality:
-    """Where the inputs of a job are, coarse enough that jobs of one dataset look alike."""
-
-    n_nowhere: int = 0
-    """Input files without a replica on a storage that is online."""
-    tenths: tuple[tuple[str, int], ...] = ()
-    """Storage and the tenths of the input bytes there, by name; storages with less than one left out."""
-
-    def fraction_at(self, storage: str) -> float:
-        """The part of the input bytes that is at `storage`, from 0 to 1, in tenths."""
-        return dict(self.tenths).get(storage, 0) / 10
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What makes jobs equal to brokerage: every one of them may go where any other may."""
-
-    shape_id: int
-    share: str
-    cores: int
-    memory_mb: int
-    disk_mb: int
-    walltime_s: int
-    tags: frozenset[str]
-    wishes: Wishes
-    locality: Locality | None
-    """None: a job without inputs."""
-
-
-@dataclass
-class JobGroup:
-    """Equal jobs, PandaIDs ascending."""
-
-    kind: Kind
-    panda_ids: list[int] = field(default_factory=list)
-    waited_s: list[float] = field(default_factory=list)
-    jobset_ids: set[int] = field(default_factory=set)
 
 
 def queues_now(connection: Connection) -> list[Queue]:
     """Every queue with its load, by name. Until this transaction ends, no queue opens or closes."""
     run(connection, HOLD_QUEUES, {"key": QUEUES_LOCK})
     found = rows(connection, QUEUES, {"pilot_seen_s": PILOT_SEEN_S})
-    return [
-        Queue(
-            q.name, q.site, q.status, q.status_reason, q.storage, q.storage_status, q.cores, q.memory_mb, q.disk_mb,
-            q.walltime_s, frozenset(q.tags), q.submitter, q.max_ready,
-            Load(q.assigned, q.activated, q.starting, q.running, q.n_pilots),
-        )
-        for q in found
-    ]  # fmt: skip
+    return [_queue(**row._asdict()) for row in found]
+
+
+def _queue(
+    *, tags: Sequence[str], assigned: int, activated: int, starting: int, running: int, n_pilots: int, **facts: Any
+) -> Queue:
+    return Queue(**facts, tags=frozenset(tags), load=Load(assigned, activated, starting, running, n_pilots))
 
 
 def groups_of(connection: Connection, panda_ids: Sequence[int]) -> list[JobGroup]:
@@ -182,18 +95,22 @@ def groups_of(connection: Connection, panda_ids: Sequence[int]) -> list[JobGroup
     groups: dict[tuple[Any, ...], JobGroup] = {}
     for job in jobs:
         wish, locality = wishes[bytes(job.document_hash)], localities.get(job.panda_id)
-        key = (job.shape_id, job.share, wish, locality)
+        key = (job.shape_id, job.share, job.owner, wish, locality)
         group = groups.get(key)
         if group is None:
-            kind = Kind(
-                job.shape_id, job.share, job.cores, job.memory_mb, job.disk_mb, job.walltime_s, frozenset(job.tags),
-                wish, locality,
-            )  # fmt: skip
-            group = groups[key] = JobGroup(kind)
+            group = groups[key] = JobGroup(_kind(job, wish, locality))
         group.panda_ids.append(job.panda_id)
         group.waited_s.append(job.waited_s)
         group.jobset_ids.add(job.jobset_id)
     return list(groups.values())
+
+
+def _kind(job: Row[Any], wishes: Wishes, locality: Locality | None) -> Kind:
+    return Kind(
+        shape_id=job.shape_id, share=job.share, owner=job.owner, cores=job.cores, memory_mb=job.memory_mb,
+        disk_mb=job.disk_mb, walltime_s=job.walltime_s, gpus=job.gpus, tags=frozenset(job.tags), wishes=wishes,
+        locality=locality,
+    )  # fmt: skip
 
 
 def _wishes_of(connection: Connection, jobs: Sequence[Row[Any]]) -> dict[bytes, Wishes]:
@@ -203,8 +120,21 @@ def _wishes_of(connection: Connection, jobs: Sequence[Row[Any]]) -> dict[bytes, 
     unknown = [jobset_id for jobset_id, document_hash in hash_of.items() if document_hash not in _WISHES]
     if unknown:
         for row in rows(connection, WISHES, {"jobset_ids": unknown}):
-            _WISHES[bytes(row.document_hash)] = Wishes(tuple(row.sites), tuple(row.exclude))
+            _WISHES[bytes(row.document_hash)] = _wishes(row)
     return {document_hash: _WISHES[document_hash] for document_hash in hash_of.values()}
+
+
+def _wishes(row: Row[Any]) -> Wishes:
+    said = row.said
+    return Wishes(
+        sites=tuple(said.get("sites", ())),
+        exclude=tuple(said.get("exclude", ())),
+        prefer=tuple(said.get("prefer", ())),
+        requirements=said.get("requirements", ""),
+        kind=row.kind or Wishes.kind,
+        vo=row.vo or "",
+        working_group=row.working_group or "",
+    )
 
 
 def _localities_of(connection: Connection, panda_ids: list[int]) -> dict[int, Locality]:

@@ -1,29 +1,34 @@
-"""Who of several good queues gets how many jobs. Pure."""
+"""Who of several good queues gets how many jobs. Pure.
 
-from collections.abc import Mapping
+A weight is the product of the terms in `TERMS`, each to the power that the policy gives it.
+"""
 
-from panda.brokerage.snapshot import Load, Locality, Queue
+from collections.abc import Callable, Mapping
+from math import prod
+
+from panda.brokerage.subjects import Kind, Load, Queue
 
 #: Weight of a queue where every input byte has to travel, against one where none has to.
 ALL_TRAVELS = 0.1
 #: Weight of a queue whose pilots come by themselves and where none asked lately, against a lively one.
 QUIET = 0.1
+#: Weight of a queue that the job set prefers, against one that it does not name.
+PREFERRED = 5.0
 
 
-def queue_weight(queue: Queue, locality: Locality | None) -> float:
-    """Rank a candidate queue by how fast it eats its backlog and by how little has to travel there.
+def terms_of(kind: Kind, queue: Queue, exponents: Mapping[str, float]) -> dict[str, float]:
+    """What each term makes of a candidate queue, to the power that the policy gives it; 1 changes nothing."""
+    return {name: term(kind, queue) ** exponents.get(name, 1.0) for name, term in TERMS.items()}
+
+
+def queue_weight(kind: Kind, queue: Queue, exponents: Mapping[str, float] | None = None) -> float:
+    """Rank a candidate queue; larger is better.
 
     Args:
-        queue: the candidate with its load, counts without a unit.
-        locality: where the input bytes are; None for jobs without inputs.
+        exponents: by term; what is not named counts once.
     Returns: a weight above zero, without a unit; only ratios mean anything.
     """
-    weight = backlog_weight(queue.load)
-    if locality is not None:
-        weight *= ALL_TRAVELS + (1 - ALL_TRAVELS) * locality.fraction_at(queue.storage)
-    if queue.submitter == "none" and not queue.load.n_pilots:
-        weight *= QUIET
-    return weight
+    return prod(terms_of(kind, queue, exponents or {}).values())
 
 
 def backlog_weight(load: Load) -> float:
@@ -32,9 +37,35 @@ def backlog_weight(load: Load) -> float:
 
     Source: PanDA documentation, Brokerage, "Calculate brokerage weight".
     """
-    waiting = load.assigned + load.activated + load.starting
     many_assigned = max(1.0, min(2.0, load.assigned / max(load.activated, 1)))
-    return (load.running + 1) / ((waiting + 10) * many_assigned)
+    return (load.running + 1) / ((load.waiting + 10) * many_assigned)
+
+
+def _backlog(kind: Kind, queue: Queue) -> float:
+    return backlog_weight(queue.load)
+
+
+def _locality(kind: Kind, queue: Queue) -> float:
+    """The part of the input bytes that is there."""
+    if kind.locality is None:
+        return 1.0
+    return ALL_TRAVELS + (1 - ALL_TRAVELS) * kind.locality.fraction_at(queue.storage)
+
+
+def _liveliness(kind: Kind, queue: Queue) -> float:
+    return QUIET if queue.submitter == "none" and not queue.load.n_pilots else 1.0
+
+
+def _preference(kind: Kind, queue: Queue) -> float:
+    return PREFERRED if queue.is_named(kind.wishes.prefer) else 1.0
+
+
+TERMS: Mapping[str, Callable[[Kind, Queue], float]] = {
+    "backlog": _backlog,
+    "locality": _locality,
+    "liveliness": _liveliness,
+    "preference": _preference,
+}
 
 
 def deal(n: int, weights: Mapping[str, float], room: Mapping[str, int | None]) -> dict[str, int]:

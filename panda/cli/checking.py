@@ -23,7 +23,7 @@ class Size(NamedTuple):
     n_jobs: int | None
     because: str = ""
     first: tuple[dict[str, Any], ...] = ()
-    """The first jobs, as brokerage will know them: command, cores, memory_mb, disk_mb, walltime_s, tags."""
+    """The first jobs, as brokerage will know them: command, cores, memory_mb, disk_mb, walltime_s, gpus, tags."""
 
 
 def checked(request: dict[str, Any]) -> Size:
@@ -75,6 +75,7 @@ def _facts(seq: int, job: JobSpec, defaults: Defaults) -> dict[str, Any]:
         "memory_mb": job.memory_mb or defaults.memory_mb or MEMORY_MB,
         "disk_mb": job.disk_mb or defaults.disk_mb or DISK_MB,
         "walltime_s": job.walltime_s or defaults.walltime_s or WALLTIME_S,
+        "gpus": (job.gpus if job.gpus is not None else defaults.gpus) or 0,
         "tags": job.tags if job.tags is not None else defaults.tags or [],
         "outputs": job.outputs,
         "command": job.command,

@@ -23,11 +23,17 @@ class Flags:
     memory: str | None = None
     disk: str | None = None
     walltime: str | None = None
+    gpus: int | None = None
     tags: Sequence[str] = ()
     priority: int | None = None
     max_attempts: int | None = None
     env: Sequence[str] = ()
     sites: Sequence[str] = ()
+    prefer: Sequence[str] = ()
+    requirements: str | None = None
+    kind: str | None = None
+    vo: str | None = None
+    working_group: str | None = None
     upload: Sequence[str] = ()
     count: int | None = None
     share: str | None = None
@@ -42,6 +48,7 @@ def document_of(flags: Flags) -> dict[str, Any]:
         memory=flags.memory,
         disk=flags.disk,
         walltime=flags.walltime,
+        gpus=flags.gpus,
         tags=list(flags.tags),
         priority=flags.priority,
         max_attempts=flags.max_attempts,
@@ -55,9 +62,12 @@ def document_of(flags: Flags) -> dict[str, Any]:
         output_storage=flags.output_storage,
         count=flags.count,
         share=flags.share,
+        kind=flags.kind,
+        vo=flags.vo,
+        working_group=flags.working_group,
         upload=list(flags.upload),
         command=list(flags.command),
-        brokerage=_set(sites=list(flags.sites)),
+        brokerage=_set(sites=list(flags.sites), prefer=list(flags.prefer), requirements=flags.requirements),
         depends_on=list(flags.after),
     )
 

@@ -23,11 +23,11 @@ from panda.cli import units
 from panda.cli.problems import FileProblem
 
 API_VERSION = "panda/v1"
-RESOURCES = ("cores", "memory", "disk", "walltime", "tags")
+RESOURCES = ("cores", "memory", "disk", "walltime", "gpus", "tags")
 DEFAULTS = (*RESOURCES, "priority", "max_attempts", "env", "sandbox")
 JOB = ("command", "name", "env", "sandbox", "inputs", "outputs", *RESOURCES, "priority", "max_attempts")
 TEMPLATE = ("command", "env", "job_name", "matrix", "inputs", "outputs", "count")
-PLAIN = ("output_dataset", "output_storage", "share", "on_parent_failure")
+PLAIN = ("output_dataset", "output_storage", "share", "kind", "vo", "working_group", "on_parent_failure")
 SET = ("apiVersion", "name", "defaults", "jobs", *TEMPLATE, *PLAIN, "upload", "brokerage", "depends_on")
 #: PanDA's own words, for old hands.
 _ALIAS = re.compile(r"(?<![%\w])%(IN|OUT|SEQ)(?!\w)")
@@ -273,13 +273,15 @@ class _Texts:
         return f"${{{name}.files}}" if alias == "IN" else self._outputs[name]
 
 
-def _brokerage(found: object) -> dict[str, list[str]]:
-    wishes = only(found, ("sites", "exclude"), "brokerage")
+def _brokerage(found: object) -> dict[str, Any]:
+    wishes = only(found, ("sites", "exclude", "prefer", "requirements"), "brokerage")
     named = [_word(site, "brokerage.sites") for site in listed(wishes.get("sites", []), "brokerage.sites")]
     exclude = [_word(site, "brokerage.exclude") for site in listed(wishes.get("exclude", []), "brokerage.exclude")]
     exclude += [site[1:] for site in named if site.startswith("!")]
-    wanted = {"sites": [site for site in named if not site.startswith("!")], "exclude": exclude}
-    return {key: names for key, names in wanted.items() if names}
+    prefer = [_word(site, "brokerage.prefer") for site in listed(wishes.get("prefer", []), "brokerage.prefer")]
+    wanted = {"sites": [site for site in named if not site.startswith("!")], "exclude": exclude, "prefer": prefer}
+    plain = {"requirements": wishes["requirements"]} if "requirements" in wishes else {}
+    return {key: names for key, names in wanted.items() if names} | plain
 
 
 def _set_id(found: object) -> int:

@@ -14,6 +14,7 @@ _NEEDS = (
     ("memory_mb", "MB of memory"),
     ("disk_mb", "MB of disk"),
     ("walltime_s", "s of wall time"),
+    ("gpus", "GPUs"),
 )
 
 
@@ -21,7 +22,7 @@ def verdicts(job: Facts, brokerage: Facts, queues: Sequence[Facts]) -> Iterator[
     """(queue, why it would not take the job; "": it would) for each queue.
 
     Args:
-        job: cores, memory_mb, disk_mb, walltime_s, tags.
+        job: cores, memory_mb, disk_mb, walltime_s, gpus, tags.
         brokerage: the job set's `sites` and `exclude`.
     """
     for queue in queues:

@@ -112,6 +112,7 @@ class Job(Reply, kw_only=True, frozen=True):
     memory_mb: int = 0
     disk_mb: int = 0
     walltime_s: int = 0
+    gpus: int = 0
     tags: list[str] = []
     queue: str | None = None
     site: str | None = None

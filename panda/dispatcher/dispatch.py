@@ -40,7 +40,8 @@ WITH renewed AS (
     WHERE l.panda_id = ANY(%(panda_ids)s) AND l.panda_id = t.panda_id AND l.pilot_id = %(pilot_id)s
         AND EXISTS (SELECT FROM jobs j WHERE j.panda_id = l.panda_id AND j.status = 'sent' OFFSET 0)
     RETURNING l.panda_id, t.nr)
-SELECT j.panda_id, j.attempt_nr, j.n_inputs, j.n_outputs, j.spec, r.nr, s.cores, s.memory_mb, s.disk_mb, s.walltime_s
+SELECT j.panda_id, j.attempt_nr, j.n_inputs, j.n_outputs, j.spec, r.nr, s.cores, s.memory_mb, s.disk_mb, s.walltime_s,
+    s.gpus
 FROM renewed r, LATERAL (SELECT * FROM jobs WHERE panda_id = r.panda_id OFFSET 0) j JOIN shapes s USING (shape_id)
 ORDER BY r.nr
 """
@@ -178,6 +179,7 @@ def _payloads(connection: Connection, queue: str, claimed: Sequence[tuple[Row[An
             memory_mb=row.memory_mb,
             disk_mb=row.disk_mb,
             walltime_s=row.walltime_s,
+            gpus=row.gpus,
             inputs=links[row.panda_id][0],
             outputs=links[row.panda_id][1],
         )

@@ -31,7 +31,7 @@ WITH RECURSIVE pairs AS (
     SELECT n.share, n.shape_id FROM pairs p, LATERAL (
         SELECT share, shape_id FROM ready WHERE queue = %(queue)s AND (share, shape_id) > (p.share, p.shape_id)
         ORDER BY share, shape_id LIMIT 1) n)
-SELECT p.share, s.shape_id, s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.tags
+SELECT p.share, s.shape_id, s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.gpus, s.tags
 FROM pairs p JOIN shapes s USING (shape_id)
 """
 _CLAIM = """
@@ -68,7 +68,8 @@ counted AS (
     INSERT INTO job_count_deltas (status, queue, n)
     SELECT 'activated', %(queue)s, -count(*) FROM moved HAVING count(*) > 0
     UNION ALL SELECT 'sent', %(queue)s, count(*) FROM moved HAVING count(*) > 0){seen}
-SELECT m.panda_id, m.attempt_nr, m.n_inputs, m.n_outputs, m.spec, m.nr, s.cores, s.memory_mb, s.disk_mb, s.walltime_s
+SELECT m.panda_id, m.attempt_nr, m.n_inputs, m.n_outputs, m.spec, m.nr, s.cores, s.memory_mb, s.disk_mb, s.walltime_s,
+    s.gpus
 FROM numbered m, LATERAL (SELECT * FROM shapes WHERE shape_id = m.shape_id OFFSET 0) s ORDER BY m.nr
 """
 CLAIM = _CLAIM.format(known="", may="", seen="")
@@ -99,6 +100,7 @@ class Pair(NamedTuple):
     memory_mb: int
     disk_mb: int
     walltime_s: int
+    gpus: int
     tags: frozenset[str]
 
 
@@ -127,7 +129,7 @@ def offer_of(connection: Connection, queue: str, *, anew: bool = False) -> Offer
     if not found:
         raise NotFound("queue", queue)
     pairs = [
-        Pair(r.share, r.shape_id, r.cores, r.memory_mb, r.disk_mb, r.walltime_s, frozenset(r.tags))
+        Pair(r.share, r.shape_id, r.cores, r.memory_mb, r.disk_mb, r.walltime_s, r.gpus, frozenset(r.tags))
         for r in rows(connection, PAIRS, {"queue": queue})
     ]
     fresh = Offer(found[0].status, pairs, time.monotonic())
@@ -153,6 +155,8 @@ def misfit(pair: Pair, request: AcquireRequest, tags: frozenset[str]) -> str | N
         return f"needs {pair.disk_mb} MB of disk, the pilot has {request.disk_mb}"
     if pair.walltime_s > request.walltime_s:
         return f"needs {pair.walltime_s} s, the pilot has {request.walltime_s} left"
+    if pair.gpus > request.gpus:
+        return f"needs {pair.gpus} GPUs, the pilot has {request.gpus}"
     if not pair.tags <= tags:
         return f"needs {', '.join(sorted(pair.tags - tags))}"
     return None

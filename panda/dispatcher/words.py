@@ -24,6 +24,7 @@ class AcquireRequest(FromPilot, kw_only=True):
     memory_mb: Positive
     disk_mb: Positive
     walltime_s: Positive
+    gpus: Count = 0
     tags: list[Name] = []
     node: Name = "unknown"
     version: Annotated[str, Meta(max_length=50)] = ""
@@ -60,6 +61,7 @@ class PilotJob(Reply, kw_only=True):
     memory_mb: int
     disk_mb: int
     walltime_s: int
+    gpus: int
     inputs: list[PilotInput]
     outputs: list[PilotOutput]
 

@@ -49,12 +49,13 @@ ON CONFLICT (owner, share) DO UPDATE SET at = greatest(f.at, panda_now()) + make
 RETURNING at - make_interval(secs => %(for_s)s) AS start
 """
 SHAPES = """
-WITH wanted AS (SELECT DISTINCT cores, memory_mb, disk_mb, walltime_s, tags
-    FROM jsonb_to_recordset(%(shapes)s) AS s(cores int, memory_mb int, disk_mb int, walltime_s int, tags text[])),
-made AS (INSERT INTO shapes (cores, memory_mb, disk_mb, walltime_s, tags) SELECT * FROM wanted
+WITH wanted AS (SELECT DISTINCT cores, memory_mb, disk_mb, walltime_s, tags, gpus
+    FROM jsonb_to_recordset(%(shapes)s)
+        AS s(cores int, memory_mb int, disk_mb int, walltime_s int, tags text[], gpus int)),
+made AS (INSERT INTO shapes (cores, memory_mb, disk_mb, walltime_s, tags, gpus) SELECT * FROM wanted
     ON CONFLICT DO NOTHING RETURNING *)
 SELECT * FROM made UNION
-SELECT s.* FROM shapes s JOIN wanted USING (cores, memory_mb, disk_mb, walltime_s, tags)
+SELECT s.* FROM shapes s JOIN wanted USING (cores, memory_mb, disk_mb, walltime_s, tags, gpus)
 """
 JOBS = """
 WITH new AS (
@@ -250,7 +251,7 @@ def _insert(
         )
 
 
-Shape = tuple[int, int, int, int, tuple[str, ...]]
+Shape = tuple[int, int, int, int, tuple[str, ...], int]
 
 
 def _shape(spec: JobSpec, defaults: Defaults) -> Shape:
@@ -261,16 +262,17 @@ def _shape(spec: JobSpec, defaults: Defaults) -> Shape:
         spec.disk_mb or defaults.disk_mb or DISK_MB,
         spec.walltime_s or defaults.walltime_s or WALLTIME_S,
         tuple(sorted(set(tags or ()))),
+        (spec.gpus if spec.gpus is not None else defaults.gpus) or 0,
     )
 
 
 def _shape_ids(connection: Connection, shapes: set[Shape]) -> dict[Shape, int]:
-    names = ("cores", "memory_mb", "disk_mb", "walltime_s", "tags")
+    names = ("cores", "memory_mb", "disk_mb", "walltime_s", "tags", "gpus")
     found: dict[Shape, int] = {}
     while len(found) < len(shapes):  # a second look sees the shapes that another process made meanwhile
         wanted = _text([dict(zip(names, shape, strict=True)) for shape in shapes])
         for row in rows(connection, SHAPES, {"shapes": wanted}):
-            found[(row.cores, row.memory_mb, row.disk_mb, row.walltime_s, tuple(row.tags))] = row.shape_id
+            found[(row.cores, row.memory_mb, row.disk_mb, row.walltime_s, tuple(row.tags), row.gpus)] = row.shape_id
     return found
 
 

@@ -20,7 +20,7 @@ WINDOW = 20_000
 #: What a job shows of itself. `{0}` is `jobs` or `jobs_archive`.
 _FACTS = """
 SELECT j.panda_id, j.jobset_id, j.name, j.owner, j.status, d.stage, d.waits_for, d.due_at, j.attempt_nr,
-    j.max_attempts, j.priority, j.share, s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.tags,
+    j.max_attempts, j.priority, j.share, s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.gpus, s.tags,
     j.computing_site AS queue, q.site, j.pilot_id, j.node, j.failed_stage, j.error_code, j.error_message, j.exit_code,
     j.wall_s, j.cpu_s, j.max_rss_mb, j.created_at, j.changed_at, j.started_at, j.ended_at, j.kill_requested_at,
     j.kill_delivered_at, j.kill_confirmed_at, {2} AS kill_state,

@@ -18,6 +18,8 @@ class Resources(Request, kw_only=True):
     memory_mb: Positive | None = None
     disk_mb: Positive | None = None
     walltime_s: Positive | None = None
+    """On cores of power 10 (HS23): where they are slower it gets as much more."""
+    gpus: Annotated[int, Meta(ge=0, le=1_024)] | None = None
     tags: Annotated[list[Name], Meta(max_length=20)] | None = None
 
 
@@ -83,10 +85,15 @@ class Template(Resources, kw_only=True):
 
 
 class Brokerage(Request, kw_only=True):
-    """Where jobs of the set may go; a name may hold `*`."""
+    """Where jobs of the set may go. Names of sites and queues, in which `*` stands for any letters."""
 
-    sites: list[Name] = []
-    exclude: list[Name] = []
+    sites: Annotated[list[Name], Meta(max_length=1_000)] = []
+    """Only there; with `!` before a name: not there."""
+    exclude: Annotated[list[Name], Meta(max_length=1_000)] = []
+    prefer: Annotated[list[Name], Meta(max_length=1_000)] = []
+    """Rather there than elsewhere."""
+    requirements: str = ""
+    """What a queue must be, as in `queue.memory_mb >= 2 * job.memory_mb and "avx2" in queue.tags`."""
 
 
 class JobSetRequest(Request, kw_only=True):
@@ -101,6 +108,11 @@ class JobSetRequest(Request, kw_only=True):
     output_storage: Name | None = None
     """Storage that outputs are shipped to; without it they stay at the site that made them."""
     share: Name = "default"
+    kind: Name = "analysis"
+    """`analysis`, `production` or another word: it picks the policy of brokerage."""
+    vo: Annotated[str, Meta(max_length=250)] = ""
+    """Virtual organisation and working group that the jobs are done for; some queues are for some alone."""
+    working_group: Annotated[str, Meta(max_length=250)] = ""
     depends_on: Annotated[list[PandaId], Meta(max_length=100)] = []
     on_parent_failure: Literal["cancel", "run", "hold"] = "cancel"
     brokerage: Brokerage = msgspec.field(default_factory=Brokerage)

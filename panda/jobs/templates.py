@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from panda import requirements
 from panda.errors import Invalid, TooLarge, UnknownName
 from panda.jobs.specs import InputTemplate, JobSetRequest, JobSpec, Range, Template
 from panda.names import checked, split_did, split_file
+from panda.requirements import BadRequirement
 from panda.settings import Api
 
 _PLACE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_.-]*)(?::([^}]{0,8}))?\}")
@@ -201,6 +203,7 @@ class Expansion:
             memory_mb=template.memory_mb,
             disk_mb=template.disk_mb,
             walltime_s=template.walltime_s,
+            gpus=template.gpus,
             tags=template.tags,
         )
 
@@ -225,6 +228,7 @@ def check(request: JobSetRequest, limits: Api) -> None:
     """
     checked(request.name, "name")
     checked(request.share, "share")
+    _check_wishes(request)
     if (request.jobs is None) == (request.template is None):
         raise Invalid("give either jobs or template", where="jobs", code="jobs_or_template")
     if request.output_dataset is not None:
@@ -235,6 +239,21 @@ def check(request: JobSetRequest, limits: Api) -> None:
         _check_jobs(request.jobs, limits)
     elif request.template is not None:
         _check_template(request.template)
+
+
+def _check_wishes(request: JobSetRequest) -> None:
+    checked(request.kind, "kind")
+    for word, where in ((request.vo, "vo"), (request.working_group, "working_group")):
+        if word:
+            checked(word, where)
+    for number, name in enumerate(request.brokerage.sites):
+        if name == "!":
+            raise Invalid("a name follows '!'", where=f"brokerage.sites[{number}]", code="bad_name")
+    if request.brokerage.requirements:
+        try:
+            requirements.read(request.brokerage.requirements)
+        except BadRequirement as problem:
+            raise Invalid(str(problem), where="brokerage.requirements", code=problem.code) from None
 
 
 def _check_template(template: Template) -> None:

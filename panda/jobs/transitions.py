@@ -5,7 +5,6 @@ it still has the status that the caller saw, and its event and its share of the 
 in the same statement. Of two that reach for one job exactly one wins.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy.engine import Connection
@@ -35,10 +34,14 @@ counted AS (
 SELECT panda_id FROM moved ORDER BY panda_id
 """
 
-ASSIGN = """
+#: One statement for all queues and decisions. `width_bucket` finds a job's place among the ascending PandaIDs by
+#: halves; its queue stands in a short list of names, since PostgreSQL walks through an array of texts.
+_NR = "width_bucket(panda_id, %(panda_ids)s::bigint[])"
+ASSIGN = f"""
 WITH moved AS (
-    UPDATE jobs SET status = 'assigned', changed_at = panda_now(), computing_site = %(queue)s::text,
-        decision_id = %(decision_id)s
+    UPDATE jobs SET status = 'assigned', changed_at = panda_now(),
+        computing_site = (%(queues)s::text[])[(%(queue_nrs)s::int[])[{_NR}]],
+        decision_id = (%(decisions)s::bigint[])[{_NR}]
     WHERE panda_id = ANY(%(panda_ids)s) AND status = 'defined'
     RETURNING panda_id, attempt_nr, computing_site),
 events AS (
@@ -98,11 +101,17 @@ def assign_many(
 
     Returns: the PandaIDs that moved, in ascending order.
     """
-    choices: dict[tuple[str, int | None], list[int]] = defaultdict(list)
-    for panda_id in sorted(queue_of):
-        choices[queue_of[panda_id], decision_of.get(panda_id)].append(panda_id)
-    moved: list[int] = []
-    for (queue, decision_id), panda_ids in choices.items():
-        values = {"panda_ids": panda_ids, "queue": queue, "decision_id": decision_id, "by": by, "chain_id": chain_id}
-        moved += [row.panda_id for row in rows(connection, ASSIGN, values)]
-    return sorted(moved)
+    if not queue_of:
+        return []
+    panda_ids = sorted(queue_of)
+    queues = sorted(set(queue_of.values()))
+    nr_of = {queue: nr for nr, queue in enumerate(queues, 1)}
+    values = {
+        "panda_ids": panda_ids,
+        "queues": queues,
+        "queue_nrs": [nr_of[queue_of[panda_id]] for panda_id in panda_ids],
+        "decisions": [decision_of.get(panda_id) for panda_id in panda_ids],
+        "by": by,
+        "chain_id": chain_id,
+    }
+    return [row.panda_id for row in rows(connection, ASSIGN, values)]

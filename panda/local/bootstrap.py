@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from panda.auth import tokens
 from panda.auth.identity import Role
-from panda.brokerage import siteinfo
+from panda.brokerage import policies, siteinfo
 from panda.db.session import begin_of, make_engine
 from panda.errors import Unauthenticated
 from panda.jobs import shares
@@ -23,16 +23,17 @@ ADMIN, PILOT = "admin", "pilot"
 
 
 def prepare(settings: Settings) -> None:
-    """Load sites and shares and write the token files. Safe to run at every start.
+    """Load sites and shares, check brokerage's policies, write the token files. Safe to run at every start.
 
     Raises:
-        ConfigError, UnknownName: the file of sites or of shares cannot be meant.
+        ConfigError, UnknownName: the file of sites, of shares or of policies cannot be meant.
     """
     data_dir = settings.data_dir
     engine = make_engine(settings.store.database_url, pool_size=1)
     try:
         with begin_of(engine)() as connection:
             siteinfo.sync(connection, siteinfo.load_file(own_or_shipped(data_dir, "sites.toml")), data_dir)
+            policies.current(settings)
             shares.sync(connection, shares.load_file(own_or_shipped(data_dir, "shares.toml")))
             _keep_token(connection, data_dir / "token", ADMIN, [Role.ADMIN, Role.USER])
             _keep_token(connection, data_dir / "pilot-token", PILOT, [Role.PILOT])

@@ -1,11 +1,17 @@
-"""The questions that brokerage asks about a queue, in order; the first one that refuses it is kept."""
+"""The questions that brokerage asks about a queue; the first one that refuses it is kept.
 
-from panda.brokerage.criteria.base import Criterion
-from panda.brokerage.criteria.locality import Locality
-from panda.brokerage.criteria.occupancy import Occupancy
-from panda.brokerage.criteria.resources import Resources
-from panda.brokerage.criteria.status import Status
-from panda.brokerage.criteria.storage import Storage
-from panda.brokerage.criteria.wishes import Wishes
+`ORDER` is how they are asked if a policy says nothing else.
+"""
 
-CRITERIA: tuple[Criterion, ...] = (Status(), Storage(), Wishes(), Resources(), Locality(), Occupancy())
+ORDER = (
+    "status",
+    "access",
+    "storage",
+    "wishes",
+    "resources",
+    "capabilities",
+    "requirements",
+    "locality",
+    "occupancy",
+    "limits",
+)

@@ -1,8 +1,14 @@
-"""What a criterion is."""
+"""What a criterion is.
 
-from typing import Protocol
+A criterion is a class that an entry point of the group `panda.criteria` names; policies (`panda.brokerage.policies`)
+say which are asked, in which order, and with which options: these are the keyword arguments of the class, and
+whatever it does not understand must raise. It is pure: the same kind and queue get the same answer within a pass.
+One that raises refuses the queue that it was asked about, and operators hear of it.
+"""
 
-from panda.brokerage.snapshot import Kind, Queue
+from typing import Protocol, runtime_checkable
+
+from panda.brokerage.subjects import Kind, Queue
 
 
 class Criterion(Protocol):
@@ -15,4 +21,13 @@ class Criterion(Protocol):
 
     def refuse(self, kind: Kind, queue: Queue) -> str | None:
         """Why `queue` may not take such a job, in words that its owner understands; None: it may."""
+        ...
+
+
+@runtime_checkable
+class Rationing(Criterion, Protocol):
+    """A criterion that also says how many jobs a queue may still take."""
+
+    def room(self, queue: Queue) -> int | None:
+        """Jobs that may still be sent there; None: any number."""
         ...

@@ -1,6 +1,6 @@
 """Can the inputs get there?"""
 
-from panda.brokerage.snapshot import Kind, Queue
+from panda.brokerage.subjects import Kind, Queue
 
 
 class Locality:

@@ -1,6 +1,6 @@
 """Is the queue open?"""
 
-from panda.brokerage.snapshot import Kind, Queue
+from panda.brokerage.subjects import Kind, Queue
 from panda.states import QueueStatus
 
 

@@ -1,6 +1,6 @@
 """Does the queue have a place for files?"""
 
-from panda.brokerage.snapshot import Kind, Queue
+from panda.brokerage.subjects import Kind, Queue
 
 
 class Storage:

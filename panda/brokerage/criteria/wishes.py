@@ -1,8 +1,6 @@
 """Does the job set want to go there?"""
 
-from fnmatch import fnmatchcase
-
-from panda.brokerage.snapshot import Kind, Queue
+from panda.brokerage.subjects import Kind, Queue
 
 
 class Wishes:
@@ -11,12 +9,9 @@ class Wishes:
     name = "wishes"
 
     def refuse(self, kind: Kind, queue: Queue) -> str | None:
-        if kind.wishes.sites and not _is_named(queue, kind.wishes.sites):
-            return f"the job set goes only to {', '.join(kind.wishes.sites)}"
-        if _is_named(queue, kind.wishes.exclude):
-            return f"the job set excludes {', '.join(kind.wishes.exclude)}"
+        wanted, unwanted = kind.wishes.wanted, kind.wishes.unwanted
+        if wanted and not queue.is_named(wanted):
+            return f"the job set goes only to {', '.join(wanted)}"
+        if queue.is_named(unwanted):
+            return f"the job set excludes {', '.join(unwanted)}"
         return None
-
-
-def _is_named(queue: Queue, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(queue.name, pattern) or fnmatchcase(queue.site, pattern) for pattern in patterns)

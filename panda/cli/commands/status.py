@@ -20,7 +20,7 @@ N_SETS = 20
 CARD = (
     "status", "stage", "waits_for", "due_at", "name", "owner", "jobset_id", "attempt_nr", "max_attempts",
     "failures_left", "queue", "site", "node", "pilot_id", "exit_code", "failed_stage", "error_code", "error_message",
-    "cores", "memory_mb", "disk_mb", "walltime_s", "tags", "wall_s", "cpu_s", "max_rss_mb", "priority", "share",
+    "cores", "memory_mb", "disk_mb", "walltime_s", "gpus", "tags", "wall_s", "cpu_s", "max_rss_mb", "priority", "share",
     "created_at", "started_at", "ended_at", "changed_at", "kill_state", "kill_requested_at", "kill_delivered_at",
     "kill_confirmed_at", "parent_id", "archived", "command",
 )  # fmt: skip

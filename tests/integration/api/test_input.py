@@ -55,6 +55,27 @@ BAD_BODIES = {
     "Latin-1": ('{"name": "ü"}'.encode("latin-1"), 400, "invalid", None),
     "too deep": (b"[" * 200_000, 422, "invalid", None),
     "too deep inside": (b'{"name": ' + b'{"a":' * 100_000, 422, "invalid", "name"),
+    "a requirement that stops": (
+        b'{"name": "x", "jobs": [{"command": ["x"]}], "brokerage": {"requirements": "queue.cores >"}}', 422,
+        "bad_requirement", "brokerage.requirements",
+    ),
+    "a requirement that is code": (
+        b'{"name": "x", "jobs": [{"command": ["x"]}], "brokerage": {"requirements": "__import__(\'os\').abort()"}}',
+        422, "bad_requirement", "brokerage.requirements",
+    ),
+    "a requirement without an end": (
+        b'{"name": "x", "jobs": [{"command": ["x"]}], "brokerage": {"requirements": "' + b"(" * 200_000 + b'"}}', 422,
+        "bad_requirement", "brokerage.requirements",
+    ),
+    "a kind that is none": (b'{"name": "x", "kind": "a b", "jobs": [{"command": ["x"]}]}', 422, "bad_name", "kind"),
+    "a group that is none": (
+        b'{"name": "x", "working_group": "../x", "jobs": [{"command": ["x"]}]}', 422, "bad_name", "working_group",
+    ),
+    "nobody excluded": (
+        b'{"name": "x", "jobs": [{"command": ["x"]}], "brokerage": {"sites": ["A", "!"]}}', 422, "bad_name",
+        "brokerage.sites[1]",
+    ),
+    "fewer than no GPUs": (b'{"name": "x", "defaults": {"gpus": -1}}', 422, "invalid", "defaults.gpus"),
     "a path for a name": (b'{"name": "../x", "jobs": [{"command": ["x"]}]}', 422, "bad_name", "name"),
 }  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -45,21 +45,30 @@ def make_jobs(begin: Begin) -> MakeJobs:
     """`make_jobs(5, memory_mb=2000, sites=["NORTH"])`: a job set of jobs that are due for brokerage."""
 
     def make(
-        n: int, *, share: str = "default", sites: Sequence[str] = (), exclude: Sequence[str] = (), **shape: Any
+        n: int,
+        *,
+        share: str = "default",
+        sites: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        brokerage: Mapping[str, Any] | None = None,
+        document: Mapping[str, Any] | None = None,
+        **shape: Any,
     ) -> list[int]:
-        document = json.dumps({"brokerage": {"sites": list(sites), "exclude": list(exclude)}})
-        needs = {"cores": 1, "memory_mb": 1000, "disk_mb": 1000, "walltime_s": 3600, "tags": []} | shape
+        wishes = {"sites": list(sites), "exclude": list(exclude)} | dict(brokerage or {})
+        text = json.dumps({"brokerage": wishes} | dict(document or {}))
+        needs = {"cores": 1, "memory_mb": 1000, "disk_mb": 1000, "walltime_s": 3600, "tags": [], "gpus": 0} | shape
         with begin() as connection:
             run(
                 connection,
-                "INSERT INTO shapes (cores, memory_mb, disk_mb, walltime_s, tags) VALUES"
-                " (%(cores)s, %(memory_mb)s, %(disk_mb)s, %(walltime_s)s, %(tags)s::text[]) ON CONFLICT DO NOTHING",
+                "INSERT INTO shapes (cores, memory_mb, disk_mb, walltime_s, tags, gpus) VALUES"
+                " (%(cores)s, %(memory_mb)s, %(disk_mb)s, %(walltime_s)s, %(tags)s::text[], %(gpus)s) ON CONFLICT DO NOTHING",
                 needs,
             )
             [shape_row] = rows(
                 connection,
                 "SELECT shape_id FROM shapes WHERE cores = %(cores)s AND memory_mb = %(memory_mb)s"
-                " AND disk_mb = %(disk_mb)s AND walltime_s = %(walltime_s)s AND tags = %(tags)s::text[]",
+                " AND disk_mb = %(disk_mb)s AND walltime_s = %(walltime_s)s AND tags = %(tags)s::text[]"
+                " AND gpus = %(gpus)s",
                 needs,
             )
             [first] = rows(connection, "SELECT panda_take_ids(%(n)s) AS panda_id", {"n": n})
@@ -68,8 +77,8 @@ def make_jobs(begin: Begin) -> MakeJobs:
                 "INSERT INTO jobsets (name, owner, share, idempotency_key, document_hash, document, bindings,"
                 " first_panda_id, n_jobs, n_expanded, n_open, created_at) VALUES ('set', 'alice', %(share)s, %(key)s, %(hash)s,"
                 " %(document)s::jsonb, '{}', %(first)s, %(n)s, %(n)s, %(n)s, panda_now()) RETURNING jobset_id",
-                {"share": share, "key": str(first.panda_id), "hash": hashlib.sha256(document.encode()).digest(),
-                 "document": document, "first": first.panda_id, "n": n},
+                {"share": share, "key": str(first.panda_id), "hash": hashlib.sha256(text.encode()).digest(),
+                 "document": text, "first": first.panda_id, "n": n},
             )  # fmt: skip
             values = {"first": first.panda_id, "n": n, "jobset_id": jobset.jobset_id, "share": share,
                       "shape_id": shape_row.shape_id}  # fmt: skip

@@ -1,13 +1,15 @@
 """Jobs are dealt to the queues that fit, and what fits none waits with a reason."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from panda import plugins
 from panda.brokerage.broker import place
 from panda.db.session import Begin, rows, run
-from panda.settings import Settings
+from panda.settings import Settings, Store
 
 
 def queues_of(begin: Begin, panda_ids: list[int]) -> Counter[str | None]:
@@ -19,6 +21,10 @@ def queues_of(begin: Begin, panda_ids: list[int]) -> Counter[str | None]:
 def decisions(begin: Begin) -> list[Any]:
     with begin() as connection:
         return rows(connection, "SELECT * FROM brokerage_decisions ORDER BY decision_id")
+
+
+def refused(decision: Any, criterion: str) -> dict[str, str]:
+    return next(step["refused"] for step in decision.funnel if step["criterion"] == criterion)
 
 
 def due_rows(begin: Begin, panda_ids: list[int]) -> list[Any]:
@@ -102,18 +108,19 @@ def test_what_fits_no_queue_waits_and_knows_why(begin, make_queue, make_jobs):
     assert decision.chosen == {}
     assert [(step["criterion"], step["left"], step["refused"]) for step in decision.funnel] == [
         ("status", 3, {"EAST-Q": "the queue is offline (cooling)"}),
+        ("access", 3, {}),
         ("storage", 2, {"SOUTH-Q": "its storage SOUTH-DISK is offline"}),
         ("wishes", 2, {}),
         (
             "resources",
-            0,
-            {
-                "NORTH-Q": "needs 16000 MB of memory, the queue has 4000",
-                "WEST-Q": "needs linux, which the queue does not offer",
-            },
+            1,
+            {"NORTH-Q": "needs 16000 MB of memory, the queue has 4000"},
         ),
+        ("capabilities", 0, {"WEST-Q": "needs linux, which the queue does not offer"}),
+        ("requirements", 0, {}),
         ("locality", 0, {}),
         ("occupancy", 0, {}),
+        ("limits", 0, {}),
     ]
     for row in due_rows(begin, jobs):
         assert (row.stage, row.waits_for) == ("broker", "queue")
@@ -154,15 +161,15 @@ def test_a_full_queue_gets_no_more_than_its_limit(begin, make_queue, make_jobs):
         "criterion": "room",
         "left": 0,
         "refused": {
-            "NORTH-Q": "took 4 of these jobs, its limit is 4",
-            "SOUTH-Q": "took 3 of these jobs, its limit is 3",
+            "NORTH-Q": "took 4 of these jobs, and has room for no more",
+            "SOUTH-Q": "took 3 of these jobs, and has room for no more",
         },
     }
 
     with begin() as connection:
         place(connection, jobs[7:], by="broker", settings=Settings())
 
-    assert decisions(begin)[-1].funnel[-1]["refused"] == {
+    assert refused(decisions(begin)[-1], "occupancy") == {
         "NORTH-Q": "4 jobs wait there already, its limit is 4",
         "SOUTH-Q": "3 jobs wait there already, its limit is 3",
     }
@@ -175,6 +182,8 @@ def test_a_full_queue_gets_no_more_than_its_limit(begin, make_queue, make_jobs):
         (["SOUTH-*"], [], {"SOUTH-Q"}),
         ([], ["NORTH*"], {"SOUTH-Q"}),
         (["*"], ["SOUTH-Q"], {"NORTH-Q"}),
+        (["!SOUTH*"], [], {"NORTH-Q"}),
+        (["*-Q", "!NORTH"], [], {"SOUTH-Q"}),
         ([], [], {"NORTH-Q", "SOUTH-Q"}),
         (["WEST"], [], {None}),
     ],
@@ -264,7 +273,7 @@ def test_an_input_on_no_online_storage_refuses_every_queue(begin, make_queue, ma
         placed = place(connection, jobs, by="broker", settings=Settings())
 
     assert placed == []
-    assert decisions(begin)[0].funnel[-2]["refused"] == {
+    assert refused(decisions(begin)[0], "locality") == {
         "NORTH-Q": "1 of its input files are on no storage that is online"
     }
 
@@ -289,3 +298,121 @@ def test_without_any_queue_jobs_wait(begin, make_jobs):
         assert place(connection, jobs, by="broker", settings=Settings()) == []
 
     assert {row.waits_for for row in due_rows(begin, jobs)} == {"queue"}
+
+
+def test_both_sides_may_require_what_they_like(begin, make_queue, make_jobs):
+    make_queue("NORTH-Q", memory_mb=4000)
+    make_queue("SOUTH-Q", memory_mb=8000, requirements="job.owner != 'alice' or job.cores >= 4")
+    make_queue("WEST-Q", memory_mb=8000)
+    wanted = {"requirements": "queue.memory_mb >= 6 * job.memory_mb"}
+    jobs = make_jobs(3, memory_mb=1000, brokerage=wanted)
+    wide = make_jobs(2, memory_mb=2000, cores=4)
+
+    with begin() as connection:
+        place(connection, jobs + wide, by="broker", settings=Settings())
+
+    assert queues_of(begin, jobs) == {"WEST-Q": 3}
+    assert queues_of(begin, wide) == {"NORTH-Q": 1, "SOUTH-Q": 1}
+    assert refused(decisions(begin)[0], "requirements") == {
+        "NORTH-Q": "the job set requires `queue.memory_mb >= 6 * job.memory_mb`, but queue.memory_mb is 4000,"
+        " job.memory_mb is 1000",
+        "SOUTH-Q": "the queue requires `job.owner != 'alice' or job.cores >= 4`, but job.owner is 'alice',"
+        " job.cores is 1",
+    }
+
+
+def test_a_requirement_of_a_queue_that_cannot_be_read_closes_that_queue_alone(begin, make_queue, make_jobs):
+    make_queue("NORTH-Q", requirements="job.cores >")
+    make_queue("SOUTH-Q")
+    jobs = make_jobs(2)
+
+    with begin() as connection:
+        place(connection, jobs, by="broker", settings=Settings())
+
+    assert queues_of(begin, jobs) == {"SOUTH-Q": 2}
+    [incident] = incidents(begin)
+    assert (incident.component, incident.key, incident.n) == ("brokerage", "criterion:requirements", 1)
+    assert "criterion requirements raised when it was asked about NORTH-Q: BadRequirement" in incident.message
+
+
+def incidents(begin: Begin) -> list[Any]:
+    with begin() as connection:
+        return rows(connection, "SELECT * FROM incidents ORDER BY incident_id")
+
+
+class Odd:
+    """A plug-in of somebody else's."""
+
+    name = "odd"
+
+    def refuse(self, kind: Any, queue: Any) -> str | None:
+        if kind.cores == 2:
+            raise RuntimeError(f"no idea of {kind.cores} cores")
+        return None
+
+
+def test_jobs_that_a_criterion_raises_on_wait_and_the_others_go_on(begin, make_queue, make_jobs, monkeypatch, tmp_path):
+    plain = plugins.load
+    monkeypatch.setattr(plugins, "load", lambda group, name: Odd if name == "odd" else plain(group, name))
+    make_queue("NORTH-Q")
+    settings = with_policies(tmp_path, '[policies.all]\ncriteria=["status", "odd", "resources"]\n')
+    jobs, bad = make_jobs(2), make_jobs(3, cores=2)
+
+    with begin() as connection:
+        placed = place(connection, jobs + bad, by="broker", settings=settings)
+
+    assert placed == jobs
+    assert {(row.stage, row.waits_for) for row in due_rows(begin, bad)} == {("broker", "queue")}
+    assert refused(decisions(begin)[1], "odd") == {
+        "NORTH-Q": "its check of odd failed (RuntimeError: no idea of 2 cores); operators were told"
+    }
+    [incident] = incidents(begin)
+    assert (incident.level, incident.key) == ("error", "criterion:odd")
+
+
+def test_policies_that_cannot_be_read_let_nobody_go_and_are_told(begin, make_queue, make_jobs, tmp_path):
+    make_queue("NORTH-Q")
+    jobs = make_jobs(2)
+
+    with begin() as connection:
+        placed = place(connection, jobs, by="broker", settings=with_policies(tmp_path, "[policies.all"))
+
+    assert placed == []
+    assert {row.waits_for for row in due_rows(begin, jobs)} == {"queue"}
+    assert "the policies of brokerage cannot be read" in refused(decisions(begin)[0], "policies")["NORTH-Q"]
+    assert [incident.key for incident in incidents(begin)] == ["criterion:policies"]
+
+
+def test_the_policy_of_a_kind_is_kept_with_the_decision(begin, make_queue, make_jobs):
+    make_queue("NORTH-Q")
+    make_queue("SOUTH-Q")
+    analysis, production = make_jobs(11), make_jobs(11, document={"kind": "production"})
+    give_input(begin, analysis + production, "big", 1_000_000, ["SOUTH-DISK"])
+
+    with begin() as connection:
+        place(connection, analysis, by="broker", settings=Settings())
+        run(connection, "DELETE FROM job_count_deltas")
+        place(connection, production, by="broker", settings=Settings())
+
+    assert [(decision.policy, decision.chosen) for decision in decisions(begin)] == [
+        ("analysis", {"NORTH-Q": 1, "SOUTH-Q": 10}),
+        ("production", {"NORTH-Q": 3, "SOUTH-Q": 8}),  # 1 to the root of 10
+    ]
+    assert decisions(begin)[1].terms["NORTH-Q"]["locality"] == 0.316228
+
+
+def test_a_job_set_rather_goes_where_it_prefers(begin, make_queue, make_jobs):
+    make_queue("NORTH-Q")
+    make_queue("SOUTH-Q")
+    jobs = make_jobs(12, brokerage={"prefer": ["SOUTH"]})
+
+    with begin() as connection:
+        place(connection, jobs, by="broker", settings=Settings())
+
+    assert queues_of(begin, jobs) == {"NORTH-Q": 2, "SOUTH-Q": 10}
+
+
+def with_policies(folder: Path, text: str) -> Settings:
+    """Settings whose policies are `text`."""
+    (folder / "brokerage.toml").write_text(text)
+    return Settings(store=Store(data_dir=str(folder)))

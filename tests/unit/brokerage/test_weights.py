@@ -1,20 +1,16 @@
 """Jobs are dealt out fairly, and every one of them exactly once."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from panda.brokerage.broker import next_look_s
-from panda.brokerage.snapshot import Load, Locality, Queue
-from panda.brokerage.weights import backlog_weight, deal, queue_weight
+from panda.brokerage.subjects import Load
+from panda.brokerage.weights import PREFERRED, backlog_weight, deal, queue_weight, terms_of
+from tests.unit.brokerage.subjects import a_kind, a_queue, at, wishes
 
 names = st.sampled_from("abcdefgh")
 weights = st.dictionaries(names, st.floats(1e-9, 1e9), min_size=1)
-
-
-def queue(load: Load, *, submitter: str = "local") -> Queue:
-    return Queue(
-        "Q", "S", "online", "", "DISK", "online", 1, 1, 1, 1, frozenset(), submitter=submitter, max_ready=0, load=load
-    )
 
 
 def test_the_weight_is_the_documented_one():
@@ -24,16 +20,31 @@ def test_the_weight_is_the_documented_one():
 
 
 def test_a_queue_where_the_bytes_are_weighs_more_than_one_where_they_are_not():
-    here, half, elsewhere = (Locality(0, ((storage, n),)) for storage, n in (("DISK", 10), ("DISK", 5), ("OTHER", 10)))
-    plain = queue_weight(queue(Load()), None)
+    here, half, elsewhere = (a_kind(locality=at(place, n)) for place, n in (("DISK", 10), ("DISK", 5), ("OTHER", 10)))
+    plain = queue_weight(a_kind(), a_queue())
 
-    assert queue_weight(queue(Load()), here) == plain
-    assert plain > queue_weight(queue(Load()), half) > queue_weight(queue(Load()), elsewhere) > 0
+    assert queue_weight(here, a_queue()) == plain
+    assert plain > queue_weight(half, a_queue()) > queue_weight(elsewhere, a_queue()) > 0
 
 
 def test_a_queue_that_no_pilot_visits_weighs_less():
-    assert queue_weight(queue(Load(), submitter="none"), None) < queue_weight(queue(Load()), None)
-    assert queue_weight(queue(Load(n_pilots=1), submitter="none"), None) == queue_weight(queue(Load()), None)
+    plain = queue_weight(a_kind(), a_queue())
+
+    assert queue_weight(a_kind(), a_queue(submitter="none")) < plain
+    assert queue_weight(a_kind(), a_queue(submitter="none", load=Load(n_pilots=1))) == plain
+
+
+def test_a_queue_that_the_job_set_prefers_weighs_more():
+    kind = a_kind(wishes=wishes(prefer=["N*"]))
+
+    assert queue_weight(kind, a_queue(site="NORTH")) == PREFERRED * queue_weight(kind, a_queue(site="SOUTH"))
+
+
+def test_a_policy_says_how_much_a_term_counts():
+    elsewhere = a_kind(locality=at("OTHER", 10))
+
+    assert queue_weight(elsewhere, a_queue(), {"locality": 0}) == queue_weight(a_kind(), a_queue())
+    assert terms_of(elsewhere, a_queue(), {"locality": 2})["locality"] == pytest.approx(0.01)
 
 
 def test_remainders_go_to_the_largest_and_ties_to_the_first_name():

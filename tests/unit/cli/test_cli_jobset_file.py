@@ -22,7 +22,7 @@ outputs: {SKIM: {dataset: "user.ann:skim.v7", file: "_${seq:06d}.root"}}
 matrix:  {syst: [nominal, up, down], seed: {range: [1, 100]}}
 upload:  [skim.py, "conf/*.json"]
 command: [python, skim.py, --in, "${AOD.files}", --syst, "${syst}", --seed, "${seed}", --out, "${SKIM.file}"]
-brokerage: {sites: ["GOOD-*", "!MERIDIAN-*"]}
+brokerage: {sites: ["GOOD-*", "!MERIDIAN-*"], prefer: GOOD-1, requirements: queue.corepower > 8}
 depends_on: [set: 9120, "set:9121", 9122]
 on_parent_failure: hold
 """
@@ -52,7 +52,12 @@ def test_the_whole_example_becomes_one_request() -> None:
         },
         "output_dataset": "user.ann:skim.v7",
         "on_parent_failure": "hold",
-        "brokerage": {"sites": ["GOOD-*"], "exclude": ["MERIDIAN-*"]},
+        "brokerage": {
+            "sites": ["GOOD-*"],
+            "exclude": ["MERIDIAN-*"],
+            "prefer": ["GOOD-1"],
+            "requirements": "queue.corepower > 8",
+        },
         "depends_on": [9120, 9121, 9122],
     }  # fmt: skip
     assert made.upload == ("skim.py", "conf/*.json")
@@ -133,7 +138,8 @@ SMALL: dict[str, Any] = {"name": "a", "command": ["x"]}
         ({"jobs": []}, "command", "cannot both"),
         ({"depends_on": ["calib-v3"]}, "depends_on", "its number"),
         ({"depends_on": [True]}, "depends_on", "its number"),
-        ({"brokerage": {"prefer": "data"}}, "brokerage.prefer", "known are"),
+        ({"brokerage": {"rank": "data"}}, "brokerage.rank", "known are"),
+        ({"brokerage": {"prefer": {"a": 1}}}, "brokerage.prefer", "wants a list"),
         ({"name": "no/slash"}, "name", "is no name"),
         ({"count": 0}, "template.count", ">= 1"),
         ({"upload": ["x"], "defaults": {"sandbox": "0" * 64}}, "upload", "cannot both"),

@@ -50,6 +50,20 @@ def test_the_ask_says_what_is_free():
     assert (ask["walltime_s"], ask["wait_s"]) == (3500 - OFFER.reserve_s, 5)
 
 
+def test_gpus_are_taken_and_given_back():
+    room = Room(replace(OFFER, gpus=2))
+    one, three = job(gpus=1), job(gpus=3)
+    room.take(one)
+    ask = Demand(replace(OFFER, gpus=2), 0).ask(100, room, n_held=1, n_queued=0)
+
+    assert ask is not None
+    assert (ask["gpus"], room.fits(job(gpus=2)), room.fits_never(job(gpus=2)), room.fits_never(three)) == (
+        1, False, False, True,
+    )  # fmt: skip
+    room.give_back(one)
+    assert room.fits(job(gpus=2))
+
+
 def test_a_full_slot_asks_for_nothing():
     room = Room(OFFER)
     room.take(job(cores=4))

@@ -1,0 +1,108 @@
+"""What is said about one group of equal jobs: who refused it, why, and who gets how many. Pure.
+
+Criteria are plug-ins, and some are other people's: one that raises refuses the queue that it was asked about, with
+that reason, and is reported. The others go on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from panda.brokerage.criteria.base import Criterion, Rationing
+from panda.brokerage.policies import Policy
+from panda.brokerage.subjects import JobGroup, Kind, Queue
+from panda.brokerage.weights import deal, terms_of
+
+#: Queues, the heaviest first, whose terms are kept.
+EXPLAINED = 5
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A criterion that raised."""
+
+    criterion: str
+    queue: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a pass says about one group of equal jobs."""
+
+    policy: str
+    funnel: list[dict[str, Any]]
+    """Criterion by criterion: `criterion`, `left` (queues that it left), `refused` (queue -> why)."""
+    weights: dict[str, float] = field(default_factory=dict)
+    chosen: dict[str, int] = field(default_factory=dict)
+    """Jobs by queue, in the order in which they are dealt."""
+    terms: dict[str, dict[str, float]] = field(default_factory=dict)
+    """What the weights of the heaviest queues are made of; terms that change nothing are left out."""
+    faults: list[Fault] = field(default_factory=list)
+
+
+def decide(group: JobGroup, queues: Sequence[Queue], policy: Policy) -> Decision:
+    """Ask the criteria, weigh what is left, deal the group out. The queues' load grows by what they get."""
+    faults: list[Fault] = []
+    funnel, candidates = sift(group.kind, queues, policy.criteria, faults)
+    terms = {queue.name: terms_of(group.kind, queue, policy.exponents) for queue in candidates}
+    weights = {name: prod(each.values()) for name, each in terms.items()}
+    n_jobs = len(group.panda_ids)
+    chosen = deal(n_jobs, weights, {queue.name: _room(queue, policy.rationing, faults) for queue in candidates})
+    for queue in candidates:
+        queue.load.assigned += chosen.get(queue.name, 0)
+    if candidates and sum(chosen.values()) < n_jobs:
+        full = {q.name: f"took {chosen.get(q.name, 0)} of these jobs, and has room for no more" for q in candidates}
+        funnel.append({"criterion": "room", "left": 0, "refused": full})
+    return Decision(
+        policy.name,
+        funnel,
+        {name: round(weight, 6) for name, weight in weights.items()},
+        chosen,
+        {name: _telling(terms[name]) for name in sorted(weights, key=lambda name: -weights[name])[:EXPLAINED]},
+        faults,
+    )
+
+
+def sift(
+    kind: Kind, queues: Sequence[Queue], criteria: Sequence[Criterion], faults: list[Fault]
+) -> tuple[list[dict[str, Any]], list[Queue]]:
+    """The funnel, and the queues that are left at its end. What raises is added to `faults`."""
+    funnel: list[dict[str, Any]] = []
+    left = list(queues)
+    for criterion in criteria:
+        reasons = {queue.name: _ask(criterion, kind, queue, faults) for queue in left}
+        left = [queue for queue in left if reasons[queue.name] is None]
+        refused = {name: reason for name, reason in reasons.items() if reason is not None}
+        funnel.append({"criterion": criterion.name, "left": len(left), "refused": refused})
+    return funnel, left
+
+
+def _ask(criterion: Criterion, kind: Kind, queue: Queue, faults: list[Fault]) -> str | None:
+    try:
+        reason = criterion.refuse(kind, queue)
+        if reason is None or isinstance(reason, str):
+            return reason
+        raise TypeError(f"refuse() answered {type(reason).__name__}, neither None nor a text")
+    except Exception as problem:  # the edge of other people's code; whoever is not sure may not go there
+        faults.append(Fault(criterion.name, queue.name, f"{type(problem).__name__}: {problem}"[:500]))
+        return f"its check of {criterion.name} failed ({faults[-1].error}); operators were told"
+
+
+def _room(queue: Queue, criteria: Sequence[Rationing], faults: list[Fault]) -> int | None:
+    """Jobs that the queue may still get; None: any number. A criterion that cannot say lets none go there."""
+    limits = []
+    for criterion in criteria:
+        try:
+            room = criterion.room(queue)
+            if room is not None:
+                limits.append(max(0, int(room)))
+        except Exception as problem:  # as above
+            faults.append(Fault(criterion.name, queue.name, f"{type(problem).__name__}: {problem}"[:500]))
+            limits.append(0)
+    return min(limits, default=None)
+
+
+def _telling(terms: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in terms.items() if value != 1}

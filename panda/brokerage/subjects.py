@@ -1,0 +1,162 @@
+"""What brokerage decides about: queues with their load, and kinds of jobs. Pure; `snapshot` fills them."""
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from panda.requirements.tree import Value
+
+
+@dataclass
+class Load:
+    """Jobs at a queue by status, and pilots that asked there lately. Grows while a pass deals jobs out."""
+
+    assigned: int = 0
+    activated: int = 0
+    starting: int = 0
+    running: int = 0
+    n_pilots: int = 0
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that have the queue and do not run yet."""
+        return self.assigned + self.activated + self.starting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    """A queue as brokerage sees it."""
+
+    name: str
+    site: str
+    cloud: str = ""
+    status: str
+    status_reason: str
+    storage: str
+    storage_status: str
+    cores: int
+    memory_mb: int
+    disk_mb: int
+    walltime_s: int
+    tags: frozenset[str]
+    submitter: str
+    max_ready: int
+    """Jobs that may be assigned or activated here at once; 0: any number."""
+    requirements: str = ""
+    """What it asks of jobs (`panda.requirements`)."""
+    min_cores: int = 0
+    """Jobs that need less belong elsewhere. The same for the two below; 0: none is too small."""
+    min_memory_mb: int = 0
+    min_walltime_s: int = 0
+    corepower: float = 10.0
+    """How fast a core is, in HS23; wall times are meant for a core of 10."""
+    gpus: int = 0
+    vos: frozenset[str] = frozenset()
+    """Virtual organisations that may use it; empty: all. The same for working groups, as patterns."""
+    working_groups: tuple[str, ...] = ()
+    max_running: int = 0
+    """Jobs that may run here at once; 0: any number."""
+    load: Load = field(compare=False)
+
+    def is_named(self, patterns: tuple[str, ...]) -> bool:
+        """Whether one of `patterns` means this queue or its site; `*` stands for any letters."""
+        return any(fnmatchcase(self.name, pattern) or fnmatchcase(self.site, pattern) for pattern in patterns)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a job set says of all its jobs; `sites`, `exclude` and `prefer` are patterns over names of sites and
+    queues, and a `!` before one in `sites` excludes."""
+
+    sites: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    prefer: tuple[str, ...] = ()
+    requirements: str = ""
+    kind: str = "analysis"
+    vo: str = ""
+    working_group: str = ""
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Patterns of which one must fit; empty: anything does."""
+        return tuple(each for each in self.sites if not each.startswith("!"))
+
+    @property
+    def unwanted(self) -> tuple[str, ...]:
+        """Patterns of which none may fit."""
+        return self.exclude + tuple(each[1:] for each in self.sites if each.startswith("!"))
+
+
+@dataclass(frozen=True)
+class Locality:
+    """Where the inputs of a job are, coarse enough that jobs of one dataset look alike."""
+
+    n_nowhere: int = 0
+    """Input files without a replica on a storage that is online."""
+    tenths: tuple[tuple[str, int], ...] = ()
+    """Storage and the tenths of the input bytes there, by name; storages with less than one left out."""
+
+    def fraction_at(self, storage: str) -> float:
+        """The part of the input bytes that is at `storage`, from 0 to 1, in tenths."""
+        return dict(self.tenths).get(storage, 0) / 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What makes jobs equal to brokerage: every one of them may go where any other may."""
+
+    shape_id: int
+    share: str
+    owner: str = ""
+    cores: int
+    memory_mb: int
+    disk_mb: int
+    walltime_s: int
+    gpus: int = 0
+    tags: frozenset[str]
+    wishes: Wishes
+    locality: Locality | None
+    """None: a job without inputs."""
+
+
+@dataclass
+class JobGroup:
+    """Equal jobs, PandaIDs ascending."""
+
+    kind: Kind
+    panda_ids: list[int] = field(default_factory=list)
+    waited_s: list[float] = field(default_factory=list)
+    jobset_ids: set[int] = field(default_factory=set)
+
+
+def values_of(kind: Kind, queue: Queue) -> dict[str, Value]:
+    """What a requirement may ask about, by the names of `panda.requirements.NAMES`."""
+    wishes = kind.wishes
+    return {
+        "job.cores": kind.cores,
+        "job.memory_mb": kind.memory_mb,
+        "job.memory_mb_per_core": kind.memory_mb / kind.cores,
+        "job.disk_mb": kind.disk_mb,
+        "job.walltime_s": kind.walltime_s,
+        "job.gpus": kind.gpus,
+        "job.tags": kind.tags,
+        "job.share": kind.share,
+        "job.kind": wishes.kind,
+        "job.vo": wishes.vo,
+        "job.working_group": wishes.working_group,
+        "job.owner": kind.owner,
+        "queue.name": queue.name,
+        "queue.site": queue.site,
+        "queue.cloud": queue.cloud,
+        "queue.storage": queue.storage,
+        "queue.cores": queue.cores,
+        "queue.memory_mb": queue.memory_mb,
+        "queue.memory_mb_per_core": queue.memory_mb / queue.cores,
+        "queue.disk_mb": queue.disk_mb,
+        "queue.walltime_s": queue.walltime_s,
+        "queue.gpus": queue.gpus,
+        "queue.corepower": queue.corepower,
+        "queue.tags": queue.tags,
+        "queue.waiting": queue.load.waiting,
+        "queue.running": queue.load.running,
+        "queue.pilots": queue.load.n_pilots,
+    }

@@ -1,0 +1,136 @@
+"""Each criterion refuses what it is for, and says why in words that a job's owner understands."""
+
+import pytest
+
+from panda import plugins
+from panda.brokerage.criteria import ORDER
+from panda.brokerage.criteria.base import Rationing
+from panda.brokerage.policies import GROUP
+from panda.brokerage.subjects import Load, Locality, values_of
+from panda.requirements import NAMES, Type
+from tests.unit.brokerage.subjects import a_kind, a_queue, wishes
+
+CASES = [
+    ("status", {}, {}, None),
+    ("status", {}, {"status": "brokeroff", "status_reason": "full"}, "the queue is brokeroff (full)"),
+    ("status", {}, {"status": "test"}, "the queue is test"),
+    ("status", {"wishes": wishes(sites=["Q"])}, {"status": "test"}, None),
+    ("status", {"wishes": wishes(sites=["*"])}, {"status": "test"}, "the queue is test"),
+    ("status", {"wishes": wishes(sites=["Q"])}, {"status": "offline"}, "the queue is offline"),
+    ("access", {}, {}, None),
+    ("access", {}, {"vos": frozenset({"belle"})}, "it is for belle, the job set is of no virtual organisation"),
+    ("access", {"wishes": wishes(vo="atlas")}, {"vos": frozenset({"atlas", "belle"})}, None),
+    ("access", {"wishes": wishes(working_group="higgs-2")}, {"working_groups": ("top", "higgs-*")}, None),
+    ("access", {"wishes": wishes(working_group="susy")}, {"working_groups": ("top", "higgs-*")},
+     "it is for top, higgs-*, the job set is of susy"),
+    ("storage", {}, {"storage_status": "offline"}, "its storage DISK is offline"),
+    ("wishes", {"wishes": wishes(sites=["A", "S*"])}, {}, None),
+    ("wishes", {"wishes": wishes(sites=["A", "B*"])}, {}, "the job set goes only to A, B*"),
+    ("wishes", {"wishes": wishes(sites=["!S"])}, {}, "the job set excludes S"),
+    ("wishes", {"wishes": wishes(sites=["!MERIDIAN-*"])}, {"site": "MERIDIAN-3"}, "the job set excludes MERIDIAN-*"),
+    ("wishes", {"wishes": wishes(sites=["!MERIDIAN-*"])}, {"site": "MERIDIAN"}, None),
+    ("wishes", {"wishes": wishes(sites=["S", "!Q"])}, {}, "the job set excludes Q"),
+    ("wishes", {"wishes": wishes(exclude=["Q"])}, {}, "the job set excludes Q"),
+    ("resources", {"cores": 9}, {}, "needs 9 cores, the queue has 8"),
+    ("resources", {"memory_mb": 16_001}, {}, "needs 16001 MB of memory, the queue has 16000"),
+    ("resources", {"memory_mb": 16_000}, {}, None),
+    ("resources", {"disk_mb": 10_001}, {}, "needs 10001 MB of disk, the queue has 10000"),
+    ("resources", {"gpus": 2}, {"gpus": 1}, "needs 2 GPUs, the queue has 1"),
+    ("resources", {"gpus": 1}, {"gpus": 1}, None),
+    ("resources", {"walltime_s": 86_401}, {}, "needs 86401 s of wall time, the queue has 86400"),
+    ("resources", {"walltime_s": 43_201}, {"corepower": 5.0},
+     "needs 86402 s of wall time there (its cores have a power of 5), the queue has 86400"),
+    ("resources", {"walltime_s": 172_800}, {"corepower": 20.0}, None),
+    ("resources", {"cores": 1}, {"min_cores": 8}, "needs only 1 cores, the queue takes jobs from 8 on"),
+    ("resources", {"memory_mb": 999}, {"min_memory_mb": 1_000},
+     "needs only 999 MB of memory, the queue takes jobs from 1000 on"),
+    ("resources", {"walltime_s": 100}, {"min_walltime_s": 101, "corepower": 10.0},
+     "needs only 100 s of wall time, the queue takes jobs from 101 on"),
+    ("capabilities", {"tags": frozenset({"linux"})}, {}, None),
+    ("capabilities", {"tags": frozenset({"container:apptainer", "arch:aarch64", "linux"})}, {},
+     "needs arch:aarch64, container:apptainer, which the queue does not offer"),
+    ("requirements", {"wishes": wishes(requirements="queue.memory_mb >= 8 * job.memory_mb")}, {}, None),
+    ("requirements", {"wishes": wishes(requirements="queue.memory_mb > 8 * job.memory_mb")}, {},
+     "the job set requires `queue.memory_mb > 8 * job.memory_mb`, but queue.memory_mb is 16000,"
+     " job.memory_mb is 2000"),
+    ("requirements", {}, {"requirements": "job.gpus > 0 or job.share == 'express'"},
+     "the queue requires `job.gpus > 0 or job.share == 'express'`, but job.gpus is 0, job.share is 'default'"),
+    ("requirements", {"share": "express"}, {"requirements": "job.gpus > 0 or job.share == 'express'"}, None),
+    ("locality", {"locality": Locality(2)}, {}, "2 of its input files are on no storage that is online"),
+    ("locality", {"locality": Locality(0)}, {}, None),
+    ("occupancy", {}, {"max_ready": 3, "load": Load(assigned=1, activated=1, starting=9)}, None),
+    ("occupancy", {}, {"max_ready": 3, "load": Load(assigned=2, activated=1)},
+     "3 jobs wait there already, its limit is 3"),
+    ("limits", {}, {"max_running": 5, "load": Load(running=5, activated=4)}, None),
+    ("limits", {}, {"max_running": 5, "load": Load(running=5, activated=5)},
+     "only 5 jobs may run there, and 5 wait for that already"),
+]  # fmt: skip
+
+
+def criterion(name, **options):
+    return plugins.load(GROUP, name)(**options)
+
+
+@pytest.mark.parametrize(("name", "job", "place", "reason"), CASES)
+def test_a_criterion_refuses_what_it_is_for(name, job, place, reason):
+    assert criterion(name).refuse(a_kind(**job), a_queue(**place)) == reason
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_each_criterion_is_a_plug_in_of_its_own_name_and_takes_a_plain_job(name):
+    assert criterion(name).name == name
+    assert criterion(name).refuse(a_kind(), a_queue()) is None
+
+
+@pytest.mark.parametrize(
+    ("load", "room"),
+    [
+        (Load(), 100),
+        (Load(running=400), 800),
+        (Load(running=400, activated=790, starting=5), 5),
+        (Load(activated=200), 0),
+    ],
+)
+def test_what_may_wait_can_depend_on_what_runs(load, room):
+    occupancy = criterion("occupancy", per_running=2)
+
+    assert isinstance(occupancy, Rationing)
+    assert occupancy.room(a_queue(load=load)) == room
+    assert (occupancy.refuse(a_kind(), a_queue(load=load)) is None) is (room > 0)
+
+
+def test_the_tighter_limit_of_a_queue_counts():
+    place = a_queue(max_ready=7, load=Load(assigned=2, running=1_000))
+
+    assert criterion("occupancy", per_running=1, at_least=1).room(place) == 5
+
+
+def test_memory_for_each_core_may_be_asked_for():
+    strict = criterion("resources", memory_per_core=True)
+
+    assert strict.refuse(a_kind(cores=2, memory_mb=4_000), a_queue()) is None
+    reason = strict.refuse(a_kind(cores=1, memory_mb=4_000), a_queue())
+    assert reason == "needs 4000 MB of memory for each core, the queue has 2000"
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("occupancy", {"per_running": -1}),
+        ("occupancy", {"per_running": True}),
+        ("occupancy", {"at_least": 0}),
+        ("occupancy", {"at_least": 1.5}),
+        ("resources", {"memory_per_core": 1}),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused(name, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        criterion(name, **options)
+
+
+def test_a_requirement_may_ask_for_everything_that_it_may_name():
+    values = values_of(a_kind(), a_queue())
+
+    assert values.keys() == NAMES.keys()
+    kinds = {Type.NUMBER: (int, float), Type.TEXT: str, Type.TEXTS: frozenset, Type.FLAG: bool}
+    assert all(isinstance(values[name], kinds[known.type]) for name, known in NAMES.items())
