@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from panda.errors import Forbidden, NotFound, Unavailable
-from panda.simulation.books import Books
+from panda.simulation.books import UNKNOWN, Books
 from panda.simulation.fleetfile import Fleet, Group, QueueEvent
 from panda.simulation.line import Answer, Exchange
 from panda.simulation.load import Demand, reason
@@ -18,6 +18,8 @@ from panda.simulation.report import Report
 
 #: Between two looks at the load, the clock and the books.
 TICK_S = 0.5
+#: Connections of those who are no pilots.
+CONTROL = 4
 #: Queues that are asked for at once.
 PAGE = 500
 
@@ -71,10 +73,11 @@ class _Run:
         self._plan, self._say = plan, say
         self._books = Books()
         self._exchange = Exchange(plan.url, plan.n_connections)
+        self._control = Exchange(plan.url, CONTROL)  # submitters and operators do not queue up behind pilots
         self._world = World(
             self._exchange, self._books, plan.seed, plan.pilot_token, plan.fleet.starting, self._short_token
         )
-        self._demand = Demand(self._exchange, self._books, plan.token)
+        self._demand = Demand(self._control, self._books, plan.token)
         self._todo = sorted(plan.fleet.events, key=lambda event: event.at_s)
         self._queues: list[Mapping[str, Any]] = []
 
@@ -88,6 +91,7 @@ class _Run:
         world.began_at = asyncio.get_running_loop().time()
         self._say(f"{len(pilots)} pilots at {n_queues} queues")
         tasks = [asyncio.ensure_future(pilot.run()) for pilot in pilots]
+        tasks.append(asyncio.ensure_future(self._tend()))
         try:
             await self._meanwhile()
             lasted_s = world.now_s
@@ -108,6 +112,7 @@ class _Run:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         await self._exchange.close()
+        await self._control.close()
         problems = [*self._world.problems, *(each.exception() for each in pilots if not each.cancelled())]
         for problem in filter(None, problems):
             raise problem
@@ -121,24 +126,34 @@ class _Run:
             and not world.stop.is_set()
             and not (plan.jobs and books.ends.total() >= plan.jobs)
         ):
-            await self._demand.keep_up(plan.fleet.load)
-            await self._operate()
             if world.now_s >= next_sample_s:
                 next_sample_s = world.now_s + plan.sample_s
                 self._enter()
                 sample = books.sample(world.now_s)
-                if "unknown" in sample.cores:
-                    await self._demand.learn_of_others(world.now_s)
                 if world.now_s >= next_word_s:
-                    next_word_s += 10.0
+                    next_word_s = world.now_s + 10.0
                     cores = ", ".join(f"{share} {n}" for share, n in sample.cores.items()) or "none"
                     self._say(f"{sample.at_s:.0f} s: {sample.n_ended} ended; running cores: {cores}")
             left_s = plan.seconds - world.now_s
             await world.pause(max(0.01, min(TICK_S, plan.sample_s, left_s)))
 
+    async def _tend(self) -> None:
+        """Submitters and operators, until it is over; what they cannot do ends it."""
+        try:
+            while not self._world.stop.is_set():
+                await self._demand.keep_up(self._plan.fleet.load)
+                await self._operate()
+                samples = self._books.samples
+                if samples and UNKNOWN in samples[-1].cores:
+                    await self._demand.learn_of_others(self._world.now_s)
+                await self._world.pause(TICK_S)
+        finally:
+            self._world.stop.set()
+
     def _enter(self) -> None:
-        calls, self._exchange.calls = self._exchange.calls, []
-        self._books.enter(calls)
+        for exchange in (self._exchange, self._control):
+            calls, exchange.calls = exchange.calls, []
+            self._books.enter(calls)
 
     def _pilots(self) -> list[Pilot]:
         fleet = self._plan.fleet
@@ -157,7 +172,7 @@ class _Run:
         after = ""
         while True:
             path = f"/v1/queues?limit={PAGE}" + (f"&after={quote(after)}" if after else "")
-            answer = await self._exchange.call("queues", "GET", path, self._plan.pilot_token)
+            answer = await self._control.call("queues", "GET", path, self._plan.pilot_token)
             if answer.status in (401, 403):
                 raise Forbidden("this pilots' token", "see queues; name a good one")
             if not answer.is_ok:
@@ -170,7 +185,7 @@ class _Run:
     async def _short_token(self, for_s: float) -> str | None:
         wanted = {"owner": "simulated-pilots", "roles": ["pilot"], "label": "simulation",
                   "ttl_s": math.ceil(for_s)}  # fmt: skip
-        answer = await self._exchange.call("tokens", "POST", "/v1/tokens", self._plan.token, wanted)
+        answer = await self._control.call("tokens", "POST", "/v1/tokens", self._plan.token, wanted)
         return str(answer.body["token"]) if answer.is_ok else None
 
     async def _operate(self) -> None:
@@ -186,4 +201,4 @@ class _Run:
     async def _set_status(self, queue: str, event: QueueEvent) -> Answer:
         wanted = {"status": event.status, "reason": event.reason}
         path = f"/v1/queues/{queue}/status"
-        return await self._exchange.call("queue status", "POST", path, self._plan.token, wanted)
+        return await self._control.call("queue status", "POST", path, self._plan.token, wanted)
