@@ -55,6 +55,9 @@ check: $(VENV)/.dev  ## ruff, mypy, import-linter, architecture tests
 bench: $(VENV)/.dev  ## measure; ONLY=B2,B4 for some; writes benchmarks/latest.json and docs/reference/benchmarks.md
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
+fairness: $(VENV)/.server  ## play 50 queues until 20,000 jobs ended; writes docs/explanation/shares.md (minutes)
+	$(BIN)/python -m benchmarks.fairness
+
 fuzz: $(VENV)/.dev  ## call everything that the API describes, with what it allows and what not (minutes); CASES=300
 	FUZZ_CASES=$(CASES) $(BIN)/python -m pytest -q -n 0 --timeout 3600 tests/integration/api/test_fuzz.py
 
@@ -84,4 +87,4 @@ lock:  ## renew the pinned versions (needs uv on the PATH)
 	uv pip compile pyproject.toml --extra s3 --extra xrootd --extra pandas --extra polars --group storages --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --quiet -c requirements/dev.txt -o requirements/extras.txt
 
-.PHONY: help demo demo-data up test test-storages test-upstream check bench screenshots guards chaos pilot lock
+.PHONY: help demo demo-data up test test-storages test-upstream check bench fairness screenshots guards chaos pilot lock

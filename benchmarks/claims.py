@@ -1,7 +1,7 @@
-"""B4: whether a claim costs the same however many jobs wait.
+"""B4: whether a claim costs the same however many jobs wait, and however many shares want them.
 
-Two databases on one server, one with a thousand jobs queued and one with a million, are asked in turn, so
-that what else the machine does falls on both alike. Claims go through `panda.dispatcher` on a connection.
+Databases on one server, one with a thousand jobs queued and others with a million, are asked in turn, so
+that what else the machine does falls on all alike. Claims go through `panda.dispatcher` on a connection.
 """
 
 import os
@@ -27,6 +27,8 @@ N_CLAIMS = 2_000
 CHURN_S = float(os.environ.get("BENCH_CHURN_S", "120"))
 #: Jobs that come in at once; as many are claimed before the next ones come, so the queue keeps its length.
 REFILL = 100
+#: Leaf shares of the database that has many of them, below four branches.
+N_SHARES = 20
 
 SITE: LiteralString = """
 INSERT INTO sites (name, cloud) VALUES ('BENCH', 'LOCAL');
@@ -37,21 +39,29 @@ QUEUE = """
 INSERT INTO queues (name, site, storage, cores, memory_mb, disk_mb, walltime_s)
 VALUES (%(queue)s, 'BENCH', 'BENCH-DISK', 10000, 1000000, 1000000, 1000000)
 """
+SHARES: LiteralString = """
+INSERT INTO shares (name, parent, weight, file_weight)
+SELECT 'branch' || n, NULL, n, n FROM generate_series(1, 4) AS n;
+INSERT INTO shares (name, parent, weight, file_weight)
+SELECT 's' || lpad(n::text, 2, '0'), 'branch' || 1 + n % 4, 1 + n % 3, 1 + n % 3 FROM generate_series(0, 19) AS n
+"""
 #: Rows as `dispatch` leaves them: activated, parked for a pilot, ready.
 FILL = """
 WITH ids AS (SELECT panda_take_ids(%(n)s) AS first),
 new AS (
     INSERT INTO jobs (panda_id, jobset_id, seq, name, owner, share, priority, status, max_attempts, shape_id,
         computing_site, created_at, changed_at, spec)
-    SELECT first + n, 1, n, 'bench.' || n, 'bench', 'default', 0, 'activated', 3, %(shape_id)s, %(queue)s,
+    SELECT first + n, 1, n, 'bench.' || n, 'bench',
+        CASE WHEN %(n_shares)s = 1 THEN 'default' ELSE 's' || lpad((n %% %(n_shares)s)::text, 2, '0') END, 0,
+        'activated', 3, %(shape_id)s, %(queue)s,
         panda_now(), panda_now(), '{"command": ["true"], "env": {}, "sandbox": null}'
     FROM ids, generate_series(0, %(n)s - 1) AS n
-    RETURNING panda_id),
+    RETURNING panda_id, share),
 due AS (
     INSERT INTO job_due (panda_id, stage, waits_for, due_at)
     SELECT panda_id, 'dispatch', 'pilot', panda_now() + interval '6 hours' FROM new)
 INSERT INTO ready (panda_id, queue, share, shape_id, rank)
-SELECT panda_id, %(queue)s, 'default', %(shape_id)s, %(rank)s + panda_id FROM new
+SELECT panda_id, %(queue)s, share, %(shape_id)s, %(rank)s + panda_id FROM new
 """
 FITS, DOES_NOT_FIT = 1, 2
 
@@ -59,7 +69,7 @@ FITS, DOES_NOT_FIT = 1, 2
 class Queued:
     """A database with jobs that wait for a pilot."""
 
-    def __init__(self, url: str, queue: str, settings: Settings) -> None:
+    def __init__(self, url: str, queue: str, settings: Settings, n_shares: int = 1) -> None:
         migrate.upgrade(url)
         self._connection = psycopg.connect(url, autocommit=True)
         self._engine = make_engine(url, pool_size=1)
@@ -67,14 +77,20 @@ class Queued:
         self._queue = queue
         self._settings = settings
         self._n_left = 0
+        self._n_shares = n_shares
         self._connection.execute(SITE)
+        if n_shares > 1:
+            self._connection.execute(SHARES)
         self._connection.execute(QUEUE, {"queue": queue})
 
     def fill(self, n: int, *, shape_id: int = FITS, rank: int = 0) -> None:
         """`n` jobs more; a smaller `rank` stands before a larger one."""
         for start in range(0, n, 50_000):
-            values = {"n": min(50_000, n - start), "shape_id": shape_id, "queue": self._queue, "rank": rank}
-            self._connection.execute(FILL, values)
+            self._connection.execute(
+                FILL,
+                {"n": min(50_000, n - start), "shape_id": shape_id, "queue": self._queue, "rank": rank,
+                 "n_shares": self._n_shares},
+            )  # fmt: skip
 
     def settle(self) -> None:
         """What autovacuum does to a table that has been there for a while."""
@@ -99,19 +115,22 @@ class Queued:
 
 
 def flat() -> Figure:
-    """p99 of a claim from a long queue over p99 of a claim from a short one; the worst of three cases."""
+    """p99 of a claim from a long queue over p99 of a claim from a short one; the worst of four cases."""
     ratios: dict[str, float] = {}
-    with _queues() as (few, many, headed):
+    with _queues() as (few, many, headed, shared):
         few.fill(FEW)
         many.fill(MANY)
+        shared.fill(MANY)
         headed.fill(UNFIT, shape_id=DOES_NOT_FIT, rank=-(2**40))
         headed.fill(FEW)
-        for each in (few, many, headed):
+        queues = [few, many, headed, shared]
+        for each in queues:
             each.settle()
-        _in_turn([few, many, headed], 300)
-        short, long, behind = _in_turn([few, many, headed], N_CLAIMS)
+        _in_turn(queues, 300)
+        short, long, behind, divided = _in_turn(queues, N_CLAIMS)
         ratios[f"{MANY:,} queued"] = percentile(long, 99) / percentile(short, 99)
         ratios[f"{UNFIT:,} unfit at the head"] = percentile(behind, 99) / percentile(short, 99)
+        ratios[f"{MANY:,} queued, {N_SHARES} leaf shares"] = percentile(divided, 99) / percentile(short, 99)
         until = time.monotonic() + CHURN_S
         while time.monotonic() < until:
             many.claim()
@@ -123,7 +142,8 @@ def flat() -> Figure:
         unit="times p99 (worst case)",
         asked="≤ 1.5",
         met=worst <= 1.5,
-        reference=f"{FEW:,} queued: {_shown(short)}; {MANY:,} queued: {_shown(long)}",
+        reference=f"{FEW:,} queued: {_shown(short)}; {MANY:,} queued: {_shown(long)}; "
+        f"{N_SHARES} leaf shares: {_shown(divided)}",
         parts=ratios,
     )
 
@@ -137,8 +157,11 @@ def _queues() -> Iterator[list[Queued]]:
     with tempfile.TemporaryDirectory(prefix="panda-bench-") as folder:
         server = EmbeddedPostgres(Path(folder)).start()
         try:
-            names = ("few", "many", "headed")
-            made = [Queued(server.create_database(name), f"{name.upper()}-Q", Settings()) for name in names]
+            names = {"few": 1, "many": 1, "headed": 1, "shared": N_SHARES}
+            made = [
+                Queued(server.create_database(name), f"{name.upper()}-Q", Settings(), n_shares)
+                for name, n_shares in names.items()
+            ]
             yield made
             for each in made:
                 each.close()

@@ -115,11 +115,20 @@ class Meter:
 
 
 @contextmanager
-def running(*, procfile: Path | None = None, environ: Mapping[str, str] | None = None) -> Iterator[System]:
-    """A system that is up, with no work in it; `procfile`: other processes on the same two stores."""
+def running(
+    *, procfile: Path | None = None, environ: Mapping[str, str] | None = None, sites: str = SITES, shares: str = ""
+) -> Iterator[System]:
+    """A system that is up, with no work in it.
+
+    Args:
+        procfile: other processes on the same two stores.
+        sites, shares: what stands in its `sites.toml` and `shares.toml`; "": the shipped file.
+    """
     with tempfile.TemporaryDirectory(prefix="panda-bench-") as name:
         folder = Path(name)
-        (folder / "sites.toml").write_text(SITES)
+        (folder / "sites.toml").write_text(sites)
+        if shares:
+            (folder / "shares.toml").write_text(shares)
         given = {key: value for key, value in os.environ.items() if not key.startswith("PANDA_")}
         given |= {"PANDA_HARVESTER_LOCAL_QUEUES": "false", "PYTHONPATH": str(ROOT), **(environ or {})}
         words = ["up", "--data", name, "--port", "0", "--detach"]

@@ -67,6 +67,7 @@ VERBS = {
     "quarantine": _entry(HERE, "recovery", "quarantine", "List outputs that were written and are not published."),
     "recover": _entry(HERE, "recovery", "recover", "Make a restored database safe to start."),
     "chaos": _entry(HERE, "chaos", "chaos", "Break a system of its own, and prove that no job was lost."),
+    "simulate": _entry(HERE, "simulate", "simulate", "Play a fleet of pilots against a server."),
     "completion": _entry(HERE, "server", "completion", "Print the completion script of a shell."),
 }
 EXAMPLES = (

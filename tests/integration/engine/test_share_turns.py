@@ -2,10 +2,12 @@
 
 import random
 from collections import Counter, defaultdict
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from panda.brokerage import siteinfo
 from panda.db import session
 from panda.dispatcher import dispatch, matching, reports
 from panda.dispatcher.shares import Balance
@@ -41,9 +43,11 @@ def queue_up(world, **n_jobs):
 class Fleet:
     """Cores at NORTH-Q, served by dispatchers of which each knows only what one process knows."""
 
-    def __init__(self, world, monkeypatch, *, cores, n_dispatchers=1, wall=None):
+    def __init__(self, world, monkeypatch, *, cores, n_dispatchers=1, wall=None, queues=()):
+        """`queues`: have four cores each, beside the `cores` at NORTH-Q."""
         self.world, self.monkeypatch = world, monkeypatch
-        self.free, self.now, self.n_finished = cores, 0, 0
+        self.now, self.n_finished = 0, 0
+        self.free_at = {"NORTH-Q": cores} | dict.fromkeys(queues, 4)
         self.wall = wall or {}
         self.running = Counter()
         self.balances = [Balance() for _ in range(n_dispatchers)]
@@ -62,16 +66,17 @@ class Fleet:
         matching.forget()
         for balance in random.Random(self.now).sample(self.balances, len(self.balances)):
             balance.forget()
-        idle = 0
-        while self.free and idle < len(self.balances):
-            balance = self.balances[self.now % len(self.balances)]
-            self.balances.append(self.balances.pop(0))
-            idle = 0 if self.claim(balance, min(self.free, n_per_claim)) else idle + 1
+        for queue in random.Random(self.now).sample(list(self.free_at), len(self.free_at)):
+            idle = 0
+            while self.free_at[queue] and idle < len(self.balances):
+                balance = self.balances[self.now % len(self.balances)]
+                self.balances.append(self.balances.pop(0))
+                idle = 0 if self.claim(balance, min(self.free_at[queue], n_per_claim), queue) else idle + 1
 
-    def claim(self, balance, n):
+    def claim(self, balance, n, queue="NORTH-Q"):
         """One claim through one dispatcher; how many jobs it got."""
         self.monkeypatch.setattr(matching, "balance", balance)
-        jobs = dispatch.acquire(self.world.begin, ask(n), self.world.settings).jobs
+        jobs = dispatch.acquire(self.world.begin, ask(n, queue=queue), self.world.settings).jobs
         with self.world.begin() as connection:
             found = session.rows(
                 connection, "SELECT panda_id, share FROM jobs WHERE panda_id = ANY(%(ids)s)",
@@ -81,11 +86,11 @@ class Fleet:
         for job in jobs:
             share = share_of[job.panda_id]
             self.running[share] += job.cores
-            self.free -= job.cores
+            self.free_at[queue] -= job.cores
             # Evenly spread at the start, so that about as many end in each round.
             wall = self.wall.get(share, 10)
             over = self.now + (wall if self.now > 1 else 1 + self.running[share] % wall)
-            self._ends[over].append((share, job))
+            self._ends[over].append((share, queue, job))
         return len(jobs)
 
     def report(self, ended):
@@ -93,14 +98,14 @@ class Fleet:
         said = [
             Report(panda_id=job.panda_id, attempt_nr=job.attempt_nr, token=job.token, status="finished",
                    exit_code=0, wall_s=1.0)
-            for _, job in ended
+            for _, _, job in ended
         ]  # fmt: skip
         if said:
             answers = reports.update(self.world.begin, UpdateRequest(pilot_id="p", reports=said), self.world.settings)
             assert {answer.outcome for answer in answers.results} == {"ok"}
-        for share, job in ended:
+        for share, queue, job in ended:
             self.running[share] -= job.cores
-            self.free += job.cores
+            self.free_at[queue] += job.cores
         self.n_finished += len(ended)
 
     def error(self, parts):
@@ -108,13 +113,14 @@ class Fleet:
         return max(abs(self.running[share] / self.running.total() - part) for share, part in parts.items())
 
 
-def ask(n=1, cores=4):
+def ask(n=1, cores=4, queue="NORTH-Q"):
     return AcquireRequest(
-        pilot_id=f"p-{uuid4().hex}", queue="NORTH-Q", request_id="r", n=n, cores=cores, memory_mb=8000,
+        pilot_id=f"p-{uuid4().hex}", queue=queue, request_id="r", n=n, cores=cores, memory_mb=8000,
         disk_mb=20_000, walltime_s=86_400,
     )  # fmt: skip
 
 
+FIFTY = Path(__file__).parents[3] / "examples" / "fleet" / "sites.toml"
 PARTS = {"a": 0.6, "b": 0.3, "c": 0.1}
 
 
@@ -132,6 +138,26 @@ def test_running_cores_keep_to_60_30_10_however_long_the_jobs_of_each_share_are(
 
     assert max(errors[2:]) <= 0.02
     assert len(errors) > 10
+
+
+def test_running_cores_keep_to_60_30_10_at_fifty_queues_with_two_dispatchers(world, monkeypatch):
+    """The short form of `make fairness`: 200 cores, four at each queue, filled in any order."""
+    with world.begin() as connection:
+        siteinfo.sync(connection, siteinfo.load_file(FIFTY), world.settings.data_dir)
+    plant(world, {"a": 60, "b": 30, "c": 10})
+    for share, n in {"a": 600, "b": 600, "c": 700}.items():
+        world.submit(template={"command": ["true"], "count": n}, share=share, brokerage={"sites": ["SIM-*"]})
+    world.settle()
+    names = [f"SIM-{number:02}-Q" for number in range(1, 51)]
+    fleet = Fleet(world, monkeypatch, cores=0, n_dispatchers=2, wall={"a": 12, "b": 6, "c": 2}, queues=names)
+    errors = []
+
+    while fleet.n_finished < 600:
+        fleet.round()
+        errors.append(fleet.error(PARTS))
+
+    assert max(errors[2:]) <= 0.02
+    assert fleet.running.total() == 200
 
 
 def test_a_tree_gives_each_branch_its_part_and_each_leaf_its_part_of_that(world, monkeypatch):
@@ -186,7 +212,7 @@ def test_cores_count_not_jobs(world, monkeypatch):
     world.settle()
     fleet = Fleet(world, monkeypatch, cores=80)
 
-    while fleet.free >= 4:
+    while fleet.free_at["NORTH-Q"] >= 4:
         assert fleet.claim(fleet.balances[0], 1) == 1
 
     assert abs(fleet.running["wide"] - fleet.running["narrow"]) <= 4
