@@ -140,6 +140,13 @@ def duration(seconds: float | None) -> str:
     return f"{whole} s"
 
 
+def hours(seconds: float | None) -> str:
+    """Time that machines worked: `14 min 20 s`, from an hour on in hours alone: `2.9 h`, `31,482 h`."""
+    if seconds is None or seconds < 3_600:
+        return duration(seconds) if seconds else (UNKNOWN if seconds is None else "0 h")
+    return f"{seconds / 3600:.1f} h" if seconds < 360_000 else f"{count(seconds / 3600)} h"
+
+
 def between(start: datetime | None, end: datetime | None) -> float | None:
     """Seconds from one instant to another; None when either is unknown."""
     return None if start is None or end is None else (end - start).total_seconds()

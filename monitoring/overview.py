@@ -12,6 +12,7 @@ from monitoring.health import Health
 from monitoring.looks import ACTIVE, JOB, STATUSES_OF
 from monitoring.queries import Facts
 from monitoring.reading import Block, Reader
+from panda.jobs import share_usage
 from panda.states import JobStatus, Stage
 
 #: Hours that the chart may show; the smallest that holds all there is comes first by itself.
@@ -49,7 +50,7 @@ def _mapped(block: Block[list[Facts]], change: Any) -> Block[Any]:
 def kpis(reader: Reader, counts: Block[list[Facts]], pilots: Block[list[Facts]]) -> dict[str, Any]:
     """Six numbers, each a block or a plain value; sparklines over the last 24 h, in bins of 20 minutes."""
     now = None if counts.value is None else queries.by_status(counts.value)
-    cores = reader.block(lambda c: int(queries.facts(c, queries.CORES_IN_USE)[0]["cores"]))
+    cores = reader.block(lambda c: sum(share_usage.lately(c).cores.values()))
     day = reader.block(lambda c: _ended_in_a_day(c, now))
     start = reader.block(_time_to_start)
     return {

@@ -38,10 +38,6 @@ WHERE at > (SELECT panda_now()) - interval '24 hours' ORDER BY status, at
 IS_A_DAY_OLD = """
 SELECT EXISTS (SELECT 1 FROM count_history WHERE at <= (SELECT panda_now()) - interval '24 hours') AS is_so
 """
-CORES_IN_USE = """
-SELECT coalesce(sum(s.cores), 0)::bigint AS cores
-FROM leases l, LATERAL (SELECT shape_id FROM jobs WHERE panda_id = l.panda_id OFFSET 0) j JOIN shapes s USING (shape_id)
-"""
 PILOTS = """
 SELECT queue, count(*) AS n, sum(cores)::bigint AS cores FROM pilots
 WHERE last_seen_at > (SELECT panda_now()) - interval '2 minutes' GROUP BY queue

@@ -37,10 +37,10 @@ SECURITY_HEADERS = {
 
 
 def load_static() -> dict[str, tuple[bytes, str]]:
-    """Name -> (bytes, media type) of the files that pages need; three small ones, read once."""
+    """Name -> (bytes, media type) of the files that pages need, ours and those of others (`vendor/`); read once."""
     return {
         file.name: (file.read_bytes(), STATIC_TYPES[file.suffix])
-        for file in sorted((FOLDER / "static").iterdir())
+        for file in sorted((FOLDER / "static").rglob("*"))
         if file.suffix in STATIC_TYPES
     }
 
@@ -60,6 +60,7 @@ class Renderer:
         self._environment.filters.update(
             count=looks.count, percent=looks.percent, duration=looks.duration, size=looks.size,
             megabytes=looks.megabytes, moment=looks.moment, iso=looks.iso, pretty=_pretty, short=looks.short,
+            hours=looks.hours, compact=_compact,
         )  # fmt: skip
         self._environment.globals.update(
             looks=looks,
@@ -78,6 +79,10 @@ class Renderer:
 
 def _pretty(document: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+
+
+def _compact(document: Any) -> str:
+    return msgspec.json.encode(document).decode()
 
 
 def _digest(body: bytes) -> str:

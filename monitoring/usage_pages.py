@@ -1,23 +1,26 @@
 """Usage: what was used, by whom and where, day by day; all from the daily roll-up. And the shares."""
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import falcon
+from sqlalchemy.engine import Connection
 
-from monitoring import looks
+from monitoring import looks, pictures
 from monitoring.page import Page, session_of
 from monitoring.queries import Facts, facts
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.errors import UnknownName
+from panda.jobs import share_usage
 
 MEASURES = {
     "core_s": "core time", "cpu_s": "CPU time", "wall_s": "wall time", "n_finished": "finished jobs",
-    "n_failed": "failed jobs", "n_cancelled": "cancelled jobs",
+    "n_failed": "failed attempts", "n_cancelled": "cancelled jobs",
 }  # fmt: skip
 GROUPS = {"owner": "user", "share": "share", "queue": "queue", "site": "site"}
 PERIODS = (7, 30, 90)
+FORMS = {"stack": "stacked", "lines": "lines", "share": "share of each day"}
 TOP = 8
 
 _SUMS = ", ".join(f"sum({name})::float8 AS {name}" for name in MEASURES)
@@ -35,14 +38,10 @@ USAGE = {
     for name in GROUPS
 }
 TODAY = "SELECT (SELECT panda_now())::date AS day"
-SHARES = """
-SELECT s.name, s.parent, s.weight, (u.cores ->> s.name)::bigint AS cores, u.counted_at
-FROM shares s CROSS JOIN share_usage u ORDER BY s.parent NULLS FIRST, s.name LIMIT 1000
-"""
 
 
 class Usage(Page):
-    """/usage?measure=&by=&days="""
+    """/usage?measure=&by=&days=&as="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         measure = _word(req, "measure", "core_s", MEASURES)
@@ -55,12 +54,41 @@ class Usage(Page):
         today: date = reader.ask(lambda c: facts(c, TODAY)[0]["day"])
         found = reader.block(lambda c: facts(c, USAGE[by], {"days": days, "owner": owner}))
         totals, series, dates = arranged(found.value or [], measure, days, today)
+        form = _word(req, "as", "stack", FORMS)
         data = {
-            "measure": measure, "by": by, "days": days, "rows": totals, "series": series, "dates": dates,
-            "trouble": found.trouble, "shares": reader.block(lambda c: facts(c, SHARES)),
+            "measure": measure, "by": by, "days": days, "as": form, "rows": totals, "series": series, "dates": dates,
+            "trouble": found.trouble, "shares": reader.block(_standings),
         }  # fmt: skip
         self._answer(req, resp, "usage.html", data, self._now(), csv="rows", measures=MEASURES, groups=GROUPS,
-                     periods=PERIODS)  # fmt: skip
+                     periods=PERIODS, forms=FORMS, form=form, plot=plot(series, dates, measure, form))  # fmt: skip
+
+
+def _standings(connection: Connection) -> list[Facts]:
+    return [each._asdict() for each in share_usage.standings(connection)]
+
+
+#: Units of time, the largest first: (seconds, word).
+UNITS = ((3_600.0, "h"), (60.0, "min"), (1.0, "s"))
+
+
+def plot(series: list[tuple[str, list[float]]], dates: list[date], measure: str, form: str) -> Facts:
+    """What is drawn: `x` (seconds since 1970 of each day), `series` (label, colour, values), their `unit`."""
+    size, unit = 1.0, ""
+    if form == "share":
+        totals = [sum(column) for column in zip(*(values for _, values in series), strict=True)]
+        scaled = [[100 * v / t if t else 0.0 for v, t in zip(values, totals, strict=True)] for _, values in series]
+        unit = "%"
+    else:
+        if measure.endswith("_s"):
+            top = max((sum(column) for column in zip(*(values for _, values in series), strict=True)), default=0)
+            size, unit = next((each for each in UNITS if top >= each[0]), UNITS[-1])
+        scaled = [[round(value / size, 3) for value in values] for _, values in series]
+    drawn = [
+        {"label": word, "colour": pictures.PALETTE[k % len(pictures.PALETTE)], "values": values}
+        for k, ((word, _), values) in enumerate(zip(series, scaled, strict=True))
+    ]
+    days = [int(datetime.combine(day, time(12), UTC).timestamp()) for day in dates]
+    return {"x": days, "series": drawn, "unit": unit, "bars": True, "kind": "lines" if form == "lines" else "stack"}
 
 
 def arranged(

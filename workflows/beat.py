@@ -14,7 +14,7 @@ from panda.brokerage import siteinfo
 from panda.dataservice import deletion, transfers
 from panda.db.session import rows, run
 from panda.dispatcher import notes
-from panda.jobs import audit, bulk, counters, sweeping
+from panda.jobs import audit, bulk, counters, share_usage, sweeping
 from panda.logs import Log
 from panda.settings import current
 from panda.states import Stage
@@ -85,9 +85,11 @@ def wake_for_queues() -> None:
 
 @tick("fold")
 def fold() -> None:
-    """Deltas into counters."""
+    """Deltas into counters, and a count of running cores if the last one is old."""
     with begin()() as connection:
         counters.fold(connection)
+    with begin()() as connection:
+        share_usage.current(connection)
 
 
 @tick("history")

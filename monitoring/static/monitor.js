@@ -17,6 +17,7 @@
     document.cookie = `panda_theme=${name}; path=/; max-age=31536000; samesite=strict`;
     const button = document.querySelector(".theme");
     if (button) button.title = `Theme: ${name}`;
+    document.dispatchEvent(new Event("panda:theme"));
   }
 
   function show(state, word) {
@@ -25,6 +26,10 @@
     live.textContent = word;
   }
 
+  // What the server sent: a plot that was drawn into a block since then is no change.
+  const sent = new WeakMap();
+  for (const block of document.querySelectorAll("[data-live]")) sent.set(block, block.outerHTML);
+
   // Each [data-live] block of the page is replaced by its newer self, unless someone is busy in it.
   function replace(fresh) {
     const chosen = getSelection();
@@ -32,15 +37,20 @@
       const next = fresh.querySelector(`[data-live="${CSS.escape(old.dataset.live)}"]`);
       const busy = old.contains(document.activeElement) || (chosen.type === "Range" && chosen.containsNode(old, true))
         || old.querySelector("input:checked");
-      if (next && !busy && next.outerHTML !== old.outerHTML) {
+      const html = next ? next.outerHTML : "";
+      if (next && !busy && html !== (sent.get(old) ?? old.outerHTML)) {
         const log = old.querySelector(".log");
         const top = log ? log.scrollTop : 0;
         const atEnd = log && log.scrollTop + log.clientHeight >= log.scrollHeight - 4;
+        const open = [...old.querySelectorAll("details")].map((each) => each.open);
         old.replaceWith(document.adoptNode(next));
+        sent.set(next, html);
+        next.querySelectorAll("details").forEach((each, k) => { each.open = open[k] ?? each.open; });
         const newLog = next.querySelector(".log");
         if (newLog) newLog.scrollTop = atEnd ? newLog.scrollHeight : top;
       }
     }
+    document.dispatchEvent(new Event("panda:replaced"));
   }
 
   async function refresh() {

@@ -3,6 +3,7 @@
 Events, attempts and files of a job lie in partitions by PandaID from the start and stay where they are;
 only the row of `jobs` moves, so the tables that every claim and every stage walks through stay small. A job
 whose outputs are registered becomes `finished` on the way: the one move that is not written to `jobs`.
+What failed attempts used was accounted when they ended.
 """
 
 from collections.abc import Sequence
@@ -46,10 +47,13 @@ counted AS (
 used AS (
     INSERT INTO usage_deltas (day, owner, share, queue, n_finished, n_failed, n_cancelled, wall_s, cpu_s, core_s)
     SELECT panda_now()::date, owner, share, coalesce(computing_site, ''),
-        count(*) FILTER (WHERE is_new OR status = 'finished'), count(*) FILTER (WHERE status = 'failed'),
+        count(*) FILTER (WHERE is_new OR status = 'finished'), 0,
         count(*) FILTER (WHERE status IN ('cancelled', 'closed')),
-        coalesce(sum(wall_s), 0), coalesce(sum(cpu_s), 0), coalesce(sum(wall_s * s.cores), 0)
-    FROM gone, LATERAL (SELECT cores FROM shapes WHERE shape_id = gone.shape_id OFFSET 0) s GROUP BY 1, 2, 3, 4)
+        sum(s.wall_s), coalesce(sum(cpu_s), 0), sum(s.wall_s * s.cores)
+    FROM gone, LATERAL (SELECT cores, coalesce(gone.wall_s,
+        greatest(extract(epoch FROM gone.changed_at - gone.started_at), 0)) AS wall_s
+        FROM shapes WHERE shape_id = gone.shape_id OFFSET 0) s
+    WHERE status <> 'failed' GROUP BY 1, 2, 3, 4)
 SELECT jobset_id, array_agg(panda_id) AS panda_ids, count(*) FILTER (WHERE is_new)::int AS n_new
 FROM gone GROUP BY jobset_id
 """

@@ -169,15 +169,19 @@ INVARIANTS: dict[str, tuple[str, str]] = {
         """,
     ),
     "I13": (
-        "the use that is accounted is that of the archived jobs",
+        "the use that is accounted is that of the archived jobs and of the attempts that failed",
         """
         SELECT owner, share, sum(n_finished) AS finished, sum(n_failed) AS failed, sum(n_cancelled) AS cancelled
         FROM (
             SELECT owner, share, n_finished, n_failed, n_cancelled FROM usage
             UNION ALL SELECT owner, share, n_finished, n_failed, n_cancelled FROM usage_deltas
-            UNION ALL SELECT owner, share, -count(*) FILTER (WHERE status = 'finished'),
-                -count(*) FILTER (WHERE status = 'failed'), -count(*) FILTER (WHERE status IN ('cancelled', 'closed'))
-            FROM jobs_archive GROUP BY owner, share) told_and_there
+            UNION ALL SELECT owner, share, -count(*) FILTER (WHERE status = 'finished'), 0,
+                -count(*) FILTER (WHERE status IN ('cancelled', 'closed'))
+            FROM jobs_archive GROUP BY owner, share
+            UNION ALL SELECT j.owner, j.share, 0, -count(*), 0
+            FROM attempts a JOIN (SELECT panda_id, owner, share FROM jobs
+                UNION ALL SELECT panda_id, owner, share FROM jobs_archive) j USING (panda_id)
+            WHERE a.outcome = 'failed' GROUP BY j.owner, j.share) told_and_there
         WHERE %(since)s < 0 GROUP BY owner, share
         HAVING sum(n_finished) <> 0 OR sum(n_failed) <> 0 OR sum(n_cancelled) <> 0
         """,

@@ -46,12 +46,22 @@ UPDATE jobs SET failed_stage = (%(stages)s::text[])[array_position(%(panda_ids)s
     error_message = (%(messages)s::text[])[array_position(%(panda_ids)s::bigint[], panda_id)]
 WHERE panda_id = ANY(%(panda_ids)s)
 """
-#: For the pages: failures by hour, code, stage and queue. Folded like every counter, so no row is hot.
+#: For the pages: failures by hour, code, stage and queue; and what the failed attempts used, at once and not when
+#: their jobs are archived days later. An attempt that was lost held its cores until now. Folded like every
+#: counter, so no row is hot.
 COUNT_FAILURES = """
-INSERT INTO error_deltas (hour, error_code, failed_stage, queue, n, wall_s)
-SELECT date_trunc('hour', panda_now()), coalesce(error_code, 'none'), coalesce(failed_stage, ''),
-    coalesce(computing_site, ''), count(*), coalesce(sum(wall_s), 0)
-FROM jobs WHERE panda_id = ANY(%(panda_ids)s) GROUP BY 1, 2, 3, 4
+WITH failed AS (
+    SELECT owner, share, coalesce(computing_site, '') AS queue, coalesce(error_code, 'none') AS error_code,
+        coalesce(failed_stage, '') AS failed_stage, shape_id, coalesce(cpu_s, 0) AS cpu_s,
+        coalesce(wall_s, greatest(extract(epoch FROM panda_now() - started_at), 0), 0) AS wall_s
+    FROM jobs WHERE panda_id = ANY(%(panda_ids)s)),
+counted AS (
+    INSERT INTO error_deltas (hour, error_code, failed_stage, queue, n, wall_s)
+    SELECT date_trunc('hour', panda_now()), error_code, failed_stage, queue, count(*), sum(wall_s)
+    FROM failed GROUP BY 1, 2, 3, 4)
+INSERT INTO usage_deltas (day, owner, share, queue, n_finished, n_failed, n_cancelled, wall_s, cpu_s, core_s)
+SELECT panda_now()::date, owner, share, queue, 0, count(*), 0, sum(wall_s), sum(cpu_s), sum(wall_s * s.cores)
+FROM failed f, LATERAL (SELECT cores FROM shapes WHERE shape_id = f.shape_id OFFSET 0) s GROUP BY 1, 2, 3, 4
 """
 #: Written once, when the attempt is over; while it lasts, its row of `jobs` tells about it.
 END_ATTEMPTS = """

@@ -31,7 +31,6 @@ UNBOUNDED = {
     "panda.jobs.restoring.LEASES": "a backup was restored: every lease, once",
     "panda.jobs.restoring.RENAME": "a backup was restored: every job, once",
     "panda.jobs.share_usage.COUNT": "every lease, to count cores; rationed by what it takes",
-    "monitoring.queries.CORES_IN_USE": "every lease, to count cores; once per look at the overview",
     "workflows.relay.LOOK": "EXISTS takes the head of each queue, and nothing more",
 }  # fmt: skip
 STATEMENT = re.compile(r"\s*(SELECT|WITH|INSERT|UPDATE|DELETE)\b")

@@ -1,11 +1,14 @@
 """Numbers as people read them, and pictures that hold what they were given."""
 
+import hashlib
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from monitoring import looks, pictures
+from monitoring import looks, pictures, render
 from monitoring.celery_side import flower_url, shown_url
+from monitoring.usage_pages import plot
 from panda.settings import client_url
 from panda.states import JobStatus, Stage
 
@@ -19,6 +22,34 @@ AT = datetime(2026, 11, 22, 16, 44, 12, tzinfo=UTC)
 )  # fmt: skip
 def test_a_duration_has_at_most_two_units(seconds: float | None, told: str) -> None:
     assert looks.duration(seconds) == told
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(None, "\N{EN DASH}"), (0, "0 h"), (39, "39 s"), (860, "14 min 20 s"), (10_471, "2.9 h"), (3.6e8, "100k h")],
+)
+def test_machine_time_is_in_hours_once_it_is_one(seconds: float | None, told: str) -> None:
+    assert looks.hours(seconds) == told
+
+
+def test_a_plot_of_machine_time_takes_the_unit_that_its_highest_day_needs() -> None:
+    days = [AT.date()]
+
+    assert plot([("anna", [7200.0])], days, "core_s", "stack")["unit"] == "h"
+    assert plot([("anna", [90.0]), ("bob", [90.0])], days, "core_s", "stack")["unit"] == "min"
+    assert plot([("anna", [5.0])], days, "core_s", "lines")["series"][0]["values"] == [5.0]
+    assert plot([("anna", [30.0]), ("bob", [10.0])], days, "core_s", "share")["series"][0]["values"] == [75.0]
+    assert plot([], days, "core_s", "share")["series"] == []
+
+
+def test_what_others_wrote_is_what_the_lock_says() -> None:
+    folder = render.FOLDER / "static" / "vendor"
+    lock = json.loads((folder / "vendor.lock.json").read_text())
+    known = {name: facts["sha256"] for package in lock.values() for name, facts in package["files"].items()}
+
+    assert {file.name for file in folder.iterdir()} == {*known, "vendor.lock.json"}
+    for name, digest in known.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
 
 
 @pytest.mark.parametrize(
