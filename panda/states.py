@@ -101,7 +101,7 @@ class Wait(StrEnum):
     PILOT = "pilot"  #: a pilot that takes it
     LEASE = "lease"  #: the report of the pilot that runs it
     QUOTA = "quota"  #: its owner's quota
-    OPERATOR = "operator"  #: a person, or the end of the retry window
+    OPERATOR = "operator"  #: a person (a failed or held job), or the end of the retry window
 
 
 class JobSetStatus(StrEnum):

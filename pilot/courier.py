@@ -23,8 +23,9 @@ log = logging.getLogger("pilot.courier")
 MAX_REPORTS = 1000
 """Reports in one request; the server takes ten times as many."""
 
-COALESCE_S = 0.02
-"""A final report waits this long for company while more jobs end soon (see `hurry`)."""
+COALESCE_S = 0.2
+"""A final report waits this long for company while more jobs end soon (see `hurry`). A request costs the pilot and
+the server as much as a small job; one that died meanwhile would only be run again."""
 
 HURRIED_S = 0.003
 """A final report waits this long when nothing else is about to end."""

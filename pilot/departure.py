@@ -56,8 +56,8 @@ class Departure:
             if now > self.leave_by:
                 return EXIT_UNDELIVERED if self.code == EXIT_DRAINED else self.code
         if jobs:
-            only_reports = all(job.phase is Phase.REPORTED for job in jobs)
-            if only_reports and self._courier.silent_s() > self._outage_s:
+            is_silent = self._courier.silent_s() > self._outage_s
+            if is_silent and all(job.phase is Phase.REPORTED for job in jobs):
                 self.why = "the server does not take our reports; they are kept on disk"
                 return EXIT_SERVER_AWAY
             return None

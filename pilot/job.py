@@ -236,6 +236,7 @@ class Job:
             or self.log.is_notable
             or self.ended_at - self.started_at > UNEVENTFUL_S
             or self.folder is None
+            or self.needs_preparing
             or not self.folder.is_untouched()
         )
 

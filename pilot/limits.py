@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+from typing import Dict
 
 
 def forbid_core_dumps() -> None:
@@ -28,9 +29,15 @@ def set_for(pid: int, file_bytes: int, n_processes: int) -> None:
 
 
 def _lower(pid: int, which: int, most: int) -> None:
-    _soft, hard = resource.prlimit(pid, which)
+    hard = _own_limits.get(which)
+    if hard is None:
+        hard = _own_limits[which] = resource.getrlimit(which)[1]
     if hard == resource.RLIM_INFINITY or most < hard:
         resource.prlimit(pid, which, (most, most))
+
+
+#: Our own hard limits, which each payload inherits.
+_own_limits: Dict[int, int] = {}
 
 
 def _threads_of_user() -> int:

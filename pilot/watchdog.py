@@ -55,12 +55,12 @@ class Watchdog:
         Most payloads leave nothing: then it costs one look at the list of our children.
         """
         n_killed = 0
-        for round_nr in range(ROUNDS):
+        # Whatever a payload leaves behind has a child of ours among its ancestors: the kernel
+        # hands us the orphans. So one look at our children tells that there is nothing.
+        if self._has_no_orphans(others):
+            return 0
+        for _round in range(ROUNDS):
             grouped = payload.signal_group(job.pid, signal.SIGKILL)
-            # Whatever a payload leaves behind has a child of ours among its ancestors: the kernel
-            # hands us the orphans. So one look at our children tells that there is nothing.
-            if round_nr == 0 and not grouped and self._has_no_orphans(others):
-                break
             table = processes.look_up(processes.pids())
             members = self._members(table, job) | self._orphans_of(table, job, others)
             if not members and not grouped:

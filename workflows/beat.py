@@ -14,7 +14,7 @@ from panda.brokerage import siteinfo
 from panda.dataservice import deletion, transfers
 from panda.db.session import rows, run
 from panda.dispatcher import notes
-from panda.jobs import audit, bulk, counters, share_usage, sweeping
+from panda.jobs import audit, bulk, counters, hold, share_usage, sweeping
 from panda.logs import Log
 from panda.settings import current
 from panda.states import Stage
@@ -143,4 +143,5 @@ def tidy() -> None:
 def _tidy(connection: Connection) -> None:
     counters.tidy(connection)
     bulk.tidy(connection)
+    hold.tidy(connection)
     notes.forget_old(connection)

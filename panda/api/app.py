@@ -11,6 +11,7 @@ from panda.api import (
     errors,
     events,
     fleet,
+    holds,
     incidents,
     jobs,
     jobsets,
@@ -89,6 +90,8 @@ def _add_jobs(app: App, begin: Begin, settings: Settings, spool: Spool) -> None:
     app.add_route(f"{jobset}/jobs", jobsets.JobSetJobsResource(begin))
     app.add_route(f"{jobset}/retry", jobsets.JobSetRetryResource(begin, SMALL_MB))
     app.add_route(f"{jobset}/cancel", jobsets.JobSetCancelResource(begin, SMALL_MB))
+    app.add_route(f"{jobset}/hold", holds.JobSetHoldResource(begin, SMALL_MB))
+    app.add_route(f"{jobset}/release", holds.JobSetReleaseResource(begin, SMALL_MB))
     app.add_route("/v1/jobs", jobs.JobsResource(begin))
     app.add_route("/v1/jobs/counts", jobs.JobCountsResource(begin))
     app.add_route("/v1/jobs/actions", actions.JobActionsResource(begin, settings.api, SMALL_MB))
@@ -106,6 +109,8 @@ def _add_jobs(app: App, begin: Begin, settings: Settings, spool: Spool) -> None:
     app.add_route(f"{job}/logs/{{name}}", jobs.JobLogResource(begin, spool))
     app.add_route(f"{job}/retry", jobs.JobRetryResource(begin, SMALL_MB))
     app.add_route(f"{job}/cancel", jobs.JobCancelResource(begin, SMALL_MB))
+    app.add_route(f"{job}/hold", holds.JobHoldResource(begin, SMALL_MB))
+    app.add_route(f"{job}/release", holds.JobReleaseResource(begin, SMALL_MB))
 
 
 def _add_data(app: App, begin: Begin, settings: Settings, spool: Spool) -> None:

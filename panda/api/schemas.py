@@ -276,6 +276,12 @@ class CancelRequest(Request, kw_only=True):
     reason: Text = ""
 
 
+class HoldRequest(Request, kw_only=True):
+    """POST /v1/jobs/{id}/hold and /release, the same of job sets."""
+
+    reason: Text = ""
+
+
 class Affected(Reply, kw_only=True):
     """How many jobs an action reached; what it could not do, by PandaID."""
 
@@ -286,6 +292,13 @@ class Affected(Reply, kw_only=True):
 class JobSetRetried(Affected, kw_only=True):
     action_id: int | None = None
     """The action that brings those that are left; none: these were all."""
+
+
+class JobSetActed(JobSetRetried, kw_only=True):
+    """POST /v1/jobsets/{id}/hold and /release"""
+
+    n_parents: int = 0
+    """Parents that did not finish and are waited for no longer."""
 
 
 class JobCount(Reply, kw_only=True):
@@ -308,7 +321,7 @@ class JobCounts(Reply, kw_only=True):
 class JobActionRequest(Request, kw_only=True):
     """POST /v1/jobs/actions"""
 
-    action: Literal["retry", "cancel", "priority"]
+    action: Literal["retry", "cancel", "priority", "hold", "release"]
     filter: Annotated[str, Meta(max_length=8_000)]
     """Which jobs, as in `jobset:7 status:failed error:stageout:*`."""
     reason: Text

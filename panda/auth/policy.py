@@ -16,6 +16,7 @@ class Action(StrEnum):
     READ_JOBS = "see these jobs"
     RETRY = "retry these jobs"
     CANCEL = "cancel these jobs"
+    HOLD = "hold and release these jobs"
     READ_SANDBOX = "read sandboxes"
     WRITE_SANDBOX = "store sandboxes"
     READ_DATA = "read datasets"
@@ -59,6 +60,7 @@ TABLE: Mapping[Action, Rule] = {
     Action.READ_JOBS:      Rule(_roles("production operator admin"),              _roles("user")),
     Action.RETRY:          Rule(_roles("operator admin"),                         _roles("user production")),
     Action.CANCEL:         Rule(_roles("operator admin"),                         _roles("user production")),
+    Action.HOLD:           Rule(_roles("operator admin"),                         _roles("user production")),
     Action.READ_SANDBOX:   Rule(_roles("user production pilot operator admin")),
     Action.WRITE_SANDBOX:  Rule(_roles("user production operator admin")),
     Action.READ_DATA:      Rule(_roles("user production pilot operator admin")),

@@ -33,6 +33,8 @@ VERBS = {
     "watch": _entry(JOBS, "watch", "watch", "Show the moves of jobs as they happen."),
     "retry": _entry(JOBS, "actions", "retry", "Give failed jobs a new attempt."),
     "cancel": _entry(JOBS, "actions", "cancel", "Cancel jobs that have not ended."),
+    "hold": _entry(JOBS, "actions", "hold", "Let jobs stand still until they are released."),
+    "release": _entry(JOBS, "actions", "release", "Let held jobs go on."),
     "priority": _entry(JOBS, "actions", "priority", "Give waiting jobs another priority."),
     "actions": _entry(JOBS, "actions", "actions", "Show actions on many jobs, and how far they are."),
     "datasets": _entry(DATA, "data", "datasets", "List datasets, or the files of one."),

@@ -220,8 +220,19 @@ class Client:
 
     def cancel_jobset(self, jobset_id: int, *, reason: str = "") -> Affected:
         """Cancel every job of the set that has not ended."""
-        path, document = f"/v1/jobsets/{jobset_id}/cancel", {"reason": reason}
-        return parsed(Affected, self._calls.json("POST", path, document, headers=_key(), idempotent=True))
+        return self._said(f"/v1/jobsets/{jobset_id}/cancel", reason)
+
+    def hold_jobset(self, jobset_id: int, *, reason: str = "") -> Affected:
+        """Hold every job of the set that no pilot has; `action_id` is the action that brings those that are left.
+
+        Raises:
+            Conflict: `not_expanded`: some of its jobs are not made yet.
+        """
+        return self._said(f"/v1/jobsets/{jobset_id}/hold", reason)
+
+    def release_jobset(self, jobset_id: int, *, reason: str = "") -> Affected:
+        """Let the held jobs of the set go on, and the set itself if parents that did not finish keep it."""
+        return self._said(f"/v1/jobsets/{jobset_id}/release", reason)
 
     # ---- jobs ----------------------------------------------------------------------------------
 
@@ -282,8 +293,19 @@ class Client:
 
     def cancel(self, panda_id: int, *, reason: str = "") -> Affected:
         """Cancel a job; a running one hears of it at its pilot's next heartbeat."""
-        path, document = f"/v1/jobs/{panda_id}/cancel", {"reason": reason}
-        return parsed(Affected, self._calls.json("POST", path, document, headers=_key(), idempotent=True))
+        return self._said(f"/v1/jobs/{panda_id}/cancel", reason)
+
+    def hold(self, panda_id: int, *, reason: str = "") -> Affected:
+        """Let a job stand still until it is released. Raises Conflict: a pilot has it, or it has ended."""
+        return self._said(f"/v1/jobs/{panda_id}/hold", reason)
+
+    def release(self, panda_id: int, *, reason: str = "") -> Affected:
+        """Let a held job go on. Raises Conflict: it is not held, or an operator holds it."""
+        return self._said(f"/v1/jobs/{panda_id}/release", reason)
+
+    def _said(self, path: str, reason: str) -> Affected:
+        """A deed that does no harm when it is repeated."""
+        return parsed(Affected, self._calls.json("POST", path, {"reason": reason}, headers=_key(), idempotent=True))
 
     def wait(
         self,

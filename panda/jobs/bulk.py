@@ -19,13 +19,13 @@ from panda.auth import audit_log
 from panda.db import lists
 from panda.db.session import Begin, once, rows, run
 from panda.errors import Conflict, Invalid, NotFound
-from panda.jobs import kill, priority, retry
+from panda.jobs import hold, kill, priority, retry
 from panda.jobs.nouns import JOB_FIELDS, JOBS
-from panda.query import BadFilter, Expression, all_of, equal_to, read, settled, write
+from panda.query import BadFilter, Comparison, Expression, Op, all_of, equal_to, read, settled, write
 from panda.settings import Api
-from panda.states import FINAL, RETRY_STATUS, JobStatus, Stage
+from panda.states import FINAL, RETRY_STATUS, JobStatus, Stage, Wait
 
-Verb = Literal["retry", "cancel", "priority"]
+Verb = Literal["retry", "cancel", "priority", "hold", "release"]
 
 CHUNK = 500
 #: Rows that one statement of a preview counts.
@@ -33,16 +33,24 @@ WINDOW = 50_000
 #: Jobs that a preview shows.
 SHOWN = 20
 
-#: Which jobs an action is for, by status; the reason for the others.
-REACHES: dict[str, frozenset[JobStatus]] = {
-    "retry": frozenset({JobStatus.FAILED}),
-    "cancel": frozenset(JobStatus) - FINAL,
-    "priority": frozenset(priority.WAITING),
-}
-WHY_NOT = {
-    "retry": "it is {0}; only a failed job can be retried",
-    "cancel": "it is {0} already",
-    "priority": "it is {0}; only a waiting job has use of it",
+
+class Reach(NamedTuple):
+    """Which jobs an action is for."""
+
+    statuses: frozenset[JobStatus]
+    why_not: str
+    """Why it leaves those of another status (`{0}`) alone."""
+    held: bool | None = None
+    """Whether somebody holds them; None: no matter."""
+    why_not_held: str = ""
+
+
+REACHES: dict[str, Reach] = {
+    "retry": Reach(frozenset({JobStatus.FAILED}), "it is {0}; only a failed job can be retried"),
+    "cancel": Reach(frozenset(JobStatus) - FINAL, "it is {0} already"),
+    "priority": Reach(frozenset(priority.WAITING), "it is {0}; only a waiting job has use of it"),
+    "hold": Reach(frozenset(priority.WAITING), hold.WHY_NOT, False, "it is held already"),
+    "release": Reach(frozenset(hold.HELD), "it is not held", True, "it is not held"),
 }
 
 NOW = "SELECT panda_now() AS now, (SELECT last_value FROM panda_id_seq) AS newest"
@@ -54,9 +62,9 @@ VALUES (%(action)s, %(stage)s, %(priority)s, %(said)s, %(filter)s, %(owner)s, %(
 RETURNING action_id, expires_at
 """
 BEGIN_AT_ONCE = """
-INSERT INTO bulk_actions (action, stage, said, filter, asked_by, reason, status, after_panda_id, created_at,
+INSERT INTO bulk_actions (action, stage, said, filter, owner, asked_by, reason, status, after_panda_id, created_at,
     confirmed_at, advanced_at, request_id)
-VALUES (%(action)s, %(stage)s, %(filter)s, %(filter)s, %(by)s, %(reason)s, 'running',
+VALUES (%(action)s, %(stage)s, %(filter)s, %(filter)s, %(owner)s, %(by)s, %(reason)s, 'running',
     (SELECT last_value FROM panda_id_seq) + 1, panda_now(), panda_now(), panda_now(), %(request_id)s)
 RETURNING *
 """
@@ -124,8 +132,7 @@ def preview(begin: Begin, wish: Wish, limits: Api) -> Preview:
         [at] = rows(connection, NOW)
     found = settled(read(wish.filter, JOB_FIELDS), at.now)
     reached = _own(found, wish.owner)
-    by_status = _counted(begin, reached, int(at.newest), limits.max_looked)
-    n = sum(by_status[status] for status in REACHES[wish.action])
+    n, untouched = _reached(_counted(begin, reached, wish.action, int(at.newest), limits.max_looked), wish.action)
     with begin() as connection:
         ids = lists.scan(
             connection, JOBS, all_of(reached, _reachable(wish.action)), after=(at.newest + 1,), limit=SHOWN
@@ -139,11 +146,6 @@ def preview(begin: Begin, wish: Wish, limits: Api) -> Preview:
              "filter": write(found), "owner": wish.owner, "by": wish.by, "reason": wish.reason,
              "token_hash": _hash(token), "preview_s": float(limits.preview_s), "n": n, "newest": at.newest},
         )  # fmt: skip
-    untouched = {
-        WHY_NOT[wish.action].format(status): n
-        for status, n in sorted(by_status.items())
-        if status not in REACHES[wish.action]
-    }
     return Preview(made.action_id, token, made.expires_at, n, first, untouched)
 
 
@@ -183,13 +185,23 @@ def confirm(
 
 
 def begin_at_once(
-    connection: Connection, verb: Verb, said: str, *, stage: Stage | None, by: str, reason: str, request_id: str | None
+    connection: Connection,
+    verb: Verb,
+    said: str,
+    *,
+    stage: Stage | None,
+    by: str,
+    reason: str,
+    request_id: str | None,
+    owner: str | None = None,
 ) -> tuple[int, Chunk]:
-    """An action whose reach is plain without a preview (one job set): its first chunk, and its id for the rest."""
+    """An action whose reach is plain without a preview (one job set): its first chunk, and its id for the rest.
+
+    `owner`: of whose jobs alone."""
     if stage is not None and stage not in RETRY_STATUS:
         raise Invalid(f"an attempt starts at one of {', '.join(RETRY_STATUS)}", where="stage", code="bad_stage")
-    values = {"action": verb, "stage": stage, "filter": said, "by": by, "reason": reason, "request_id": request_id}
-    [action] = rows(connection, BEGIN_AT_ONCE, values)
+    values = {"action": verb, "stage": stage, "filter": said, "owner": owner, "by": by, "reason": reason}
+    [action] = rows(connection, BEGIN_AT_ONCE, values | {"request_id": request_id})
     return action.action_id, _step(connection, action, CHUNK)
 
 
@@ -257,10 +269,20 @@ def _prioritise(connection: Connection, panda_ids: Sequence[int], action: Row[An
     return priority.set_priority(connection, panda_ids, action.priority)
 
 
+def _hold(connection: Connection, panda_ids: Sequence[int], action: Row[Any]) -> tuple[list[int], dict[int, str]]:
+    return hold.hold(connection, panda_ids, by=action.asked_by, reason=action.reason, may_all=action.owner is None)
+
+
+def _release(connection: Connection, panda_ids: Sequence[int], action: Row[Any]) -> tuple[list[int], dict[int, str]]:
+    return hold.release(connection, panda_ids, by=action.asked_by, may_all=action.owner is None)
+
+
 _ACTS: dict[str, Callable[[Connection, Sequence[int], Row[Any]], tuple[list[int], dict[int, str]]]] = {
     "retry": _retry,
     "cancel": _cancel,
     "priority": _prioritise,
+    "hold": _hold,
+    "release": _release,
 }
 
 
@@ -279,11 +301,33 @@ def _own(expression: Expression, owner: str | None) -> Expression:
 
 
 def _reachable(verb: str) -> Expression:
-    return equal_to(JOB_FIELDS["status"], *sorted(map(str, REACHES[verb])))
+    reach = REACHES[verb]
+    statuses = equal_to(JOB_FIELDS["status"], *sorted(map(str, reach.statuses)))
+    if reach.held is None:
+        return statuses
+    return all_of(statuses, Comparison(JOB_FIELDS["waits_for"], Op.IS if reach.held else Op.IS_NOT, (Wait.OPERATOR,)))
 
 
-def _counted(begin: Begin, expression: Expression, newest: int, max_looked: int) -> Counter[str]:
-    total: Counter[str] = Counter()
+def _reached(by_place: Counter[tuple[str, str | None]], verb: str) -> tuple[int, dict[str, int]]:
+    """How many jobs an action reaches; and why, and how many, it leaves alone."""
+    reach = REACHES[verb]
+    n, untouched = 0, Counter[str]()
+    for (status, waits_for), n_there in sorted(by_place.items(), key=str):
+        if status not in reach.statuses:
+            untouched[reach.why_not.format(status)] += n_there
+        elif reach.held is not None and (waits_for == Wait.OPERATOR) is not reach.held:
+            untouched[reach.why_not_held] += n_there
+        else:
+            n += n_there
+    return n, dict(untouched)
+
+
+def _counted(
+    begin: Begin, expression: Expression, verb: str, newest: int, max_looked: int
+) -> Counter[tuple[str, str | None]]:
+    """Jobs by status and, where it matters, by what they wait for."""
+    total: Counter[tuple[str, str | None]] = Counter()
+    by = ["status"] if REACHES[verb].held is None else ["status", "waits_for"]
     after: tuple[Any, ...] | None = (newest + 1,)
     n_looked = 0
     while after is not None:
@@ -291,8 +335,8 @@ def _counted(begin: Begin, expression: Expression, newest: int, max_looked: int)
             message = f"more than {max_looked} live jobs would have to be looked at; name a job set or an owner"
             raise Invalid(message, where="filter", code="too_wide")
         with once(begin) as connection:
-            found = lists.counts(connection, JOBS, expression, ["status"], after=after, window=WINDOW)
-        total.update({status: n for (status,), n in found.groups})
+            found = lists.counts(connection, JOBS, expression, by, after=after, window=WINDOW)
+        total.update({(place[0], place[1] if len(place) > 1 else None): n for place, n in found.groups})
         n_looked, after = n_looked + WINDOW, found.down_to
     return total
 

@@ -67,6 +67,20 @@ WHERE p.parent_id = ANY(%(parents)s) AND p.jobset_id = ANY(%(children)s) AND p.d
     AND parent.ended_at IS NOT NULL AND parent.n_finished < parent.n_jobs AND s.jobset_id = p.jobset_id
     AND s.on_parent_failure = 'cancel' AND s.cancel_requested_at IS NULL AND s.ended_at IS NULL
 """
+#: Parents that ended otherwise than well keep a child of theirs no longer.
+UNFINISHED = """
+SELECT p.parent_id FROM jobset_parents p JOIN jobsets parent ON parent.jobset_id = p.parent_id
+WHERE p.jobset_id = %(jobset_id)s AND p.done_at IS NULL AND parent.ended_at IS NOT NULL
+"""
+PASS_OVER = """
+WITH done AS (
+    UPDATE jobset_parents p SET done_at = panda_now() FROM jobsets parent
+    WHERE p.jobset_id = %(jobset_id)s AND p.parent_id = ANY(%(parents)s) AND p.done_at IS NULL
+        AND parent.jobset_id = p.parent_id AND parent.ended_at IS NOT NULL
+    RETURNING p.parent_id)
+UPDATE jobsets SET open_parents = open_parents - (SELECT count(*) FROM done)
+WHERE jobset_id = %(jobset_id)s AND ended_at IS NULL RETURNING (SELECT count(*) FROM done) AS n
+"""
 CHILDREN = "SELECT DISTINCT jobset_id FROM jobset_parents WHERE parent_id = ANY(%(parents)s) ORDER BY jobset_id"
 
 
@@ -118,6 +132,17 @@ def reopen(connection: Connection, panda_ids: Sequence[int]) -> None:
     if per_set:
         _lock(connection, per_set)
         run(connection, REOPEN, {"ids": list(per_set), "counts": list(per_set.values())})
+
+
+def pass_over_parents(connection: Connection, jobset_id: int) -> int:
+    """A set runs although these parents, which have ended, did not finish. Returns how many they are.
+
+    Those that have not ended are still waited for. The caller locks nothing after it (law 5)."""
+    parents = [row.parent_id for row in rows(connection, UNFINISHED, {"jobset_id": jobset_id})]
+    if not parents:
+        return 0
+    _lock(connection, [*parents, jobset_id])
+    return int(sum(row.n for row in rows(connection, PASS_OVER, {"jobset_id": jobset_id, "parents": parents})))
 
 
 def _per_set(connection: Connection, panda_ids: Sequence[int]) -> Mapping[int, int]:

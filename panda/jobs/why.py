@@ -66,6 +66,7 @@ LEASE = """
 SELECT lease_until, reported_at, cpu_s, rss_mb, extract(epoch FROM panda_now() - reported_at)::int AS silent_s
 FROM leases WHERE panda_id = %(panda_id)s
 """
+HOLD = "SELECT held_by, reason, held_at FROM holds WHERE panda_id = %(panda_id)s"
 END = """
 SELECT by, reason FROM job_events WHERE panda_id = %(panda_id)s AND now = %(status)s ORDER BY event_id DESC LIMIT 1
 """
@@ -244,7 +245,13 @@ def _for_quota(connection: Connection, job: Row[Any]) -> Story:
 
 
 def _for_an_operator(connection: Connection, job: Row[Any]) -> Story:
-    return Story("It is held; an operator has to release it.", {"error": job.error} if job.error else {})
+    held = rows(connection, HOLD, {"panda_id": job.panda_id})
+    if not held:
+        return Story("It is held; an operator has to release it.", {"error": job.error} if job.error else {})
+    reason = f": {held[0].reason}" if held[0].reason else ""
+    return Story(
+        f"{held[0].held_by} holds it{reason}. Once released, it goes on at stage {job.stage}.", held[0]._asdict()
+    )
 
 
 def _on_its_way(job: Row[Any]) -> Story:

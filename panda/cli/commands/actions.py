@@ -1,31 +1,21 @@
-"""`panda retry`, `cancel`, `priority`, `actions`: what is asked of jobs, one or many.
+"""`panda retry`, `cancel`, `priority`, `hold`, `release`, `actions`: what is asked of jobs, one or many."""
 
-One job that is named is asked about directly. Whatever may be more is previewed by the server, confirmed here,
-and carried out there: whether it reaches five jobs or five million, it is a few calls.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import click
 
 from panda.cli import columns, exits
-from panda.cli.asking import confirm
+from panda.cli.carrying import Manner, Whole, Wish, alone, awaited, carried_out, previewed
 from panda.cli.completions import complete_jobs
-from panda.cli.problems import CommandProblem
-from panda.cli.progress import steps_shown
 from panda.cli.selectors import Selection, select
 from panda.cli.session import connect
-from panda.cli.show import Column, Look, emit, output_options, say
+from panda.cli.show import Look, emit, output_options
 from panda.cli.verbs import Verb
-from panda.client import Action, Client, Preview
+from panda.client import Client
 
-RESULTS = (Column("selector", "asked for"), Column("n", "jobs", "number"), Column("refused"))
-#: PandaIDs in one filter.
-IDS_AT_ONCE = 500
-#: Jobs of a preview that --dry-run shows.
-SHOWN = 3
+F = TypeVar("F", bound=Callable[..., Any])
 
 STAGE = click.option(
     "--stage",
@@ -35,19 +25,24 @@ STAGE = click.option(
 SELECTORS = click.argument(
     "selectors", nargs=-1, required=True, metavar="JOB|SET|FILTER...", shell_complete=complete_jobs
 )
-REASON = click.option("--reason", default="", help="Stands in the job's history.")
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Tell what would be reached; change nothing.")
-YES = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-NO_WAIT = click.option("--no-wait", is_flag=True, help="Return when it has begun; `panda actions` tells how far it is.")
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What is asked of jobs: retry, cancel or priority, and with which words."""
+def deed_options(command: F) -> F:
+    """--reason, --dry-run, --yes and --no-wait; the command gets a `reason` and a `manner`."""
 
-    verb: str
-    reason: str
-    words: Mapping[str, Any] = field(default_factory=dict)
+    @wraps(command)
+    def with_manner(*args: Any, dry_run: bool, yes: bool, no_wait: bool, **kwargs: Any) -> Any:
+        return command(*args, manner=Manner(dry_run, yes, no_wait), **kwargs)
+
+    wrapped: Any = with_manner
+    for option in (
+        click.option("--no-wait", is_flag=True, help="Return when it has begun; `panda actions` tells how far it is."),
+        click.option("-y", "--yes", is_flag=True, help="Do not ask."),
+        click.option("--dry-run", is_flag=True, help="Tell what would be reached; change nothing."),
+        click.option("--reason", default="", help="Stands in the job's history."),
+    ):
+        wrapped = option(wrapped)
+    return cast(F, wrapped)
 
 
 @click.command(
@@ -62,23 +57,17 @@ class Wish:
 )
 @SELECTORS
 @STAGE
-@REASON
-@DRY_RUN
-@YES
-@NO_WAIT
+@deed_options
 @output_options
-def retry(
-    selectors: Sequence[str], stage: str | None, reason: str, dry_run: bool, yes: bool, no_wait: bool, look: Look
-) -> int:
+def retry(selectors: Sequence[str], stage: str | None, reason: str, manner: Manner, look: Look) -> int:
     """Give failed jobs a new attempt. Of a job set: all its failed jobs."""
     client = connect()
     selection = select(client, selectors, spells_out=False)
-    alone = selection.single_job
-    if alone is not None and not dry_run:
-        reached = client.retry(alone, stage=stage, reason=reason)
-        return _told([{"selector": str(alone), "n": reached.n, "refused": reached.refused}], look)
+    one = selection.single_job
+    if one is not None and not manner.dry_run:
+        return alone(one, client.retry(one, stage=stage, reason=reason), look)
     wish = Wish("retry", reason, {"stage": stage})
-    return _carried_out(client, wish, _previewed(client, selection, wish), look, dry_run, yes, no_wait)
+    return carried_out(client, wish, previewed(client, selection, wish), look, manner)
 
 
 @click.command(
@@ -91,23 +80,18 @@ def retry(
     ),
 )
 @SELECTORS
-@REASON
-@DRY_RUN
-@YES
-@NO_WAIT
+@deed_options
 @output_options
-def cancel(selectors: Sequence[str], reason: str, dry_run: bool, yes: bool, no_wait: bool, look: Look) -> int:
+def cancel(selectors: Sequence[str], reason: str, manner: Manner, look: Look) -> int:
     """Cancel jobs that have not ended. A running one hears of it at its pilot's next heartbeat."""
     client = connect()
     selection = select(client, selectors, spells_out=False)
-    alone = selection.single_job
-    if alone is not None and not dry_run:
-        reached = client.cancel(alone, reason=reason)
-        return _told([{"selector": str(alone), "n": reached.n, "refused": reached.refused}], look)
+    one = selection.single_job
+    if one is not None and not manner.dry_run:
+        return alone(one, client.cancel(one, reason=reason), look)
     wish = Wish("cancel", reason)
-    others = Selection(selection.jobs, (), selection.filters)
-    open_jobs = {jobset_id: _n_open(client, jobset_id) for jobset_id in selection.jobsets}
-    return _carried_out(client, wish, _previewed(client, others, wish), look, dry_run, yes, no_wait, open_jobs)
+    wholes = [Whole(each, _n_open(client, each), client.cancel_jobset) for each in selection.jobsets]
+    return carried_out(client, wish, previewed(client, _without_sets(selection), wish), look, manner, wholes)
 
 
 @click.command(
@@ -119,19 +103,63 @@ def cancel(selectors: Sequence[str], reason: str, dry_run: bool, yes: bool, no_w
 )
 @SELECTORS
 @click.option("--to", "priority", type=click.IntRange(-10_000, 10_000), required=True, help="Larger goes first.")
-@REASON
-@DRY_RUN
-@YES
-@NO_WAIT
+@deed_options
 @output_options
-def priority(
-    selectors: Sequence[str], priority: int, reason: str, dry_run: bool, yes: bool, no_wait: bool, look: Look
-) -> int:
+def priority(selectors: Sequence[str], priority: int, reason: str, manner: Manner, look: Look) -> int:
     """Give waiting jobs another priority. A point of it is worth a minute of waiting."""
     client = connect()
     wish = Wish("priority", reason, {"priority": priority})
-    previews = _previewed(client, select(client, selectors, spells_out=False), wish)
-    return _carried_out(client, wish, previews, look, dry_run, yes, no_wait)
+    previews = previewed(client, select(client, selectors, spells_out=False), wish)
+    return carried_out(client, wish, previews, look, manner)
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "panda hold 7000412958 --reason 'wait for the new calibration'",
+        "panda hold last",
+        "panda hold 'owner:ann status:activated site:HOL*' --dry-run",
+        "panda jobs 'waits_for:operator status:pending,defined'    # what is held",
+    ),
+)
+@SELECTORS
+@deed_options
+@output_options
+def hold(selectors: Sequence[str], reason: str, manner: Manner, look: Look) -> int:
+    """Let jobs that no pilot has stand still, until `panda release`. They give their queue back."""
+    client = connect()
+    selection = select(client, selectors, spells_out=False)
+    one = selection.single_job
+    if one is not None and not manner.dry_run:
+        return alone(one, client.hold(one, reason=reason), look)
+    wish = Wish("hold", reason)
+    wholes = [Whole(each, client.jobset(each).ledger.waiting, client.hold_jobset) for each in selection.jobsets]
+    return carried_out(client, wish, previewed(client, _without_sets(selection), wish), look, manner, wholes)
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "panda release 7000412958",
+        "panda release last",
+        "panda release set:9120   # also one whose parents did not finish (on_parent_failure: hold)",
+        "panda release 'owner:ann' --yes",
+    ),
+)
+@SELECTORS
+@deed_options
+@output_options
+def release(selectors: Sequence[str], reason: str, manner: Manner, look: Look) -> int:
+    """Let held jobs go on. What an operator holds, operators release."""
+    client = connect()
+    selection = select(client, selectors, spells_out=False)
+    one = selection.single_job
+    if one is not None and not manner.dry_run:
+        return alone(one, client.release(one, reason=reason), look)
+    wish = Wish("release", reason)
+    held = {each: client.actions.preview("release", f"jobset:{each}", reason=reason).n for each in selection.jobsets}
+    wholes = [Whole(each, n, client.release_jobset) for each, n in held.items()]
+    return carried_out(client, wish, previewed(client, _without_sets(selection), wish), look, manner, wholes)
 
 
 @click.command(
@@ -152,110 +180,16 @@ def actions(action_id: int | None, waiting: bool, text: str | None, limit: int, 
         found = (each.raw for each in client.actions.list(filter=text, limit=limit))
         emit(look, found, columns.ACTIONS, columns.action_name)
         return exits.OK
-    action = _awaited(client, action_id) if waiting else client.actions.show(action_id)
+    action = awaited(client, action_id) if waiting else client.actions.show(action_id)
     emit(look, [action.raw], columns.ACTIONS, columns.action_name, single=True)
     return exits.OK
+
+
+def _without_sets(selection: Selection) -> Selection:
+    return Selection(selection.jobs, (), selection.filters)
 
 
 def _n_open(client: Client, jobset_id: int) -> int:
     """Jobs of a set that have not ended, also those that are not made yet."""
     ledger = client.jobset(jobset_id).ledger
     return ledger.accepted - ledger.final
-
-
-def filters_of(selection: Selection) -> Iterator[tuple[str, str]]:
-    """(what was asked for, the filter that means it) for each action that a selection needs."""
-    for text in selection.filters:
-        yield text, text
-    for jobset_id in selection.jobsets:
-        yield f"set:{jobset_id}", f"jobset:{jobset_id}"
-    for first in range(0, len(selection.jobs), IDS_AT_ONCE):
-        ids = selection.jobs[first : first + IDS_AT_ONCE]
-        name = str(ids[0]) if len(ids) == 1 else f"{ids[0]}…{ids[-1]}"
-        yield name, f"panda_id:{','.join(map(str, ids))}"
-
-
-def _previewed(client: Client, selection: Selection, wish: Wish) -> list[tuple[str, Preview]]:
-    return [
-        (name, client.actions.preview(wish.verb, text, reason=wish.reason, **wish.words))
-        for name, text in filters_of(selection)
-    ]
-
-
-def _carried_out(
-    client: Client,
-    wish: Wish,
-    previews: Sequence[tuple[str, Preview]],
-    look: Look,
-    dry_run: bool,
-    yes: bool,
-    no_wait: bool,
-    jobsets: Mapping[int, int] | None = None,
-) -> int:
-    """Ask, begin, wait and tell. `jobsets`: those that are cancelled as a whole, and their open jobs."""
-    whole = dict(jobsets or {})
-    n_jobs = sum(preview.n for _, preview in previews) + sum(whole.values())
-    names = [*(f"set:{jobset_id}" for jobset_id in whole), *(name for name, _ in previews)]
-    if dry_run:
-        say(f"{wish.verb} would reach {n_jobs} jobs: {', '.join(names[:20])}")
-        shown = [job for _, preview in previews for job in preview.raw.get("first") or []][:SHOWN]
-        emit(look, shown, columns.JOBS, columns.job_name)
-        _tell_refused({why: n for _, preview in previews for why, n in preview.untouched.items()})
-        return exits.OK
-    confirm(wish.verb, n_jobs, names, yes=yes)
-    results = [_cancelled(client, jobset_id, wish.reason) for jobset_id in whole]
-    results += [_begun(client, name, preview, no_wait) for name, preview in previews]
-    return _told(results, look)
-
-
-def _cancelled(client: Client, jobset_id: int, reason: str) -> dict[str, Any]:
-    reached = client.cancel_jobset(jobset_id, reason=reason)
-    return {"selector": f"set:{jobset_id}", "n": reached.n, "refused": reached.refused}
-
-
-def _begun(client: Client, name: str, preview: Preview, no_wait: bool) -> dict[str, Any]:
-    """What became of one action; it is not begun where it would reach nothing."""
-    if not preview.n:
-        return {"selector": name, "n": 0, "refused": preview.untouched}
-    action = client.actions.confirm(preview)
-    if not no_wait:
-        action = _awaited(client, action.action_id)
-    refused = {**preview.untouched, **action.refused}
-    n = preview.n if no_wait else action.n_done
-    if action.note:
-        say(f"action {action.action_id}: {action.note}")
-    return {
-        "selector": name, "n": n, "refused": refused, "action_id": action.action_id, "status": action.status,
-    }  # fmt: skip
-
-
-def _awaited(client: Client, action_id: int) -> Action:
-    """The action when it has been carried out. Raises CommandProblem: Ctrl-C; the action goes on."""
-    try:
-        with steps_shown(f"action {action_id}") as hear:
-            return client.actions.wait(
-                action_id, on_look=lambda seen: hear(seen.n_done + seen.n_refused, seen.n_previewed or 0)
-            )
-    except KeyboardInterrupt:
-        raise CommandProblem(
-            "no longer watching; the action goes on",
-            code="interrupted",
-            exit_code=exits.INTERRUPTED,
-            hint=f"come back with: panda actions {action_id} --wait",
-        ) from None
-
-
-def _told(results: Sequence[dict[str, Any]], look: Look) -> int:
-    emit(look, results, RESULTS, lambda item: str(item["selector"]))
-    n_jobs = sum(int(result["n"]) for result in results)
-    refused = {why: n for result in results for why, n in result["refused"].items()}
-    _tell_refused(refused)
-    return exits.CONFLICT if refused and not n_jobs else exits.OK
-
-
-def _tell_refused(refused: Mapping[str, Any]) -> None:
-    """`not 7: …` for a job, `not 12 jobs: …` for a reason and how many."""
-    for why, told in list(refused.items())[:10]:
-        say(f"not {told} jobs: {why}" if isinstance(told, int) else f"not {why}: {told}")
-    if len(refused) > 10:
-        say(f"… and {len(refused) - 10} more")

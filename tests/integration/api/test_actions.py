@@ -125,6 +125,50 @@ def test_waiting_jobs_get_another_priority_and_another_place_in_line(anna, ten, 
     assert [new.rank - old.rank for new, old in zip(after, before, strict=True)] == [0, -5 * 60_000, 0]
 
 
+def test_a_hold_of_many_tells_what_it_leaves_alone_and_leaves_a_trace(anna, caller, ten, engine, begin):
+    engine.fail(ten[0])
+    assert anna.post(f"/v1/jobs/{ten[1]}/hold", {"reason": "one"}).json == {"n": 1, "refused": {}}
+    document = {"action": "hold", "filter": "jobset:1", "reason": "all"}
+
+    seen = look(anna, document)
+    done = carried_out(begin, anna, begin_it(anna, document).json["action_id"])
+    release = look(anna, {**document, "action": "release"})
+    freed = anna.post("/v1/jobsets/1/release").json
+
+    assert (seen["n"], seen["untouched"]) == (
+        8, {"it is failed; only a job that no pilot has can be held": 1, "it is held already": 1},
+    )  # fmt: skip
+    assert (done["n_done"], release["n"], release["untouched"]) == (8, 9, {"it is not held": 1})
+    assert freed == {"n": 9, "refused": {}, "action_id": None, "n_parents": 0}
+    with begin() as connection:
+        audit = rows(connection, "SELECT action, target, reason FROM audit_log ORDER BY audit_id")
+    assert [tuple(row) for row in audit] == [
+        ("hold", f"job {ten[1]}", "one"), ("bulk_hold", f"action {done['action_id']}", "all"), ("release", "jobset 1", ""),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/v1/jobs/1/hold", 409, "cannot_hold"),
+        ("/v1/jobs/1/release", 409, "cannot_release"),
+        ("/v1/jobs/9999/hold", 404, "not_found"),
+        ("/v1/jobsets/1/hold", 403, "forbidden"),
+        ("/v1/jobsets/2/hold", 409, "not_expanded"),
+        ("/v1/jobsets/9/release", 404, "not_found"),
+    ],
+)
+def test_what_cannot_be_held_or_released_is_refused(caller, anna, ten, engine, path, status, code):
+    engine.fail(ten[0])
+    bert = caller("bert", "user")
+    bert.submit(TEN)
+    asker = bert if "jobsets" in path else anna
+
+    answer = asker.post(path.replace("jobs/1/", f"jobs/{ten[0]}/"), {"reason": "r"})
+
+    assert (answer.status_code, answer.json["code"]) == (status, code)
+
+
 def test_everybody_acts_on_their_own_and_operators_on_all(caller, operator, ten, engine):
     engine.fail(*ten[:2])
     bert = caller("bert", "production")

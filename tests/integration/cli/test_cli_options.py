@@ -57,7 +57,7 @@ HEALTHY: dict[tuple[str, str], Any] = {
     ("GET", "/v1/jobsets"): page(SET),
     ("GET", "/v1/jobsets/9"): SET,
     ("GET", "/v1/jobsets/9/jobs"): page(JOB),
-    ("POST", "/v1/jobsets/9/cancel"): {"n": 1},
+    **{("POST", f"/v1/jobsets/9/{deed}"): {"n": 1} for deed in ("cancel", "hold", "release")},
     ("GET", "/v1/jobs"): page(JOB),
     ("GET", "/v1/jobs/counts"): {"data": [{"by": {"status": "finished"}, "n": 1}], "n": 1, "exact": True},
     ("POST", "/v1/jobs/actions"): PREVIEW,
@@ -71,8 +71,7 @@ HEALTHY: dict[tuple[str, str], Any] = {
     ("GET", "/v1/jobs/7/usage"): {"panda_id": 7, "points": [{"at": AT, "cpu_s": 1.0}]},
     ("GET", "/v1/jobs/7/why"): {"panda_id": 7, "status": "finished", "summary": "it has ended"},
     ("GET", "/v1/jobs/7/logs"): page(LOG),
-    ("POST", "/v1/jobs/7/retry"): {"n": 1},
-    ("POST", "/v1/jobs/7/cancel"): {"n": 1},
+    **{("POST", f"/v1/jobs/7/{deed}"): {"n": 1} for deed in ("retry", "cancel", "hold", "release")},
     ("GET", "/v1/datasets"): page(DATASET),
     ("POST", "/v1/datasets"): DATASET,
     ("GET", "/v1/datasets/user.ann:out"): DATASET,
@@ -135,6 +134,12 @@ retry 7 --stage broker --reason r -o json --fields n -q
 retry set:9 --dry-run --yes --no-wait
 cancel 'status:pending' --reason r --dry-run -o json --fields status -q
 cancel set:9 --yes --no-wait
+hold 7 --reason r -o json --fields n -q
+hold set:9 'status:pending' --yes --no-wait
+hold 'set:9' 'jobset:9' --dry-run
+release 7 --reason r -o json --fields n -q
+release set:9 --yes --no-wait
+release 'status:pending' --dry-run
 priority set:9 --to 5 --reason r --yes --no-wait -o json --fields n -q
 priority set:9 --to 5 --dry-run
 actions --filter 'status:done' --limit 3 -o json --fields status -q

@@ -234,6 +234,38 @@ def test_filters_counts_and_priorities_mean_the_same_to_both(real: Begin, panda:
     assert "did you mean 'status'" in bad.err
 
 
+def test_what_is_held_stands_still_until_it_is_released(
+    real: Begin, panda: Panda, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panda("submit", "--count", "3", "--", "true")
+    early = panda("hold", "last", "--yes")
+    expand(real, settings)
+    first, second, third = sorted(int(each) for each in panda("jobs", "last", "-q").out.split())
+
+    assert (early.code, "still being made" in early.err) == (5, True)
+    assert panda("hold", first, "--reason", "not yet").out == f"{first}\t1\t\n"
+    assert panda("jobs", "waits_for:operator status:pending", "-q").out == f"{first}\n"
+    assert "anna holds it: not yet" in panda("why", first).out
+    assert "hold would reach 2 jobs" in panda("hold", f"{first}-{third}", "--dry-run").err
+    assert panda("hold", "last", "--yes").out == "set:1\t2\t\n"
+    assert "release would reach 3 jobs" in panda("release", "last", "--dry-run").err
+    assert panda("release", second).out == f"{second}\t1\t\n"
+    assert panda("release", second).code == 5
+    with carried_out(real):
+        assert panda("release", f"{first},{third}", "--yes", "--fields", "n").out == "2\n"
+        assert panda("hold", "owner:anna", "--yes", "--fields", "n").out == "3\n"
+    assert panda("release", "last", "--yes").out == "set:1\t3\t\n"
+    with real() as connection:
+        monkeypatch.setenv("PANDA_TOKEN", tokens.create(connection, "otto", ["operator"], "test", 3600))
+    assert panda("hold", first).code == 0
+    with real() as connection:
+        monkeypatch.setenv("PANDA_TOKEN", tokens.create(connection, "anna", ["user"], "test", 3600))
+    refused = panda("release", first)
+    assert (refused.code, "an operator has to release it" in refused.err) == (5, True)
+    whole = panda("release", "last", "--yes")
+    assert (whole.code, "an operator has to release it" in whole.err) == (5, True)
+
+
 def test_admins_look_after_people_tokens_and_incidents(
     real: Begin, panda: Panda, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,7 @@ class PilotProcess:
                 command, stderr=err, cwd=ROOT, env={**os.environ, **env}, start_new_session=True
             )
 
-    def wait(self, timeout_s: float = 20) -> int:
+    def wait(self, timeout_s: float = 90) -> int:
         """The exit code."""
         try:
             return self.process.wait(timeout_s)

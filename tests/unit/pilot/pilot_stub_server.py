@@ -214,7 +214,7 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def wait_until(book: Book, condition: Callable[[], Any], timeout_s: float = 15) -> None:
+def wait_until(book: Book, condition: Callable[[], Any], timeout_s: float = 60) -> None:
     """Sleep until the book says so."""
     deadline = time.monotonic() + timeout_s
     with book.changed:

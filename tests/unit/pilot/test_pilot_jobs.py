@@ -202,7 +202,16 @@ def test_a_pilot_with_a_full_slot_sleeps(start, book):
 
 @pytest.mark.parametrize(
     "deed",
-    ["echo x > left", "echo x > tmp/left", "ln payload.stdout tmp/../hard", "chmod 777 tmp", "true"],
+    [
+        "echo x > left",
+        "echo x > tmp/left",
+        "ln payload.stdout tmp/../hard",
+        "chmod 777 tmp",
+        "true",
+        "mv payload.stdout away; mv away payload.stdout",
+        "mkdir tmp/a",
+        "rm payload.stderr; echo x > payload.stderr",
+    ],
 )
 def test_what_a_silent_job_leaves_is_not_seen_by_the_next(run, book, deed):
     # A clean folder of a silent job becomes the next job's.

@@ -119,6 +119,15 @@ def test_jobs_run_from_their_sandbox(run, book):
     assert book.logs[2, "payload.stdout"] == b"in the sandbox\n"
 
 
+def test_a_sandbox_is_gone_when_the_next_job_begins(run, book):
+    packed = gzip.compress(tar(entry("run.sh", b"#!/bin/sh\n")).read())
+    book.sandboxes[sha256(packed)] = packed
+    silent = make_job(1, "./run.sh", sandbox=sha256(packed), cores=2)
+    run(silent, make_job(2, "sh", "-c", "ls", cores=2))
+
+    assert book.logs[2, "payload.stdout"] == b"payload.stderr\npayload.stdout\ntmp\n"
+
+
 def test_a_wicked_sandbox_fails_its_job_only(run, book):
     packed = gzip.compress(tar(entry("../evil", b"x")).read())
     book.sandboxes[sha256(packed)] = packed
