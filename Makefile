@@ -40,7 +40,7 @@ up: $(VENV)/.server  ## start a system with its state under DATA (default: data)
 	@$(BIN)/panda up --data $(DATA) --port $(PORT)
 
 test: $(VENV)/.dev  ## set up, then run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 4 --dist loadgroup
 
 test-upstream: $(VENV)/.dev  ## run upstream's released pilot and client, from PyPI, against this server (minutes)
 	UPSTREAM_LIVE=1 $(BIN)/python -m pytest --timeout 900 tests/upstream
