@@ -10,8 +10,8 @@ import msgspec
 from sqlalchemy.engine import Connection, Row
 
 from panda.auth.access import ANY_PARAMETER, public
-from panda.brokerage import siteinfo
 from panda.errors import NotFound
+from panda.sites import siteinfo
 from panda.upstream.calls import House
 
 #: Below a storage's root, before the path that a pilot makes of scope and name.
