@@ -1,12 +1,14 @@
-"""A document about places becomes rows.
+"""What is said of places becomes rows.
 
 A *source* (the file of the installation, a collector) says the same again and again. What it says as it said it
 before is left as it is now: so a limit that an operator changed, a version that was rolled back to, or a queue
 that was removed stays so until the source itself says something else. An import is said once, and counts.
+
+Whoever says something need not say everything: what is not said of a thing that there is stays as it is.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from sqlalchemy.engine import Connection
 from panda.db.session import rows, run
 from panda.errors import ConfigError
 from panda.sites import siteinfo
-from panda.sites.siteinfo import KIND_OF, Link, SiteConfig
+from panda.sites.siteinfo import KIND_OF, SECTION_OF, SECTIONS, Link, SiteConfig
 from panda.sites.versions import Deed, Document, Recorded, State, changing
 from panda.sites.waking import look_again
 
@@ -35,6 +37,7 @@ FORGET = """
 DELETE FROM site_sources s USING unnest(%(kinds)s::text[], %(names)s::text[]) AS t(kind, name)
 WHERE s.kind = t.kind AND s.name = t.name AND s.source = %(source)s
 """
+SAYS = "SELECT kind, name, source FROM site_sources"
 
 
 def sync(connection: Connection, config: SiteConfig, data_dir: Path) -> Recorded:
@@ -43,51 +46,93 @@ def sync(connection: Connection, config: SiteConfig, data_dir: Path) -> Recorded
     Raises:
         ConfigError: together with what was changed at run time it contradicts itself.
     """
-    return apply(connection, config, data_dir, Deed(SITES_TOML, "file", "read at the start"), source=FILE)
+    given = said_by(config)
+    return apply(connection, given, data_dir, Deed(SITES_TOML, "file", "read at the start"), source=FILE)
+
+
+def said_by(config: SiteConfig) -> State:
+    """A whole file as documents: what it leaves out it says too, by the default."""
+    sections: Mapping[str, Sequence[Any]] = {
+        "sites": config.sites, "storages": config.storages, "links": config.links, "queues": config.queues
+    }  # fmt: skip
+    return {
+        (KIND_OF[section], entry.name): siteinfo.document_of(entry)
+        for section, entries in sections.items()
+        for entry in entries
+    }
 
 
 def apply(
-    connection: Connection, config: SiteConfig, data_dir: Path, deed: Deed, *, source: str | None = None
+    connection: Connection, given: State, data_dir: Path, deed: Deed, *, source: str | None = None, where: str = ""
 ) -> Recorded:
-    """Bring the tables up to a document.
+    """Bring the tables up to what is said.
 
     Args:
+        given: by kind and name the values that are said.
         source: who says it, again and again; None: it is said once.
-    Raises: as `sync`.
+        where: what it is called in errors.
+    Raises:
+        ConfigError, UnknownName, Invalid: it cannot be meant, or contradicts itself or what there is.
     """
-    where = deed.who if source == FILE else "the document"
+    where = where or deed.who
     with changing(connection, deed) as recorded:
         before, said = recorded.before, _said(connection, source)
-        entries = _entries(config, data_dir)
-        wanted = {key: _merged(entry, before.get(key), said.get(key)) for key, entry in entries.items()}
-        wanted = {key: entry for key, entry in wanted.items() if entry is not None}
-        gone = [name for kind, name in said.keys() - entries.keys() if kind == "link"]
-        _check(where, wanted, before, gone)
-        _write(connection, {key: entry for key, entry in wanted.items() if _differs(entry, before.get(key))}, gone)
+        given = {key: _rooted(key, document, data_dir) for key, document in given.items()}
+        wanted = {key: _wanted(where, key, given[key], before.get(key), said.get(key)) for key in given}
+        entries = {key: entry for key, entry in wanted.items() if entry is not None}
+        gone = [name for kind, name in said.keys() - given.keys() if kind == "link"]
+        _check(where, entries.values(), before, gone)
+        write(connection, [entry for key, entry in entries.items() if _differs(entry, before.get(key))], gone)
         if source is not None:
-            _remember(connection, source, entries, sorted(said.keys() - entries.keys()))
+            _remember(connection, source, given, sorted(said.keys() - given.keys()))
     if recorded.changes:
         look_again(connection)
     return recorded
 
 
-def _entries(config: SiteConfig, data_dir: Path) -> dict[tuple[str, str], Any]:
-    storages = [replace(storage, root=siteinfo.rooted(storage, data_dir)) for storage in config.storages]
-    sections: Mapping[str, Sequence[Any]] = {
-        "sites": config.sites, "storages": storages, "links": config.links, "queues": config.queues
-    }  # fmt: skip
-    return {(KIND_OF[section], entry.name): entry for section, entries in sections.items() for entry in entries}
+def sources(connection: Connection) -> dict[tuple[str, str], str]:
+    """Which source names a thing, by kind and name."""
+    return {(row.kind, row.name): row.source for row in rows(connection, SAYS)}
 
 
-def _merged(entry: Any, now: Document | None, said: Document | None) -> Any:
-    """What is wanted of a thing: as it is now where the source says what it said before. None: as before, nothing."""
-    if said is None:
-        return entry
-    wanted = siteinfo.document_of(entry)
-    if now is None or now.get("removed_at"):
-        return None if said == wanted else entry
-    kept = {key: now[key] for key in wanted if key in said and said[key] == wanted[key] and now.get(key) is not None}
-    return replace(entry, **kept)
+def entry_of_row(where: str, kind: str, name: str, document: Document) -> Any:
+    """What the document of a row says, as an entry; a column that it does not know has its default."""
+    section = SECTION_OF[kind]
+    known = {each.name for each in fields(SECTIONS[section])} - {"name"}
+    said = {key: value for key, value in document.items() if key in known and value is not None}
+    return siteinfo.entry_of(section, name, said, where)
+
+
+def write(connection: Connection, entries: Iterable[Any], gone: Sequence[str]) -> None:
+    """Rows for entries of any section, and the end of links; the caller changes places, and checked them."""
+    config = siteinfo.sorted_out(entries)
+    siteinfo.write_sites(connection, config.sites)
+    siteinfo.write_storages(connection, config.storages)
+    siteinfo.drop_links(connection, [*gone, *(link.name for link in config.links)])  # two may have changed places
+    siteinfo.write_links(connection, config.links)
+    siteinfo.write_queues(connection, config.queues)
+
+
+def _rooted(key: tuple[str, str], document: Document, data_dir: Path) -> Document:
+    if key[0] != "storage" or not isinstance(document.get("root"), str):
+        return document
+    return document | {"root": siteinfo.rooted(document["root"], data_dir)}
+
+
+def _wanted(where: str, key: tuple[str, str], given: Document, now: Document | None, said: Document | None) -> Any:
+    """The entry that is wanted of a thing: as it is now where the source says what it said before. None: nothing is
+    wanted of it, since it was taken away and the source says nothing new."""
+    kind, name = key
+    is_there = now is not None and not now.get("removed_at")
+    if not is_there and said == given:
+        return None
+    values: Document = {}
+    if now is not None and is_there:
+        known = {each.name for each in fields(SECTIONS[SECTION_OF[kind]])} - {"name"}
+        values = {name: value for name, value in now.items() if name in known and value is not None}
+    said = said if said is not None and is_there else {}
+    values |= {what: value for what, value in given.items() if what not in said or said[what] != value}
+    return siteinfo.entry_of(SECTION_OF[kind], name, values, where)
 
 
 def _differs(entry: Any, now: Document | None) -> bool:
@@ -98,33 +143,20 @@ def _differs(entry: Any, now: Document | None) -> bool:
     return any(wanted[key] != (now.get(key) or type(wanted[key])()) for key in wanted if key != "status")
 
 
-def _check(where: str, wanted: Mapping[tuple[str, str], Any], before: State, gone: Sequence[str]) -> None:
+def _check(where: str, entries: Iterable[Any], before: State, gone: Sequence[str]) -> None:
     """The state as a whole, which is made of what is said and of what is there, makes sense."""
-    of_kind: dict[str, list[Any]] = {kind: [] for kind in KIND_OF.values()}
-    for (kind, _), entry in wanted.items():
-        of_kind[kind].append(entry)
-    config = SiteConfig(of_kind["site"], of_kind["storage"], of_kind["queue"], of_kind["link"])
+    config = siteinfo.sorted_out(entries)
     there = {kind: [name for of, name in before if of == kind] for kind in ("site", "storage")}
     siteinfo.check(where, config, there["site"], there["storage"])
     pairs = {(link.source, link.destination): link for link in config.links}
+    named = {link.name for link in config.links}
     for (kind, name), document in before.items():
-        if kind != "link" or name in gone or (kind, name) in wanted:
+        if kind != "link" or name in gone or name in named:
             continue
         link: Link | None = pairs.get((document["source"], document["destination"]))
         if link is not None:
             message = f"link {name} leads from {link.source} to {link.destination} already"
             raise ConfigError(f"{where} [links.{link.name}]: {message}")
-
-
-def _write(connection: Connection, entries: Mapping[tuple[str, str], Any], gone: Sequence[str]) -> None:
-    of_kind: dict[str, list[Any]] = {kind: [] for kind in KIND_OF.values()}
-    for kind, name in sorted(entries):
-        of_kind[kind].append(entries[kind, name])
-    siteinfo.write_sites(connection, of_kind["site"])
-    siteinfo.write_storages(connection, of_kind["storage"])
-    siteinfo.drop_links(connection, [*gone, *(link.name for link in of_kind["link"])])  # two may have changed places
-    siteinfo.write_links(connection, of_kind["link"])
-    siteinfo.write_queues(connection, of_kind["queue"])
 
 
 def _said(connection: Connection, source: str | None) -> State:
@@ -133,11 +165,9 @@ def _said(connection: Connection, source: str | None) -> State:
     return {(row.kind, row.name): row.document for row in rows(connection, SAID, {"source": source})}
 
 
-def _remember(
-    connection: Connection, source: str, entries: Mapping[tuple[str, str], Any], forgotten: Sequence[tuple[str, str]]
-) -> None:
-    documents = [msgspec.json.encode(siteinfo.document_of(entry)).decode() for entry in entries.values()]
-    keys = {"kinds": [kind for kind, _ in entries], "names": [name for _, name in entries]}
+def _remember(connection: Connection, source: str, given: State, forgotten: Sequence[tuple[str, str]]) -> None:
+    documents = [msgspec.json.encode(document).decode() for document in given.values()]
+    keys = {"kinds": [kind for kind, _ in given], "names": [name for _, name in given]}
     run(connection, REMEMBER, keys | {"source": source, "documents": documents})
     gone = {"kinds": [kind for kind, _ in forgotten], "names": [name for _, name in forgotten]}
     run(connection, FORGET, gone | {"source": source})

@@ -1,22 +1,20 @@
 """Back to what was known at a version: a change like any other, so it can be rolled back too."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from sqlalchemy.engine import Connection
 
 from panda.auth.audit_log import record
 from panda.db.session import run
 from panda.errors import ConfigError, Invalid, UnknownName
-from panda.sites import removing, siteinfo
-from panda.sites.siteinfo import KIND_OF, SECTIONS, SiteConfig
+from panda.sites import applying, removing, siteinfo
+from panda.sites.siteinfo import SECTION_OF
 from panda.sites.status import write_status
 from panda.sites.versions import Deed, Document, Recorded, State, changing, state_at
 from panda.sites.waking import look_again
 
 SET_STORAGE = "UPDATE storages SET status = %(status)s WHERE name = %(name)s"
-SECTION_OF = {kind: section for section, kind in KIND_OF.items()}
 
 
 class Rolled(NamedTuple):
@@ -75,29 +73,15 @@ def _check_names(names: Sequence[str], then: State, now: State) -> None:
 
 
 def _write(connection: Connection, wanted: State, now: State, gone: Sequence[str]) -> None:
-    of_section: dict[str, list[Any]] = {section: [] for section in SECTIONS}
-    for (kind, name), document in sorted(wanted.items()):
-        if kind in SECTION_OF and document != now.get((kind, name)):
-            of_section[SECTION_OF[kind]].append(_entry(SECTION_OF[kind], name, document))
-    config = SiteConfig(
-        of_section["sites"], of_section["storages"], of_section["queues"], of_section["links"]
-    )  # fmt: skip
+    """Raises Invalid: it cannot be any more what it was."""
+    differing = {key: document for key, document in wanted.items() if key[0] in SECTION_OF and document != now.get(key)}
     try:
-        siteinfo.check("the version", config, *({n for k, n in now if k == kind} for kind in ("site", "storage")))
+        entries = [applying.entry_of_row("the version", *key, document) for key, document in differing.items()]
+        places = ({name for of, name in now if of == kind} for kind in ("site", "storage"))
+        siteinfo.check("the version", siteinfo.sorted_out(entries), *places)
     except (ConfigError, UnknownName) as problem:
         raise Invalid(str(problem), code="bad_site_data") from problem
-    siteinfo.write_sites(connection, config.sites)
-    siteinfo.write_storages(connection, config.storages)
-    siteinfo.drop_links(connection, [*gone, *(link.name for link in config.links)])
-    siteinfo.write_links(connection, config.links)
-    siteinfo.write_queues(connection, config.queues)
-
-
-def _entry(section: str, name: str, document: Mapping[str, Any]) -> Any:
-    """What the document of a row says, as an entry; a column that it does not know yet has its default."""
-    known = {each.name for each in fields(SECTIONS[section])} - {"name"}
-    said = {key: value for key, value in document.items() if key in known and value is not None}
-    return SECTIONS[section](name=name, **said)
+    applying.write(connection, entries, gone)
 
 
 def _restore_statuses(connection: Connection, wanted: State, now: State, by: str, why: str) -> None:

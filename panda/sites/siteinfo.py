@@ -127,6 +127,7 @@ SECTIONS: Mapping[str, type] = MappingProxyType({"sites": Site, "storages": Stor
 KIND_OF: Mapping[str, str] = MappingProxyType(
     {"sites": "site", "storages": "storage", "queues": "queue", "links": "link"}
 )
+SECTION_OF: Mapping[str, str] = MappingProxyType({kind: section for section, kind in KIND_OF.items()})
 #: Settings of which zero or less makes no sense.
 _POSITIVE = frozenset({"cores", "memory_mb", "disk_mb", "walltime_s", "pilot_cores", "corepower"})
 #: Numbers stay below this.
@@ -303,9 +304,17 @@ def check(path: str, config: SiteConfig, sites: Iterable[str], storages: Iterabl
         _check_sense(where, queue)
 
 
-def rooted(storage: Storage, data_dir: Path) -> str:
+def sorted_out(entries: Iterable[Any]) -> SiteConfig:
+    """Entries of any section, by section, in order of name."""
+    of_kind: dict[type, list[Any]] = {kind: [] for kind in SECTIONS.values()}
+    for entry in sorted(entries, key=lambda entry: str(entry.name)):
+        of_kind[type(entry)].append(entry)
+    return SiteConfig(of_kind[Site], of_kind[Storage], of_kind[Queue], of_kind[Link])
+
+
+def rooted(root: str, data_dir: Path) -> str:
     """An address stays as it is; a relative folder stands in the data folder."""
-    return storage.root if "://" in storage.root else str(data_dir.absolute() / storage.root)
+    return root if "://" in root else str(data_dir.absolute() / root)
 
 
 def _read_section(path: str, section: str, given: Any) -> list[Any]:
