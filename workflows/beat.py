@@ -16,7 +16,7 @@ from panda.dispatcher import notes
 from panda.jobs import audit, bulk, counters, hold, share_usage, sweeping
 from panda.logs import Log
 from panda.settings import current
-from panda.sites import removing, status, waking
+from panda.sites import collecting, removing, status, waking
 from panda.states import Stage
 from workflows.app import TICKS, app, begin
 from workflows.chain import TASK_OF
@@ -89,6 +89,16 @@ def look_after_sites() -> None:
     with begin()() as connection:
         status.put_back(connection)
     removing.carry_out(begin(), current().engine.retry_window_s)
+
+
+@tick("collect")
+def collect_sites() -> None:
+    """Documents about places that are read again and again."""
+    sites = current().sites
+    collecting.collect_if_due(
+        begin(), sites.collect_from, current().data_dir, every_s=sites.collect_s,
+        gone_percent=sites.collect_gone_percent, with_status=sites.collect_status,
+    )  # fmt: skip
 
 
 @tick("fold")

@@ -151,6 +151,28 @@ class SiteChanges(Reply, kw_only=True):
     changes: list[SiteChange]
 
 
+class SiteImportRequest(Request, kw_only=True):
+    """POST /v1/site-imports"""
+
+    documents: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=20)]
+    """Each of the shape of `sites.toml`, or CRIC's: queues, or storages, by name. What they do not say of a thing
+    that there is stays as it is."""
+    reason: Text
+    status: bool = False
+    """Set the status of queues that there are, too; a new one has the status that is said in any case."""
+    dry_run: bool = False
+    """Tell what would be different, and change nothing."""
+
+
+class SiteImported(SiteChanges, kw_only=True):
+    """What an import changed."""
+
+    n_things: int
+    """That the documents speak of."""
+    inactive: list[str]
+    """Names that were left aside, because the documents call them inactive."""
+
+
 class SiteVersionChanges(Reply, kw_only=True):
     """A version with what it changed."""
 

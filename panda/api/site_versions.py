@@ -13,13 +13,17 @@ from panda.api.site_schemas import (
     RollbackRequest,
     SiteChange,
     SiteChanges,
+    SiteImported,
+    SiteImportRequest,
     SiteRolledBack,
     SiteVersion,
     SiteVersionChanges,
 )
 from panda.auth.policy import Action
 from panda.db.session import Begin
+from panda.settings import Settings
 from panda.sites import versions
+from panda.sites.importing import import_documents
 from panda.sites.nouns import VERSIONS
 from panda.sites.rollback import roll_back
 from panda.sites.versions import undone
@@ -102,3 +106,30 @@ class SiteRollbackResource:
         changes = [SiteChange(**each._asdict()) for each in done.recorded.changes]
         version = None if asked.dry_run else done.recorded.version_id
         show(resp, SiteRolledBack(version_id=version, changes=changes, kept=done.kept))
+
+
+class SiteImportsResource:
+    """/v1/site-imports"""
+
+    def __init__(self, begin: Begin, settings: Settings) -> None:
+        self._begin = begin
+        self._data_dir = settings.data_dir
+        self._body = Body(SiteImportRequest, settings.api.max_body_mb)
+
+    @allowed(Action.CHANGE_SITES)
+    @gives(
+        SiteImported,
+        takes=SiteImportRequest,
+        problems={422: "no_reason bad_document bad_site_data bad_name unknown_section"},
+    )
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Take over what documents say of places, all of it or nothing; that is a new version."""
+        asked = self._body.read(req)
+        with self._begin() as connection, undone(connection, if_=asked.dry_run):
+            done = import_documents(
+                connection, asked.documents, self._data_dir, by=req.context.identity.subject, reason=asked.reason,
+                with_status=asked.status, request_id=req.context.request_id,
+            )  # fmt: skip
+        version = None if asked.dry_run else done.recorded.version_id
+        changes = [SiteChange(**each._asdict()) for each in done.recorded.changes]
+        show(resp, SiteImported(version_id=version, changes=changes, n_things=done.n_things, inactive=done.inactive))

@@ -1,6 +1,6 @@
 """What operators do with what is known of places: its versions, and queues that come and go."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from panda.client.calls import Calls, mapping, segment
@@ -45,6 +45,21 @@ class Places:
         document = {"reason": reason, "names": list(names), "status": status, "dry_run": dry_run}
         path = f"/v1/site-versions/{version_id}/rollback"
         return mapping(self._calls.json("POST", path, document), "rollback", changes=list, kept=list)
+
+    def import_documents(
+        self, documents: Sequence[Mapping[str, Any]], *, reason: str, status: bool = False, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Take over what documents say, all of it or nothing: `changes`, `version_id`, `n_things`, `inactive`.
+
+        Args:
+            documents: each of the shape of `sites.toml`, or CRIC's queues or storages by name.
+            status: set the status of queues that there are, too.
+        Raises:
+            Invalid: something cannot be meant, or contradicts itself or what there is; nothing was changed.
+        """
+        document = {"documents": list(documents), "reason": reason, "status": status, "dry_run": dry_run}
+        answer = self._calls.json("POST", "/v1/site-imports", document)
+        return mapping(answer, "import", changes=list, inactive=list, n_things=int)
 
     def remove_queue(self, queue: str, *, reason: str) -> dict[str, Any]:
         """Take a queue away; `n_live` jobs are under way there. Raises NotFound, Conflict: somebody did already."""

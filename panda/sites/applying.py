@@ -8,22 +8,26 @@ Whoever says something need not say everything: what is not said of a thing that
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 from sqlalchemy.engine import Connection
 
+from panda.auth.audit_log import record
 from panda.db.session import rows, run
 from panda.errors import ConfigError
 from panda.sites import siteinfo
-from panda.sites.siteinfo import KIND_OF, SECTION_OF, SECTIONS, Link, SiteConfig
+from panda.sites.siteinfo import KIND_OF, SECTION_OF, Link, SiteConfig
+from panda.sites.status import write_status
 from panda.sites.versions import Deed, Document, Recorded, State, changing
 from panda.sites.waking import look_again
 
 #: The source that an installation starts with, and the name that stands for it in versions.
 FILE, SITES_TOML = "file", "sites.toml"
+
+NONE: Mapping[str, str] = MappingProxyType({})
 
 SAID = "SELECT kind, name, document FROM site_sources WHERE source = %(source)s"
 #: A thing has one source, the one that named it last.
@@ -63,7 +67,14 @@ def said_by(config: SiteConfig) -> State:
 
 
 def apply(
-    connection: Connection, given: State, data_dir: Path, deed: Deed, *, source: str | None = None, where: str = ""
+    connection: Connection,
+    given: State,
+    data_dir: Path,
+    deed: Deed,
+    *,
+    source: str | None = None,
+    where: str = "",
+    statuses: Mapping[str, str] = NONE,
 ) -> Recorded:
     """Bring the tables up to what is said.
 
@@ -71,36 +82,52 @@ def apply(
         given: by kind and name the values that are said.
         source: who says it, again and again; None: it is said once.
         where: what it is called in errors.
+        statuses: of queues that there are; a new one has the status that its document says in any case.
     Raises:
         ConfigError, UnknownName, Invalid: it cannot be meant, or contradicts itself or what there is.
     """
-    where = where or deed.who
     with changing(connection, deed) as recorded:
-        before, said = recorded.before, _said(connection, source)
-        given = {key: _rooted(key, document, data_dir) for key, document in given.items()}
-        wanted = {key: _wanted(where, key, given[key], before.get(key), said.get(key)) for key in given}
-        entries = {key: entry for key, entry in wanted.items() if entry is not None}
-        gone = [name for kind, name in said.keys() - given.keys() if kind == "link"]
-        _check(where, entries.values(), before, gone)
-        write(connection, [entry for key, entry in entries.items() if _differs(entry, before.get(key))], gone)
-        if source is not None:
-            _remember(connection, source, given, sorted(said.keys() - given.keys()))
+        put(connection, recorded.before, given, data_dir, deed, source=source, where=where, statuses=statuses)
     if recorded.changes:
         look_again(connection)
     return recorded
 
 
+def put(
+    connection: Connection,
+    before: State,
+    given: State,
+    data_dir: Path,
+    deed: Deed,
+    *,
+    source: str | None = None,
+    where: str = "",
+    statuses: Mapping[str, str] = NONE,
+) -> None:
+    """The same within somebody's change of places; `before` is what there is."""
+    where = where or deed.who
+    said = said_before(connection, source)
+    given = {key: _rooted(key, document, data_dir) for key, document in given.items()}
+    wanted = {key: _wanted(where, key, given[key], before.get(key), said.get(key)) for key in given}
+    entries = {key: entry for key, entry in wanted.items() if entry is not None}
+    gone = [name for kind, name in said.keys() - given.keys() if kind == "link"]
+    _check(where, entries.values(), before, gone)
+    write(connection, [entry for key, entry in entries.items() if _differs(entry, before.get(key))], gone)
+    _set_statuses(connection, statuses, before, deed)
+    if source is not None:
+        _remember(connection, source, given, sorted(said.keys() - given.keys()))
+
+
+def said_before(connection: Connection, source: str | None) -> State:
+    """What a source said last; nothing, if there is none."""
+    if source is None:
+        return {}
+    return {(row.kind, row.name): row.document for row in rows(connection, SAID, {"source": source})}
+
+
 def sources(connection: Connection) -> dict[tuple[str, str], str]:
     """Which source names a thing, by kind and name."""
     return {(row.kind, row.name): row.source for row in rows(connection, SAYS)}
-
-
-def entry_of_row(where: str, kind: str, name: str, document: Document) -> Any:
-    """What the document of a row says, as an entry; a column that it does not know has its default."""
-    section = SECTION_OF[kind]
-    known = {each.name for each in fields(SECTIONS[section])} - {"name"}
-    said = {key: value for key, value in document.items() if key in known and value is not None}
-    return siteinfo.entry_of(section, name, said, where)
 
 
 def write(connection: Connection, entries: Iterable[Any], gone: Sequence[str]) -> None:
@@ -128,8 +155,7 @@ def _wanted(where: str, key: tuple[str, str], given: Document, now: Document | N
         return None
     values: Document = {}
     if now is not None and is_there:
-        known = {each.name for each in fields(SECTIONS[SECTION_OF[kind]])} - {"name"}
-        values = {name: value for name, value in now.items() if name in known and value is not None}
+        values = siteinfo.spoken(SECTION_OF[kind], now)
     said = said if said is not None and is_there else {}
     values |= {what: value for what, value in given.items() if what not in said or said[what] != value}
     return siteinfo.entry_of(SECTION_OF[kind], name, values, where)
@@ -159,15 +185,19 @@ def _check(where: str, entries: Iterable[Any], before: State, gone: Sequence[str
             raise ConfigError(f"{where} [links.{link.name}]: {message}")
 
 
-def _said(connection: Connection, source: str | None) -> State:
-    if source is None:
-        return {}
-    return {(row.kind, row.name): row.document for row in rows(connection, SAID, {"source": source})}
-
-
 def _remember(connection: Connection, source: str, given: State, forgotten: Sequence[tuple[str, str]]) -> None:
     documents = [msgspec.json.encode(document).decode() for document in given.values()]
     keys = {"kinds": [kind for kind, _ in given], "names": [name for _, name in given]}
     run(connection, REMEMBER, keys | {"source": source, "documents": documents})
     gone = {"kinds": [kind for kind, _ in forgotten], "names": [name for _, name in forgotten]}
     run(connection, FORGET, gone | {"source": source})
+
+
+def _set_statuses(connection: Connection, statuses: Mapping[str, str], before: State, deed: Deed) -> None:
+    """Give queues that there were before the status that is said."""
+    for name, status in sorted(statuses.items()):
+        was = before.get(("queue", name), {}).get("status", status)
+        if was != status:
+            write_status(connection, name, status, by=deed.who, reason=deed.why)
+            facts = {"was": was, "now": status}
+            record(connection, deed.who, "set_queue_status", f"queue {name}", reason=deed.why, facts=facts)

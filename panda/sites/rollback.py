@@ -76,7 +76,10 @@ def _write(connection: Connection, wanted: State, now: State, gone: Sequence[str
     """Raises Invalid: it cannot be any more what it was."""
     differing = {key: document for key, document in wanted.items() if key[0] in SECTION_OF and document != now.get(key)}
     try:
-        entries = [applying.entry_of_row("the version", *key, document) for key, document in differing.items()]
+        entries = [
+            siteinfo.entry_of_row(SECTION_OF[kind], name, document, "the version")
+            for (kind, name), document in differing.items()
+        ]
         places = ({name for of, name in now if of == kind} for kind in ("site", "storage"))
         siteinfo.check("the version", siteinfo.sorted_out(entries), *places)
     except (ConfigError, UnknownName) as problem:

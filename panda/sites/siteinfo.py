@@ -223,6 +223,17 @@ def entry_of(section: str, name: str, given: Mapping[str, Any], where: str) -> A
     return _read_entry(where, section, name, given)
 
 
+def entry_of_row(section: str, name: str, document: Mapping[str, Any], where: str) -> Any:
+    """The entry that the document of a row says; what it does not know, because it is older, has its default."""
+    return _read_entry(where, section, name, spoken(section, document))
+
+
+def spoken(section: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the document of a row is an entry's."""
+    known = {each.name for each in fields(SECTIONS[section])} - {"name"}
+    return {key: value for key, value in document.items() if key in known and value is not None}
+
+
 def document_of(entry: Any) -> dict[str, Any]:
     """An entry without its name."""
     return {key: value for key, value in asdict(entry).items() if key != "name"}

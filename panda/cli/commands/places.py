@@ -10,6 +10,7 @@ from panda.cli.completions import complete_queues
 from panda.cli.problems import CommandProblem
 from panda.cli.session import connect
 from panda.cli.show import Column, Item, Look, emit, output_options, say
+from panda.cli.sitefiles import document_of
 from panda.cli.times import moment
 from panda.cli.verbs import Verb, VerbGroup
 
@@ -133,10 +134,39 @@ def rollback(version: int, reason: str, names: Sequence[str], status: bool, dry_
     emit(look, done["changes"], columns.CHANGES, columns.own_name)
     for name in done["kept"]:
         say(f"{name} was not known then, and stays: files may lie there")
+    _conclude(done, dry_run)
+
+
+def _conclude(done: Item, dry_run: bool) -> None:
     if dry_run or not done["changes"]:
         say("nothing was changed" if dry_run else "it is so already")
     else:
         say(f"this is version {done['version_id']}")
+
+
+@sites.command(
+    "import",
+    cls=Verb,
+    examples=(
+        "panda sites import more-sites.toml --reason 'the new hall' --dry-run",
+        "panda sites import ddmendpoints.json pandaqueues.json --reason 'first fill'",
+        "panda sites import 'https://cric.example.org/api/atlas/pandaqueue/query/?json' --reason 'from CRIC'",
+    ),
+)
+@click.argument("files", nargs=-1, required=True, metavar="FILE|URL|-...")
+@REASON
+@click.option("--status", is_flag=True, help="Set the status of queues that there are, too.")
+@click.option("--dry-run", is_flag=True, help="Show what would be different, and change nothing.")
+@output_options
+def import_files(files: Sequence[str], reason: str, status: bool, dry_run: bool, look: Look) -> None:
+    """Take over what files say of places, all of it or nothing: TOML as sites.toml, JSON of that shape, or CRIC's
+    JSON of queues and storages. What they do not say of a thing that there is stays as it is."""
+    documents = [document_of(name) for name in files]
+    done = connect().places.import_documents(documents, reason=reason, status=status, dry_run=dry_run)
+    emit(look, done["changes"], columns.CHANGES, columns.own_name)
+    if done["inactive"]:
+        say(f"left aside, because they are inactive: {', '.join(done['inactive'][:10])}")
+    _conclude(done, dry_run)
 
 
 @sites.command(

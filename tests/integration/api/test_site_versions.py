@@ -67,6 +67,19 @@ def test_a_queue_is_taken_away(operator, anna, sites):
     assert anna.get("/v1/queues/HOLLAND-CPU").json["removed_at"] is not None
 
 
+def test_an_operator_imports_first_dry(operator, anna, sites):
+    wish = {"documents": [{"queues": {"HOLLAND-CPU": {"gpus": 2, "architecture": "aarch64"}}}], "reason": "new nodes"}
+
+    dry = operator.post("/v1/site-imports", wish | {"dry_run": True}).json
+    assert (dry["version_id"], anna.get("/v1/queues/HOLLAND-CPU").json["gpus"]) == (None, 0)
+    done = operator.post("/v1/site-imports", wish).json
+
+    assert (done["changes"], done["n_things"], done["inactive"]) == (dry["changes"], 1, [])
+    assert [each["field"] for each in done["changes"]] == ["architecture", "gpus"]
+    assert anna.get("/v1/queues", params={"filter": "tag:gpu arch:aarch64"}).json["data"][0]["gpus"] == 2
+    assert anna.post("/v1/site-imports", wish).status_code == 403
+
+
 @pytest.mark.parametrize(
     ("method", "path", "document", "status", "code"),
     [
@@ -83,6 +96,13 @@ def test_a_queue_is_taken_away(operator, anna, sites):
         ("GET", "/v1/site-versions/diff?since=0", None, 400, "invalid"),
         ("GET", "/v1/site-versions/diff?since=1&until=999", None, 404, "not_found"),
         ("GET", "/v1/site-versions?filter=when:1h", None, 400, "bad_filter"),
+        ("POST", "/v1/site-imports", {"documents": [], "reason": "x"}, 422, "invalid"),
+        ("POST", "/v1/site-imports", {"documents": [3], "reason": "x"}, 422, "invalid"),
+        ("POST", "/v1/site-imports", {"documents": [{}], "reason": ""}, 422, "no_reason"),
+        ("POST", "/v1/site-imports", {"documents": [{"queues": 1}], "reason": "x"}, 422, "bad_document"),
+        ("POST", "/v1/site-imports", {"documents": [{"queues": {"HOLLAND-CPU": {"cores": "8"}}}], "reason": "x"}, 422, "bad_site_data"),
+        ("POST", "/v1/site-imports", {"documents": [{"queues": {"..": {}}}], "reason": "x"}, 422, "bad_name"),
+        ("POST", "/v1/site-imports", {"documents": [{"queues": {}, "x": {}}], "reason": "x"}, 422, "unknown_section"),
         ("POST", "/v1/site-versions/999/rollback", {"reason": "x"}, 404, "not_found"),
         ("POST", "/v1/site-versions/1/rollback", {"reason": "x", "names": ["NOWHERE"]}, 422, "unknown_thing"),
         ("POST", "/v1/site-versions/1/rollback", {"reason": " "}, 422, "no_reason"),

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,6 +57,42 @@ def test_history_difference_and_the_way_back(ops: Begin, panda: Panda) -> None:
     assert listed(panda, "queues")[0]["status"] == "online"
     assert panda("sites", "diff").code == 2
     assert panda("sites", "rollback", "999", "--reason", "x").code == 3
+
+
+def test_files_are_imported_first_dry(ops: Begin, panda: Panda, tmp_path: Path) -> None:
+    toml, other = tmp_path / "more.toml", tmp_path / "queues.json"
+    toml.write_text('[queues.HOLLAND-CPU]\ncores = 16\nsoftware = ["ROOT-6.32"]\n')
+    other.write_text(
+        json.dumps({"X": {"atlas_site": "HOLLAND", "astorages": {"pr": ["HOLLAND-DISK"]}, "status": "test"}})
+    )
+
+    dry = panda("sites", "import", toml, other, "--reason", "new", "--dry-run")
+    done = panda("sites", "import", toml, other, "--reason", "new")
+
+    assert "queue\tHOLLAND-CPU\tchanged\tcores\t8\t16" in done.out
+    assert (dry.out, "nothing was changed" in dry.err, "this is version" in done.err) == (done.out, True, True)
+    assert {each["name"]: each["cores"] for each in listed(panda, "queues")} == {"HOLLAND-CPU": 16, "X": 1}
+    assert "it is so already" in panda("sites", "import", "-", "--reason", "x", stdin=toml.read_text()).err
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "code", "words"),
+    [
+        ("[queues", "x.toml", 6, "cannot be read"),
+        ("[1]", "x.json", 6, "is no object"),
+        ("[queues.HOLLAND-CPU]\ncores = 0", "x.toml", 6, "cores is 0; it must be above 0"),
+        (None, "nowhere.toml", 6, "cannot be read"),
+        (None, "http://127.0.0.1:1/x.json", 6, "cannot be read"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_says_why(
+    ops: Begin, panda: Panda, tmp_path: Path, text: str | None, name: str, code: int, words: str
+) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    ended = panda("sites", "import", name if "://" in name else tmp_path / name, "--reason", "x")
+
+    assert (ended.code, words in ended.err) == (code, True), ended.err
 
 
 def test_a_queue_is_taken_away_by_operators_alone(ops: Begin, panda: Panda, monkeypatch: pytest.MonkeyPatch) -> None:
