@@ -1,5 +1,6 @@
 """Sites and queues: what they offer, what they do, and the switch with its reason."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import falcon
@@ -12,8 +13,9 @@ from monitoring.page import Page, session_of
 from monitoring.queries import Facts, facts
 from panda.auth import policy
 from panda.auth.policy import Action
-from panda.brokerage import siteinfo
-from panda.errors import NotFound
+from panda.errors import NotFound, UnknownName
+from panda.sites.status import from_now, set_queue_status
+from panda.sites.versions import Change, newest_of
 from panda.states import JobStatus, QueueStatus
 
 #: What a status of a queue means for its jobs.
@@ -23,6 +25,10 @@ MEANS = {
     QueueStatus.BROKEROFF: "Nothing new is brokered here; what is here still runs.",
     QueueStatus.OFFLINE: "Nothing is brokered here and no pilot gets a job.",
 }
+
+#: After which it goes back by itself, by seconds.
+FOR_S = {"": "until somebody changes it", "3600": "an hour", "21600": "6 hours", "86400": "a day", "259200": "3 days",
+         "604800": "a week"}  # fmt: skip
 
 
 class Sites(Page):
@@ -55,11 +61,10 @@ class Site(Page):
         queues = reader.ask(lambda c: facts(c, site_queries.QUEUES_OF, {"site": site}))
         data = {"site": known[0], **self._of(queues), "storages": reader.block(
             lambda c: facts(c, site_queries.STORAGES_OF, {"site": site}))}  # fmt: skip
-        self._answer(req, resp, "site.html", data, self._now(), csv="queues", queue=None, can_see_audit=True)
+        self._answer(req, resp, "site.html", data, self._now(), csv="queues", queue=None)
 
     def _of(self, queues: list[Facts]) -> dict[str, Any]:
         reader, names = self._parts.reader, [queue["name"] for queue in queues]
-        targets = [f"queue {name}" for name in names]
         window = {"queues": names, "window_s": self._parts.settings.engine.retry_window_s}
         counts = reader.block(lambda c: facts(c, queries.COUNTS))
         pilots = reader.block(lambda c: facts(c, queries.PILOTS))
@@ -73,7 +78,7 @@ class Site(Page):
             "queues": reader.block(mine),
             "errors": reader.block(lambda c: facts(c, site_queries.ERRORS_OF_QUEUE, {"queues": names})),
             "nodes": reader.block(lambda c: facts(c, site_queries.NODES, window)),
-            "changes": reader.block(lambda c: facts(c, site_queries.AUDIT_OF_QUEUE, {"targets": targets})),
+            "changes": reader.block(lambda c: [_told(*each) for each in newest_of(c, "queue", names, 12)]),
         }
 
 
@@ -128,7 +133,8 @@ class SetQueue(SheetPage):
                    ("Running", looks.count(running)), ("Ready", looks.count(ready))],
             warnings=consequence,
             fields=[Field("status", "New status", value=wanted,
-                          options=[(str(s), f"{s}: {MEANS[s]}") for s in QueueStatus])],
+                          options=[(str(s), f"{s}: {MEANS[s]}") for s in QueueStatus]),
+                    Field("for_s", "For how long", value="", options=list(FOR_S.items()))],
             cli="",
         )  # fmt: skip
         self._ask(req, resp, sheet)
@@ -137,13 +143,32 @@ class SetQueue(SheetPage):
         policy.require(session_of(req).identity, Action.SET_QUEUE)
 
         def act(connection: Connection, deed: Deed) -> str:
-            status = deed.form.get("status", "")
-            n_woken = siteinfo.set_queue_status(
-                connection, queue, status, by=deed.who, reason=deed.reason, request_id=deed.request_id
+            status, for_s = deed.form.get("status", ""), deed.form.get("for_s", "")
+            if for_s not in FOR_S:
+                raise UnknownName("while", for_s[:40], list(FOR_S), where="for_s")
+            until = from_now(connection, float(for_s)) if for_s else None
+            n_woken = set_queue_status(
+                connection, queue, status, by=deed.who, reason=deed.reason, request_id=deed.request_id, until=until
             )
-            return f"Queue {queue} is {status} now; {looks.count(n_woken)} waiting jobs look for a queue again."
+            ends = f" for {FOR_S[for_s]}" if for_s else ""
+            return f"Queue {queue} is {status} now{ends}; {looks.count(n_woken)} waiting jobs look for a queue again."
 
         self._act(req, resp, act, f"/queues/{queue}")
+
+
+def _told(version: Any, changes: Sequence[Change]) -> Facts:
+    """A version as the page lists it: what it did, in a few words, beside who and why."""
+    shown = [each for each in changes if each.field not in ("status_reason", "status_by", "status_rule", "status_then")]
+    did = [f"{each.field} {_word(each.was)} → {_word(each.now)}" for each in shown if each.field]
+    did += [f"{each.name} was {each.change}" for each in shown if not each.field]
+    more = f" and {len(did) - 4} more" if len(did) > 4 else ""
+    return {**version._asdict(), "did": "; ".join(did[:4]) + more or "reason or author"}
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "nothing"
+    return looks.UNKNOWN if value in (None, "") else str(value)
 
 
 def _with_failures(connection: Connection, queues: list[Facts]) -> list[Facts]:

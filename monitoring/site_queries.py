@@ -5,14 +5,11 @@ SELECT s.name, s.cloud, s.description FROM sites s ORDER BY s.name LIMIT 2000
 """
 SITE = "SELECT name, cloud, description FROM sites WHERE name = %(site)s"
 QUEUES_OF = """
-SELECT q.name, q.site, q.status, q.status_reason, q.storage, q.cores, q.memory_mb, q.disk_mb, q.walltime_s, q.tags,
-    q.submitter, q.max_pilots, q.pilot_cores, q.pilot_options, q.max_ready, s.cloud, s.description
-FROM queues q JOIN sites s ON s.name = q.site WHERE q.site = %(site)s ORDER BY q.name LIMIT 500
+SELECT q.*, s.cloud, s.description FROM queues q JOIN sites s ON s.name = q.site
+WHERE q.site = %(site)s ORDER BY q.name LIMIT 500
 """
 QUEUE = """
-SELECT q.name, q.site, q.status, q.status_reason, q.storage, q.cores, q.memory_mb, q.disk_mb, q.walltime_s, q.tags,
-    q.submitter, q.max_pilots, q.pilot_cores, q.pilot_options, q.max_ready, s.cloud, s.description
-FROM queues q JOIN sites s ON s.name = q.site WHERE q.name = %(queue)s
+SELECT q.*, s.cloud, s.description FROM queues q JOIN sites s ON s.name = q.site WHERE q.name = %(queue)s
 """
 STORAGES_OF = "SELECT name, site, kind, status FROM storages WHERE site = %(site)s ORDER BY name LIMIT 500"
 #: Failures of the last day, and how many jobs ended, by queue: from roll-ups.
@@ -34,11 +31,6 @@ GROUP BY error_code, failed_stage ORDER BY n DESC LIMIT 10
 READY = """
 SELECT share, count(*) AS n FROM (SELECT share FROM ready WHERE queue = %(queue)s ORDER BY queue, share LIMIT 10001)
     AS looked_at GROUP BY share ORDER BY n DESC
-"""
-AUDIT_OF_QUEUE = """
-SELECT at, who, action, target, reason, facts FROM (
-    SELECT at, who, action, target, reason, facts, audit_id FROM audit_log ORDER BY audit_id DESC LIMIT 2000) AS newest
-WHERE target = ANY(%(targets)s) ORDER BY audit_id DESC LIMIT 12
 """
 PILOTS_OF = """
 SELECT pilot_id, queue, node, version, cores, memory_mb, started_at, last_seen_at, n_jobs, nothing_because,

@@ -154,6 +154,22 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Sites:
+    """What is known of sites and queues; see docs/how-to/describe-sites.md."""
+
+    collect_from: str = ""
+    """Files or addresses, with commas between them, of documents about sites (TOML, JSON, or CRIC's JSON) that are read
+    again and again; a relative file stands in the data folder; empty: none."""
+    collect_s: int = 600
+    """Between two reads."""
+    collect_status: bool = False
+    """Whether the status of queues follows these documents too; else it belongs to operators."""
+    collect_gone_percent: int = 20
+    """An answer that no longer names more than so many percent of the queues that the last one named is believed to
+    be broken, and changes nothing."""
+
+
+@dataclass(frozen=True)
 class Harvester:
     """Pilots for queues."""
 
@@ -214,6 +230,7 @@ class Settings:
     brokerage: Brokerage = field(default_factory=Brokerage)
     dispatcher: Dispatcher = field(default_factory=Dispatcher)
     data: Data = field(default_factory=Data)
+    sites: Sites = field(default_factory=Sites)
     harvester: Harvester = field(default_factory=Harvester)
     monitor: Monitor = field(default_factory=Monitor)
     upstream: Upstream = field(default_factory=Upstream)
@@ -347,6 +364,8 @@ def _check(settings: Settings) -> None:
             if isinstance(value, int | float) and value < 0:
                 raise ConfigError(f"[{section.name}] {each.name} is {value}; it cannot be negative")
     engine, dispatcher = settings.engine, settings.dispatcher
+    if settings.sites.collect_gone_percent > 100:
+        raise ConfigError("[sites] collect_gone_percent is at most 100")
     if engine.resend_s < engine.visibility_s + engine.hard_limit_s:
         raise ConfigError("[engine] resend_s must be at least visibility_s + hard_limit_s")
     if dispatcher.lease_s < 2 * dispatcher.heartbeat_s:

@@ -32,6 +32,8 @@ TICK_S: dict[str, float] = {
     "panda.tick.actions": 1.0,
     "panda.tick.queues": 2.0,
     "panda.tick.fold": 2.0,
+    "panda.tick.sites": 5.0,
+    "panda.tick.collect": 15.0,
     "panda.tick.transfers": 5.0,
     "panda.tick.deletions": 10.0,
     "panda.tick.history": 60.0,

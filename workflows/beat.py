@@ -10,13 +10,13 @@ from socket import gethostname
 
 from sqlalchemy.engine import Connection
 
-from panda.brokerage import siteinfo
 from panda.dataservice import deletion, transfers
 from panda.db.session import rows, run
 from panda.dispatcher import notes
 from panda.jobs import audit, bulk, counters, hold, share_usage, sweeping
 from panda.logs import Log
 from panda.settings import current
+from panda.sites import collecting, removing, status, waking
 from panda.states import Stage
 from workflows.app import TICKS, app, begin
 from workflows.chain import TASK_OF
@@ -80,7 +80,25 @@ def wake_for_queues() -> None:
     woken = 1
     while woken:
         with begin()() as connection:
-            woken = siteinfo.wake_waiting_for_queue(connection)
+            woken = waking.wake_waiting_for_queue(connection)
+
+
+@tick("sites")
+def look_after_sites() -> None:
+    """What places do by the clock: a status that has an end, queues that are on their way out."""
+    with begin()() as connection:
+        status.put_back(connection)
+    removing.carry_out(begin(), current().engine.retry_window_s)
+
+
+@tick("collect")
+def collect_sites() -> None:
+    """Documents about places that are read again and again."""
+    sites = current().sites
+    collecting.collect_if_due(
+        begin(), sites.collect_from, current().data_dir, every_s=sites.collect_s,
+        gone_percent=sites.collect_gone_percent, with_status=sites.collect_status,
+    )  # fmt: skip
 
 
 @tick("fold")

@@ -23,6 +23,7 @@ from panda.api import (
     reference,
     sandboxes,
     shares,
+    site_versions,
     sites,
     system,
     usage,
@@ -145,6 +146,13 @@ def _add_system(app: App, begin: Begin, settings: Settings) -> None:
     app.add_route("/v1/queues", sites.QueuesResource(begin))
     app.add_route("/v1/queues/{name}", sites.QueueResource(begin))
     app.add_route("/v1/queues/{name}/status", sites.QueueStatusResource(begin, SMALL_MB))
+    app.add_route("/v1/queues/{name}/remove", sites.QueueRemoveResource(begin, SMALL_MB))
+    app.add_route("/v1/site-versions", site_versions.SiteVersionsResource(begin))
+    app.add_route("/v1/site-versions/diff", site_versions.SiteDiffResource(begin))
+    version = f"/v1/site-versions/{{version_id:{ID}}}"
+    app.add_route(version, site_versions.SiteVersionResource(begin))
+    app.add_route(f"{version}/rollback", site_versions.SiteRollbackResource(begin, SMALL_MB))
+    app.add_route("/v1/site-imports", site_versions.SiteImportsResource(begin, settings))
     app.add_route("/v1/sites", sites.SitesResource(begin))
     app.add_route("/v1/sites/{name}", sites.SiteResource(begin))
     app.add_route("/v1/storages", sites.StoragesResource(begin))

@@ -14,13 +14,13 @@ from panda.api.listing import CURSOR, LIST, LIST_PROBLEMS, found_one, show_list
 from panda.api.parameters import NAME, page_limit, word
 from panda.auth import policy
 from panda.auth.policy import Action
-from panda.brokerage import siteinfo
 from panda.dataservice import catalog, deletion
 from panda.dataservice.lineage import lineage
 from panda.dataservice.nouns import DATASETS, FILES
 from panda.db.session import Begin
 from panda.errors import Invalid
 from panda.names import ADLER32
+from panda.sites import siteinfo
 
 
 class DatasetsResource:

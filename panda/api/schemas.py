@@ -432,41 +432,6 @@ class SandboxStored(Reply, kw_only=True):
 # ---- sites ----------------------------------------------------------------------------------
 
 
-class Site(Reply, kw_only=True):
-    name: str
-    cloud: str
-    description: str
-
-
-class Storage(Reply, kw_only=True):
-    name: str
-    site: str
-    kind: str
-    root: str
-    status: str
-    max_transfers: int
-    """That may read from it or write to it at once; 0: any number."""
-
-
-class Queue(Reply, kw_only=True):
-    name: str
-    site: str
-    cloud: str
-    storage: str
-    status: str
-    status_reason: str
-    cores: int
-    memory_mb: int
-    disk_mb: int
-    walltime_s: int
-    tags: list[str]
-    submitter: str
-    max_pilots: int
-    pilot_cores: int
-    pilot_options: list[str]
-    max_ready: int
-
-
 class Pilot(Reply, kw_only=True):
     pilot_id: str
     queue: str
@@ -497,20 +462,6 @@ class Node(Reply, kw_only=True):
     memory_mb: int
     first_seen_at: datetime
     last_seen_at: datetime
-
-
-class QueueStatusRequest(Request, kw_only=True):
-    """POST /v1/queues/{name}/status"""
-
-    status: Name
-    reason: Text
-
-
-class QueueStatusSet(Reply, kw_only=True):
-    queue: str
-    status: str
-    n_woken: int
-    """Waiting jobs that brokerage looks at again at once; the others follow."""
 
 
 class Share(Reply, kw_only=True):

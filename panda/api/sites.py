@@ -2,17 +2,18 @@
 
 import falcon
 
-from panda.api import schemas
+from panda.api import site_schemas
 from panda.api.access import allowed
 from panda.api.answers import show
 from panda.api.body import Body
 from panda.api.described import Page, gives
 from panda.api.listing import CURSOR, LIST, LIST_PROBLEMS, found_one, show_list
 from panda.auth.policy import Action
-from panda.brokerage import siteinfo
-from panda.brokerage.nouns import QUEUES, SITES, STORAGES
 from panda.db.lists import MAX_PAGE
 from panda.db.session import Begin
+from panda.sites import removing
+from panda.sites.nouns import QUEUES, SITES, STORAGES
+from panda.sites.status import set_queue_status
 
 
 class QueuesResource:
@@ -22,10 +23,10 @@ class QueuesResource:
         self._begin = begin
 
     @allowed(Action.READ_SITES, *LIST)
-    @gives(Page(schemas.Queue, is_list=True), parameters={"after": CURSOR}, problems=LIST_PROBLEMS)
+    @gives(Page(site_schemas.Queue, is_list=True), parameters={"after": CURSOR}, problems=LIST_PROBLEMS)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Queues that fit, by name."""
-        show_list(self._begin, req, resp, QUEUES, schemas.Queue, default=MAX_PAGE)
+        show_list(self._begin, req, resp, QUEUES, site_schemas.Queue, default=MAX_PAGE)
 
 
 class QueueResource:
@@ -35,10 +36,10 @@ class QueueResource:
         self._begin = begin
 
     @allowed(Action.READ_SITES)
-    @gives(schemas.Queue)
+    @gives(site_schemas.Queue)
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         """A queue."""
-        show(resp, schemas.Queue(**found_one(self._begin, QUEUES, name)._asdict()))
+        show(resp, site_schemas.Queue(**found_one(self._begin, QUEUES, name)._asdict()))
 
 
 class SitesResource:
@@ -48,10 +49,10 @@ class SitesResource:
         self._begin = begin
 
     @allowed(Action.READ_SITES, *LIST)
-    @gives(Page(schemas.Site, is_list=True), parameters={"after": CURSOR}, problems=LIST_PROBLEMS)
+    @gives(Page(site_schemas.Site, is_list=True), parameters={"after": CURSOR}, problems=LIST_PROBLEMS)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Sites that fit, by name."""
-        show_list(self._begin, req, resp, SITES, schemas.Site, default=MAX_PAGE)
+        show_list(self._begin, req, resp, SITES, site_schemas.Site, default=MAX_PAGE)
 
 
 class SiteResource:
@@ -61,10 +62,10 @@ class SiteResource:
         self._begin = begin
 
     @allowed(Action.READ_SITES)
-    @gives(schemas.Site)
+    @gives(site_schemas.Site)
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         """A site."""
-        show(resp, schemas.Site(**found_one(self._begin, SITES, name)._asdict()))
+        show(resp, site_schemas.Site(**found_one(self._begin, SITES, name)._asdict()))
 
 
 class StoragesResource:
@@ -74,10 +75,10 @@ class StoragesResource:
         self._begin = begin
 
     @allowed(Action.READ_SITES, *LIST)
-    @gives(Page(schemas.Storage, is_list=True), parameters={"after": CURSOR}, problems=LIST_PROBLEMS)
+    @gives(Page(site_schemas.Storage, is_list=True), parameters={"after": CURSOR}, problems=LIST_PROBLEMS)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Storages that fit, by name."""
-        show_list(self._begin, req, resp, STORAGES, schemas.Storage, default=MAX_PAGE)
+        show_list(self._begin, req, resp, STORAGES, site_schemas.Storage, default=MAX_PAGE)
 
 
 class StorageResource:
@@ -87,10 +88,10 @@ class StorageResource:
         self._begin = begin
 
     @allowed(Action.READ_SITES)
-    @gives(schemas.Storage)
+    @gives(site_schemas.Storage)
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         """A storage."""
-        show(resp, schemas.Storage(**found_one(self._begin, STORAGES, name)._asdict()))
+        show(resp, site_schemas.Storage(**found_one(self._begin, STORAGES, name)._asdict()))
 
 
 class QueueStatusResource:
@@ -98,20 +99,53 @@ class QueueStatusResource:
 
     def __init__(self, begin: Begin, max_mb: int) -> None:
         self._begin = begin
-        self._body = Body(schemas.QueueStatusRequest, max_mb)
+        self._body = Body(site_schemas.QueueStatusRequest, max_mb)
 
     @allowed(Action.SET_QUEUE)
-    @gives(schemas.QueueStatusSet, takes=schemas.QueueStatusRequest, problems={422: "unknown_queue_status no_reason"})
+    @gives(
+        site_schemas.QueueStatusSet,
+        takes=site_schemas.QueueStatusRequest,
+        problems={409: "queue_removed", 422: "unknown_queue_status no_reason bad_until"},
+    )
     def on_post(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         """Open or close a queue; who, why and what it was before is written to the audit log."""
         asked = self._body.read(req)
         with self._begin() as connection:
-            n_woken = siteinfo.set_queue_status(
+            n_woken = set_queue_status(
                 connection,
                 name,
                 asked.status,
                 by=req.context.identity.subject,
                 reason=asked.reason,
                 request_id=req.context.request_id,
+                until=asked.until,
+                then=asked.then,
             )
-        show(resp, schemas.QueueStatusSet(queue=name, status=asked.status, n_woken=n_woken))
+        show(resp, site_schemas.QueueStatusSet(queue=name, status=asked.status, n_woken=n_woken))
+
+
+class QueueRemoveResource:
+    """/v1/queues/{name}/remove"""
+
+    def __init__(self, begin: Begin, max_mb: int) -> None:
+        self._begin = begin
+        self._body = Body(site_schemas.QueueRemoveRequest, max_mb)
+
+    @allowed(Action.CHANGE_SITES)
+    @gives(
+        site_schemas.QueueRemoved,
+        status=202,
+        takes=site_schemas.QueueRemoveRequest,
+        problems={409: "queue_removed", 422: "no_reason"},
+    )
+    def on_post(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+        """Take a queue away: it is offline at once, jobs that no pilot has taken are brokered again, and it goes when
+        the others have ended and can no longer be retried."""
+        asked = self._body.read(req)
+        with self._begin() as connection:
+            removal = removing.remove_queue(
+                connection, name, by=req.context.identity.subject, reason=asked.reason,
+                request_id=req.context.request_id,
+            )  # fmt: skip
+        resp.status = falcon.HTTP_202
+        show(resp, site_schemas.QueueRemoved(queue=removal.queue, n_live=removal.n_live))

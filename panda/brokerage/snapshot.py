@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy.engine import Connection, Row
 
-from panda.brokerage.siteinfo import QUEUES_LOCK
 from panda.brokerage.subjects import JobGroup, Kind, Load, Locality, Queue, Wishes
 from panda.db.session import rows, run
+from panda.sites.waking import QUEUES_LOCK
 
 #: A pilot that asked within this time counts as present, in seconds.
 PILOT_SEEN_S = 600
@@ -30,7 +30,7 @@ seen AS (
     SELECT queue, count(*)::int AS n FROM pilots
     WHERE last_seen_at > (SELECT panda_now()) - make_interval(secs => %(pilot_seen_s)s) GROUP BY queue)
 SELECT q.name, q.site, t.cloud, q.status, q.status_reason, q.storage, d.status AS storage_status,
-    q.cores, q.memory_mb, q.disk_mb, q.walltime_s, q.tags, q.submitter, q.max_ready, q.requirements,
+    q.cores, q.memory_mb, q.disk_mb, q.walltime_s, q.offers AS tags, q.submitter, q.max_ready, q.requirements,
     greatest(coalesce(l.assigned, 0), 0) AS assigned, greatest(coalesce(l.activated, 0), 0) AS activated,
     greatest(coalesce(l.starting, 0), 0) AS starting, greatest(coalesce(l.running, 0), 0) AS running,
     coalesce(s.n, 0) AS n_pilots

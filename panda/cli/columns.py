@@ -80,15 +80,27 @@ QUEUES = (
     Column("name", "queue"),
     Column("site"),
     Column("status", kind="status"),
+    Column("status_until", "until", "time"),
     Column("cores", kind="number"),
     Column("memory_mb", "memory MB", "number"),
     Column("disk_mb", "disk MB", "number"),
     Column("walltime_s", "wall time s", "number"),
     Column("storage"),
-    Column("tags"),
+    Column("offers", "offers"),
+    Column("status_by", "set by"),
     Column("status_reason", "reason"),
 )
 SITES = (Column("name", "site"), Column("cloud"), Column("description"))
+VERSIONS = (
+    Column("version_id", "version", "number"),
+    Column("at", "when", "time"),
+    Column("who"),
+    Column("source"),
+    Column("n_changed", "changed", "number"),
+    Column("names"),
+    Column("why"),
+)
+CHANGES = (Column("kind"), Column("name"), Column("change"), Column("field"), Column("was"), Column("now"))
 STORAGES = (Column("name", "storage"), Column("site"), Column("status", kind="status"), Column("kind"), Column("root"))
 TRANSFERS = (
     Column("transfer_id", "transfer", "number"),
@@ -219,6 +231,7 @@ def _named_by(field: str, before: str = "") -> Name:
 job_name = _named_by("panda_id")
 set_name = _named_by("jobset_id", "set:")
 own_name = _named_by("name")
+version_name = _named_by("version_id")
 dataset_name = _named_by("dataset")
 file_name = _named_by("lfn")
 action_name = _named_by("action_id")

@@ -48,7 +48,9 @@ VERBS = {
         DATA, "moves", "transfers", "List files on their way between storages, or how busy the ways are."
     ),
     "queues": _entry(PLACES, "nouns", "queues", "List the queues that run jobs."),
-    "sites": _entry(PLACES, "nouns", "sites", "List the sites."),
+    "sites": _entry(
+        PLACES, "places", "sites", "List the sites; show what was known of places when, and go back to it."
+    ),
     "storages": _entry(PLACES, "nouns", "storages", "List the storages."),
     "pilots": _entry(PLACES, "nouns", "pilots", "List the pilots that came for work."),
     "nodes": _entry(PLACES, "nouns", "nodes", "List the machines that pilots came from."),

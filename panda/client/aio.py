@@ -168,7 +168,7 @@ async def _taken(pool: _Pool, make: Callable[[], Iterator[T]]) -> AsyncIterator[
 
 
 class _Group:
-    """Everything of one attribute of the client: `datasets`, `actions`, `users`, `tokens`, `incidents`."""
+    """Everything of one attribute of the client: `datasets`, `actions`, `users`, `tokens`, `incidents`, `places`."""
 
     def __init__(self, pool: _Pool, plain: Any) -> None:
         self._pool, self._plain = pool, plain
@@ -201,6 +201,7 @@ class AsyncClient(_Mirror[Client]):
         self.users = _Group(self._pool, plain.users)
         self.tokens = _Group(self._pool, plain.tokens)
         self.incidents = _Group(self._pool, plain.incidents)
+        self.places = _Group(self._pool, plain.places)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ, *, url: str = "", n_threads: int = N_THREADS) -> Self:

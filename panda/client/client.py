@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -17,6 +18,7 @@ from panda.client.events import POLL_S, Follower
 from panda.client.logs import Logs
 from panda.client.pages import Pages, one_page, pages
 from panda.client.people import Incidents, Tokens, Users
+from panda.client.places import Places
 from panda.client.replies import (
     Accepted,
     Affected,
@@ -51,6 +53,7 @@ NOUNS: dict[str, tuple[str, type[Reply]]] = {
     "tokens": ("/v1/tokens", Reply),
     "incidents": ("/v1/incidents", Reply),
     "audit": ("/v1/audit", Reply),
+    "versions": ("/v1/site-versions", Reply),
 }
 
 
@@ -87,6 +90,7 @@ class Client:
         self.users = Users(self._calls)
         self.tokens = Tokens(self._calls)
         self.incidents = Incidents(self._calls)
+        self.places = Places(self._calls)
 
     @classmethod
     def from_env(
@@ -140,7 +144,7 @@ class Client:
 
         Args:
             noun: jobs, jobsets, attempts, actions, datasets, files, queues, sites, storages, pilots, nodes,
-                users, tokens, incidents or audit.
+                users, tokens, incidents, audit or versions (of what is known of places).
             filter: as in `status:failed site:HOL* changed:24h`.
             sort: a field that the server can sort by; `-` before it: descending.
         Raises:
@@ -373,9 +377,15 @@ class Client:
         """Storages; facts in `.raw`."""
         return pages(self._calls, "/v1/storages", Reply, {"filter": filter})
 
-    def set_queue_status(self, queue: str, status: str, *, reason: str = "") -> dict[str, Any]:
-        """Open or close a queue: online, test, brokeroff or offline."""
-        document = {"status": status, "reason": reason}
+    def set_queue_status(
+        self, queue: str, status: str, *, reason: str = "", until: datetime | None = None, then: str | None = None
+    ) -> dict[str, Any]:
+        """Open or close a queue: online, test, brokeroff or offline.
+
+        Args:
+            until: when it goes over to `then` by itself; unset `then`: to what it was before.
+        """
+        document = {"status": status, "reason": reason, "until": until, "then": then}
         path = f"/v1/queues/{segment(queue)}/status"
         return mapping(self._calls.json("POST", path, document, idempotent=True), "status", queue=str, status=str)
 

@@ -10,8 +10,9 @@ from panda.db.session import rows
 ENOUGH = 500
 
 QUEUES = f"""
-SELECT q.name, q.submitter, q.max_pilots, q.pilot_cores, q.memory_mb, q.disk_mb, q.walltime_s, q.tags, q.pilot_options,
-    q.status, (SELECT count(*) FROM (SELECT 1 FROM ready r WHERE r.queue = q.name LIMIT {ENOUGH}) AS few) AS n_ready
+SELECT q.name, q.submitter, q.max_pilots, q.pilot_cores, q.memory_mb, q.disk_mb, q.walltime_s, q.offers AS tags,
+    q.pilot_options, q.status,
+    (SELECT count(*) FROM (SELECT 1 FROM ready r WHERE r.queue = q.name LIMIT {ENOUGH}) AS few) AS n_ready
 FROM queues q WHERE q.submitter <> 'none' AND q.max_pilots > 0 ORDER BY q.name
 """
 

@@ -11,12 +11,13 @@ from sqlalchemy.engine import Connection
 
 from panda.auth import tokens
 from panda.auth.identity import Role
-from panda.brokerage import policies, siteinfo
+from panda.brokerage import policies
 from panda.db.session import begin_of, make_engine
 from panda.errors import Unauthenticated
 from panda.jobs import shares
 from panda.local.shipped import shipped
 from panda.settings import Settings
+from panda.sites import applying, siteinfo
 
 #: Who a one-machine installation belongs to.
 ADMIN, PILOT = "admin", "pilot"
@@ -32,7 +33,7 @@ def prepare(settings: Settings) -> None:
     engine = make_engine(settings.store.database_url, pool_size=1)
     try:
         with begin_of(engine)() as connection:
-            siteinfo.sync(connection, siteinfo.load_file(own_or_shipped(data_dir, "sites.toml")), data_dir)
+            applying.sync(connection, siteinfo.load_file(own_or_shipped(data_dir, "sites.toml")), data_dir)
             policies.current(settings)
             shares.sync(connection, shares.load_file(own_or_shipped(data_dir, "shares.toml")))
             _keep_token(connection, data_dir / "token", ADMIN, [Role.ADMIN, Role.USER])

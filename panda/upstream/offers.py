@@ -13,9 +13,9 @@ from sqlalchemy.engine import Connection, Row
 
 from panda.db.session import rows, run
 from panda.dispatcher.words import PilotJob
+from panda.sites.cric import PREFIX
 from panda.upstream import payloads, secrets
 from panda.upstream.calls import Asked
-from panda.upstream.sites import PREFIX
 from panda.upstream.words import resource_type
 
 FACTS = """

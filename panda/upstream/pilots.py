@@ -170,7 +170,7 @@ def _acquire(asked: Asked) -> list[dict[str, Any]]:
         memory_mb=_free(said.memory, queue.memory_mb),
         disk_mb=_free(said.disk_space, queue.disk_mb),
         walltime_s=_free(said.remaining_time, queue.walltime_s),
-        tags=list(queue.tags),
+        tags=list(queue.offers),
         node=(said.node or "unknown")[:250],
         version=asked.req.get_header("User-Agent", default="")[:50],
     )

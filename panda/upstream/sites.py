@@ -10,21 +10,20 @@ import msgspec
 from sqlalchemy.engine import Connection, Row
 
 from panda.auth.access import ANY_PARAMETER, public
-from panda.brokerage import siteinfo
 from panda.errors import NotFound
+from panda.sites import siteinfo
+from panda.sites.cric import PREFIX
 from panda.upstream.calls import House
 
-#: Below a storage's root, before the path that a pilot makes of scope and name.
-PREFIX = "upstream"
 COPYTOOLS: dict[str, Any] = {
     "copytools": {"mv": {"setup": ""}},
     "acopytools": {"pr": ["mv"], "pw": ["mv"], "pl": ["mv"], "default": ["mv"]},
     "catchall": "mv_final_destination",
 }
 WITHOUT_CONTAINERS: dict[str, Any] = {"container_type": "", "container_options": "", "is_cvmfs": False}
-#: One attempt for IPv6 less.
-PARAMETERS: dict[str, Any] = {"params": {"internet_protocol_version": "IPv4"}}
-ACTIVITIES = ("pr", "pw", "pl", "read_lan", "write_lan")
+#: One attempt for IPv6 less, unless the queue says otherwise.
+PARAMETERS = {"internet_protocol_version": "IPv4"}
+READS, WRITES = ("pr", "read_lan"), ("pw", "pl", "write_lan")
 
 
 def queue(connection: Connection, name: str) -> Row[Any]:
@@ -46,15 +45,38 @@ def queue_data(row: Row[Any], timefloor_min: int) -> dict[str, Any]:
         "status": row.status,
         "type": "unified",
         **COPYTOOLS,
-        "astorages": {activity: [row.storage] for activity in ACTIVITIES},
+        "astorages": {activity: [row.storage, *row.read_storages] for activity in READS}
+        | {activity: [row.write_storage or row.storage] for activity in WRITES},
         "maxwdir": row.disk_mb,
         "maxrss": row.memory_mb,
         "maxinputsize": row.disk_mb,
         "timefloor": timefloor_min,
         "corecount": row.cores,
         "maxtime": row.walltime_s,
+        "minrss": row.min_memory_mb,
+        "mintime": row.min_walltime_s,
+        "corepower": row.corepower,
+        "cloud": row.cloud,
         **WITHOUT_CONTAINERS,
-        **PARAMETERS,
+        "params": PARAMETERS | row.parameters,
+        **{word: value for word, value in _known(row).items() if value},
+    }
+
+
+def _known(row: Row[Any]) -> dict[str, Any]:
+    """What jobs may ask of a queue. Containers are told as what there is, not as `container_type`, which would
+    make the pilot start each payload in one."""
+    architectures: list[dict[str, Any]] = []
+    if row.architecture:
+        architectures.append({"type": "cpu", "arch": [row.architecture]})
+    if row.gpus:
+        architectures.append({"type": "gpu", "model": [row.gpu_model or "any"], "count": row.gpus})
+    return {
+        "architectures": architectures,
+        "containers": list(row.containers),
+        "releases": list(row.software),
+        "vo_name": row.vos[0] if row.vos else "",
+        "comment_": row.status_reason,
     }
 
 

@@ -1,4 +1,4 @@
-"""Lists of what is neither job nor set: attempts, files, pilots, nodes, queues, sites, storages, the audit log."""
+"""Lists of what is neither job nor set: attempts, files, pilots, nodes, queues, storages, the audit log."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -40,7 +40,6 @@ def _listing(
 queues = _listing(
     "queues", "queues", columns.QUEUES, columns.own_name, "List the queues that run jobs.", "status:online cores>=8"
 )
-sites = _listing("sites", "sites", columns.SITES, columns.own_name, "List the sites.", "cloud:EUROPE")
 storages = _listing("storages", "storages", columns.STORAGES, columns.own_name, "List the storages.", "site:NORTH")
 pilots = _listing(
     "pilots", "pilots", columns.PILOTS, columns.pilot_name,

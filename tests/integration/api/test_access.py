@@ -107,5 +107,7 @@ def test_a_queue_change_that_makes_no_sense_changes_nothing(operator, sites, que
 
 
 def test_sites_and_storages_are_listed(anna, sites):
-    assert anna.get("/v1/sites").json["data"] == [{"name": "HOLLAND", "cloud": "NL", "description": ""}]
+    assert anna.get("/v1/sites").json["data"] == [
+        {"name": "HOLLAND", "cloud": "NL", "description": "", "max_running": 0}
+    ]
     assert [storage["name"] for storage in anna.get("/v1/storages?limit=500").json["data"]] == ["HOLLAND-DISK"]

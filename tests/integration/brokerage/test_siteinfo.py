@@ -4,11 +4,12 @@ import threading
 
 import pytest
 
-from panda.brokerage import siteinfo
 from panda.brokerage.broker import place
 from panda.db.session import rows, run
 from panda.errors import ConfigError, Invalid, NotFound, UnknownName
 from panda.settings import Settings
+from panda.sites import applying, siteinfo, waking
+from panda.sites.status import set_queue_status
 
 FILE = """
 [sites.NORTH]
@@ -38,7 +39,7 @@ def load(tmp_path, text=FILE):
 
 def sync(begin, tmp_path, text=FILE):
     with begin() as connection:
-        siteinfo.sync(connection, load(tmp_path, text), tmp_path / "data")
+        applying.sync(connection, load(tmp_path, text), tmp_path / "data")
 
 
 def queue(begin):
@@ -52,7 +53,7 @@ def test_the_file_fills_the_tables(begin, tmp_path):
 
     with begin() as connection:
         storages = {row.name: row.root for row in siteinfo.storages(connection)}
-        sites = [tuple(row) for row in siteinfo.sites(connection)]
+        sites = [(row.name, row.cloud, row.description) for row in siteinfo.sites(connection)]
     assert sites == [("NORTH", "EU", "")]
     assert storages == {"DISK": f"{tmp_path}/data/storage/north", "TAPE": "/tape"}
     found = queue(begin)
@@ -68,7 +69,7 @@ def test_the_file_fills_the_tables(begin, tmp_path):
 def test_a_changed_file_changes_limits_but_not_the_status_that_an_operator_set(begin, tmp_path):
     sync(begin, tmp_path)
     with begin() as connection:
-        siteinfo.set_queue_status(connection, "Q", "offline", by="olga", reason="cooling")
+        set_queue_status(connection, "Q", "offline", by="olga", reason="cooling")
 
     sync(begin, tmp_path, FILE.replace("memory_mb = 4000", 'memory_mb = 8000\nstatus = "online"'))
 
@@ -142,7 +143,7 @@ def test_who_closed_a_queue_and_why_is_written_down(begin, tmp_path):
     sync(begin, tmp_path)
 
     with begin() as connection:
-        siteinfo.set_queue_status(connection, "Q", "brokeroff", by="olga", reason="drain", request_id="r1")
+        set_queue_status(connection, "Q", "brokeroff", by="olga", reason="drain", request_id="r1")
 
     with begin() as connection:
         [entry] = rows(connection, "SELECT who, action, target, reason, facts, request_id FROM audit_log")
@@ -159,7 +160,7 @@ def test_a_senseless_change_of_status_changes_nothing(begin, tmp_path, name, sta
     sync(begin, tmp_path)
 
     with pytest.raises(error), begin() as connection:
-        siteinfo.set_queue_status(connection, name, status, by="olga", reason=reason)
+        set_queue_status(connection, name, status, by="olga", reason=reason)
 
     assert queue(begin).status == "online"
 
@@ -182,14 +183,14 @@ def test_a_change_of_a_queue_makes_waiting_jobs_look_again_in_chunks(begin, make
     make_queue("Q")
     make_jobs(7)
     park_all(begin)
-    monkeypatch.setattr(siteinfo, "WAKE_CHUNK", 3)
+    monkeypatch.setattr(waking, "WAKE_CHUNK", 3)
     woken = []
 
     with begin() as connection:
-        woken.append(siteinfo.set_queue_status(connection, "Q", "online", by="olga", reason="back"))
+        woken.append(set_queue_status(connection, "Q", "online", by="olga", reason="back"))
     while woken[-1]:
         with begin() as connection:
-            woken.append(siteinfo.wake_waiting_for_queue(connection))
+            woken.append(waking.wake_waiting_for_queue(connection))
 
     assert woken == [3, 3, 1, 0]
     assert n_runnable(begin) == 7
@@ -202,7 +203,7 @@ def test_jobs_that_wait_for_something_else_stay_asleep(begin, make_queue, make_j
         run(connection, "UPDATE job_due SET waits_for = 'operator'")
 
     with begin() as connection:
-        assert siteinfo.set_queue_status(connection, "Q", "online", by="olga", reason="back") == 0
+        assert set_queue_status(connection, "Q", "online", by="olga", reason="back") == 0
 
     assert n_runnable(begin) == 0
 
@@ -214,7 +215,7 @@ def test_no_job_parks_because_of_a_queue_that_has_just_opened(begin, make_queue,
 
     def open_queue():
         with begin() as connection:
-            woken.append(siteinfo.set_queue_status(connection, "Q", "online", by="olga", reason="back"))
+            woken.append(set_queue_status(connection, "Q", "online", by="olga", reason="back"))
 
     with begin() as connection:
         assert place(connection, jobs, by="broker", settings=Settings()) == []

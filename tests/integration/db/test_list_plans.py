@@ -7,7 +7,6 @@ import time
 import pytest
 
 from panda.auth import nouns as people
-from panda.brokerage import nouns as places
 from panda.dataservice import nouns as files
 from panda.db import lists
 from panda.db.lists import Noun
@@ -15,6 +14,7 @@ from panda.db.session import run
 from panda.dispatcher import nouns as pilots
 from panda.jobs import nouns as jobs
 from panda.query import condition, read
+from panda.sites import nouns as places
 
 NOUNS = {
     noun.name: noun

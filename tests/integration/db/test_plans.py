@@ -16,7 +16,7 @@ HOT = ("jobs", "job_due", "ready", "leases", "job_files", "jobs_archive", "attem
        "transfer_waiters", "files", "replicas")  # fmt: skip
 #: What asks about everything on purpose, and why it may.
 UNBOUNDED = {
-    "panda.brokerage.siteinfo.WAKE_NEXT": "each chunk goes on where the last one ended: once round, after a queue changed",
+    "panda.sites.waking.WAKE_NEXT": "each chunk goes on where the last one ended: once round, after a queue changed",
     "panda.chaos.proof.STATUSES": "the proof after the faults",
     "panda.chaos.proof.LOST": "the proof after the faults",
     "panda.chaos.proof.DOUBLE_FINALS": "the proof after the faults",

@@ -10,7 +10,6 @@ import msgspec
 import pytest
 
 from panda import settings as settings_module
-from panda.brokerage import siteinfo
 from panda.dataservice import admission
 from panda.db.session import Begin, rows, run
 from panda.dispatcher import dispatch, matching, reports
@@ -28,6 +27,7 @@ from panda.jobs import audit, expansion, kill, relaying, submission, sweeping
 from panda.jobs.specs import JobSetRequest
 from panda.jobs.submission import Accepted
 from panda.settings import Settings
+from panda.sites import applying, siteinfo
 from panda.states import PIPELINE, Stage
 from workflows import app as workers
 from workflows.app import LANE_OF
@@ -259,7 +259,7 @@ def world(begin: Begin, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp
     sites = tmp_path / "sites.toml"
     sites.write_text(SITES)
     with begin() as connection:
-        siteinfo.sync(connection, siteinfo.load_file(sites), settings.data_dir)
+        applying.sync(connection, siteinfo.load_file(sites), settings.data_dir)
     world = World(begin, settings)
     yield world
     assert world.findings() == []

@@ -31,6 +31,8 @@ DIFFERENT = {
     # upstream's real server says no in both words
     "file_server/validate_cache_file": {"success": False, "message": "NOTFOUND:", "data": None},
 }  # fmt: skip
+#: What the stub's queues did not say, and CRIC's do.
+TOLD_TOO = {"cloud", "corepower", "minrss", "mintime"}
 #: Words of getJob that belong to the job at hand, not to the protocol.
 OF_THE_JOB = {
     "PandaID", "jobName", "jobPars", "transformation", "cloud", "outFiles", "destinationDblock", "realDatasets",
@@ -129,7 +131,7 @@ def compare(name, result, expected):
     elif name.startswith("/cache/schedconfig"):
         found, [recorded] = result.json, [expected.get("Q1", expected)]
         found = found.get("Q1", found)
-        assert shape(found) == shape(recorded)
+        assert shape({key: value for key, value in found.items() if key not in TOLD_TOO}) == shape(recorded)
         same = {
             "nickname",
             "panda_resource",

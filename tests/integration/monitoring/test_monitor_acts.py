@@ -68,7 +68,18 @@ def test_a_queue_is_switched_with_a_reason(world: World, operator: Browser, part
     assert done.status_code == 303
     assert "because" in page
     assert world.count("SELECT count(*) FROM queues WHERE status = 'offline'") == 1
+    assert "online → offline" in page
+    assert "set by olga" in page
     assert operator.post("/queues/north/status", **form(operator, parts, status="gone", key="k2")).status_code == 400
+    wrong = form(operator, parts, status="online", for_s="7", key="k3")
+    assert operator.post("/queues/north/status", **wrong).status_code == 400
+
+
+def test_a_queue_is_switched_for_a_while(world: World, operator: Browser, parts: Parts) -> None:
+    operator.post("/queues/north/status", **form(operator, parts, status="test", for_s="3600"))
+
+    assert "online again" in operator.get("/queues/north").text
+    assert world.count("SELECT count(*) FROM queues WHERE status_until > panda_now() + interval '59 minutes'") == 1
 
 
 def test_all_that_match_are_acted_on_after_a_preview(world: World, operator: Browser, parts: Parts) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from panda.brokerage import siteinfo
 from panda.jobs import shares
 from panda.jobs.share_tree import DEFAULT
 from panda.local.shipped import shipped
 from panda.settings import Settings, load
+from panda.sites import siteinfo
 
 CONFIG = Path(__file__).parents[3] / "config"
 

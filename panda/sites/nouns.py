@@ -1,0 +1,99 @@
+"""Sites, queues, storages, and the versions of what is known of them, as they can be listed."""
+
+from panda.db.lists import Noun, Order, Walk
+from panda.query import Cost, Field, Fields, Kind
+from panda.states import QueueStatus
+
+SITES_SHOWN = "SELECT name, cloud, description, max_running FROM sites WHERE name = ANY(%(ids)s)"
+QUEUES_SHOWN = """
+SELECT q.name, q.site, s.cloud, q.status, q.status_reason, q.status_by, q.status_rule, q.status_at, q.status_until,
+    q.status_then, q.removed_at, q.storage, q.read_storages, coalesce(q.write_storage, q.storage) AS write_storage,
+    q.cores, q.memory_mb, q.disk_mb, q.walltime_s, q.min_cores, q.min_memory_mb, q.min_walltime_s, q.corepower,
+    q.architecture, q.gpus, q.gpu_model, q.software, q.containers, q.tags, q.offers, q.vos, q.working_groups,
+    q.submitter, q.max_pilots, q.pilot_cores, q.pilot_options, q.parameters, q.max_ready, q.max_running
+FROM queues q JOIN sites s ON s.name = q.site WHERE q.name = ANY(%(ids)s)
+"""
+STORAGES_SHOWN = "SELECT name, site, kind, root, status, max_transfers FROM storages WHERE name = ANY(%(ids)s)"
+VERSIONS_SHOWN = """
+SELECT v.version_id, v.at, v.who, v.source, v.why, v.n_changed, v.request_id, ARRAY(
+    SELECT name FROM site_revisions r WHERE r.version_id = v.version_id ORDER BY name LIMIT 20) AS names
+FROM site_versions v WHERE v.version_id = ANY(%(ids)s)
+"""
+_BY_NAME = {"name": Order(("name",), ("text",), newest_first=False)}
+_NAME = Field("name", Kind.TEXT, "r.name", cost=Cost.INDEX)
+
+SITES = Noun(
+    name="site",
+    fields=Fields(_NAME, Field("cloud", Kind.TEXT, "r.cloud"), Field("description", Kind.TEXT, "r.description")),
+    columns="name, cloud, description",
+    identity=("name",),
+    orders=_BY_NAME,
+    walk=lambda _: Walk(("sites",)),
+    show=SITES_SHOWN,
+)
+QUEUES = Noun(
+    name="queue",
+    fields=Fields(
+        _NAME,
+        Field("site", Kind.TEXT, "r.site"),
+        Field("cloud", Kind.TEXT, "(SELECT s.cloud FROM sites s WHERE s.name = r.site)", cost=Cost.PROBE),
+        Field("storage", Kind.TEXT, "r.storage"),
+        Field("status", Kind.WORD, "r.status", words=tuple(map(str, QueueStatus)), aliases=("state",)),
+        Field("status_by", Kind.TEXT, "r.status_by", "who set the status"),
+        Field("status_rule", Kind.TEXT, "r.status_rule", "the rule that set it, if one did"),
+        Field("since", Kind.TIME, "r.status_at", "when the status was set", aliases=("status_at",)),
+        Field("until", Kind.TIME, "r.status_until", "when it ends", aliases=("status_until",), is_nullable=True),
+        Field("submitter", Kind.TEXT, "r.submitter"),
+        Field("tag", Kind.WORDS, "r.offers", "tags, and what it is as tags", aliases=("tags", "offers")),
+        Field("architecture", Kind.TEXT, "r.architecture", aliases=("arch",)),
+        Field("gpus", Kind.WHOLE, "r.gpus"),
+        Field("software", Kind.WORDS, "r.software"),
+        Field("container", Kind.WORDS, "r.containers", aliases=("containers",)),
+        Field("vo", Kind.WORDS, "r.vos", aliases=("vos",)),
+        Field("group", Kind.WORDS, "r.working_groups", aliases=("working_groups",)),
+        Field("cores", Kind.WHOLE, "r.cores"),
+        Field("memory", Kind.WHOLE, "r.memory_mb", "in MB", aliases=("memory_mb",)),
+        Field("disk", Kind.WHOLE, "r.disk_mb", "in MB", aliases=("disk_mb",)),
+        Field("walltime", Kind.WHOLE, "r.walltime_s", "in seconds", aliases=("walltime_s",)),
+        Field("max_pilots", Kind.WHOLE, "r.max_pilots"),
+    ),
+    columns="name, site, storage, status, status_by, status_rule, status_at, status_until, submitter, offers,"
+    " architecture, gpus, software, containers, vos, working_groups, cores, memory_mb, disk_mb, walltime_s, max_pilots",
+    identity=("name",),
+    orders=_BY_NAME,
+    walk=lambda _: Walk(("queues",)),
+    show=QUEUES_SHOWN,
+)
+STORAGES = Noun(
+    name="storage",
+    fields=Fields(
+        _NAME,
+        Field("site", Kind.TEXT, "r.site"),
+        Field("kind", Kind.TEXT, "r.kind"),
+        Field("status", Kind.WORD, "r.status", words=("online", "offline"), aliases=("state",)),
+    ),
+    columns="name, site, kind, status",
+    identity=("name",),
+    orders=_BY_NAME,
+    walk=lambda _: Walk(("storages",)),
+    show=STORAGES_SHOWN,
+)
+VERSIONS = Noun(
+    name="version",
+    fields=Fields(
+        Field("version", Kind.WHOLE, "r.version_id", "its number", aliases=("id", "version_id")),
+        Field("at", Kind.TIME, "r.at"),
+        Field("who", Kind.TEXT, "r.who"),
+        Field("source", Kind.TEXT, "r.source", "file, http, import, collector, clock, rule, rollback or found"),
+        Field("why", Kind.TEXT, "r.why"),
+        Field(
+            "name", Kind.WORDS, "ARRAY(SELECT s.name FROM site_revisions s WHERE s.version_id = r.version_id)",
+            "of what it changed", Cost.PROBE, aliases=("names", "queue", "site", "storage"),
+        ),
+    ),
+    columns="version_id, at, who, source, why",
+    identity=("version_id",),
+    orders={"version_id": Order(("version_id",))},
+    walk=lambda _: Walk(("site_versions",)),
+    show=VERSIONS_SHOWN,
+)  # fmt: skip
