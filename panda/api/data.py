@@ -12,13 +12,14 @@ from panda.api.described import Page, Raw, gives
 from panda.api.errors import BadRequest
 from panda.api.listing import CURSOR, LIST, LIST_PROBLEMS, found_one, show_list
 from panda.api.parameters import NAME, page_limit, word
+from panda.api.ranges import Part, asked_part, skip
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.dataservice import catalog, deletion
 from panda.dataservice.lineage import lineage
 from panda.dataservice.nouns import DATASETS, FILES
 from panda.db.session import Begin
-from panda.errors import Invalid
+from panda.errors import Invalid, Unavailable
 from panda.names import ADLER32
 from panda.sites import siteinfo
 
@@ -216,15 +217,40 @@ class DatasetFileResource:
         show(resp, schemas.DatasetFile(**file._asdict()))
 
     @allowed(Action.READ_DATA)
-    @gives(Raw("application/octet-stream"), problems={422: "bad_name"})
+    @gives(
+        Raw("application/octet-stream"),
+        status=(200, 206),
+        headers=("Range",),
+        problems={416: "invalid", 422: "bad_name"},
+    )
     def on_get(self, req: falcon.Request, resp: falcon.Response, did: str, lfn: str) -> None:
-        """The bytes of a file; `X-Adler32` is their checksum."""
+        """The bytes of a file; `X-Adler32` is the checksum of all of them.
+
+        `Range: bytes=…` asks for a part: 206, so that a download that broke off can go on.
+        """
         stream, size_bytes, adler32 = catalog.open_file(self._begin, did, lfn)
+        try:
+            part = asked_part(req, size_bytes)
+            if part is not None:
+                skip(stream, part[0])
+        except (BadRequest, falcon.HTTPError):
+            stream.close()
+            raise
+        except OSError as problem:
+            stream.close()
+            raise Unavailable(f"{did}/{lfn} cannot be read now: {problem}") from problem
         resp.content_type = "application/octet-stream"
         resp.set_header("X-Content-Type-Options", "nosniff")
         resp.set_header("Content-Disposition", f'attachment; filename="{lfn}"')
         resp.set_header("X-Adler32", adler32)
-        resp.set_stream(stream, size_bytes)
+        resp.set_header("Accept-Ranges", "bytes")
+        if part is None:
+            resp.set_stream(stream, size_bytes)
+            return
+        first, end = part
+        resp.status = falcon.HTTP_206
+        resp.set_header("Content-Range", f"bytes {first}-{end - 1}/{size_bytes}")
+        resp.set_stream(Part(stream, end - first), end - first)  # type: ignore[arg-type]
 
 
 def _dataset(row: Any) -> schemas.Dataset:

@@ -51,6 +51,7 @@ EXAMPLES: Mapping[str, Any] = {
     },
     "RetryRequest": {"reason": "the storage is back"},
     "CancelRequest": {"reason": "wrong input"},
+    "HoldRequest": {"reason": "the new calibration is not there yet"},
     "DatasetRequest": {"dataset": "user.anna:calibration"},
     "QueueStatusRequest": {"status": "offline", "reason": "the cooling failed"},
     "ShareWeightRequest": {"weight": 3, "reason": "conference in two weeks"},

@@ -1,11 +1,10 @@
 """Adler32, the checksum of the catalogue: of a file on disk, and of what comes over the wire."""
 
-import os
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
-from panda.client.errors import ChecksumMismatch, Invalid
+from panda.client.errors import Invalid
 
 BLOCK_BYTES = 1 << 20
 Moved = Callable[[int], None]
@@ -32,28 +31,3 @@ def safe_name(lfn: str) -> str:
     if lfn in ("", ".", "..") or "/" in lfn or "\\" in lfn or "\0" in lfn:
         raise Invalid(f"{lfn!r} cannot be the name of a local file", code="bad_name")
     return lfn
-
-
-def write_verified(blocks: Iterable[bytes], path: Path, size_bytes: int, adler32: str, moved: Moved) -> None:
-    """Write `blocks` to `path`, which appears only when size and checksum are right.
-
-    Raises:
-        ChecksumMismatch: they are not; nothing is left behind.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    value, n_bytes = 1, 0
-    try:
-        with part.open("wb") as file:
-            for block in blocks:
-                value = zlib.adler32(block, value)
-                n_bytes += len(block)
-                file.write(block)
-                moved(len(block))
-        if n_bytes != size_bytes or f"{value:08x}" != adler32.lower():
-            raise ChecksumMismatch(
-                f"{path.name} arrived with {n_bytes} bytes and adler32 {value:08x}; "
-                f"the catalogue says {size_bytes} and {adler32}"
-            )
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

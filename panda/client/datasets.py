@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from panda.client.calls import Calls, decoded, mapping, segment
-from panda.client.checksums import BLOCK_BYTES, Moved, adler32_of, is_intact, safe_name, write_verified
-from panda.client.errors import Unavailable
+from panda.client.checksums import Moved, adler32_of, is_intact, safe_name
+from panda.client.errors import ChecksumMismatch, Invalid, Unavailable
 from panda.client.pages import Pages, pages
+from panda.client.partial import PartFile
 from panda.client.replies import Dataset, DatasetFile, parsed
 from panda.client.transport import Response
 
-#: Times that a download is begun when it breaks off in the middle.
+#: Times that a download breaks off without a byte that is new, before it is given up.
 DOWNLOADS = 3
 
 
@@ -102,23 +103,55 @@ class Datasets:
     def get(self, dataset: str, file: DatasetFile, folder: Path | str, *, moved: Moved = _silent) -> bool:
         """Fetch `file` into `folder`, unless an intact copy is already there.
 
+        It appears whole and verified, or not at all. What broke off stays in a hidden file (`.NAME.ADLER32.part`)
+        and is gone on from, here and in a later call; `moved` hears at once of what was there.
+
         Returns: whether anything was fetched.
         Raises:
-            ChecksumMismatch: it arrived damaged; nothing is left behind.
+            ChecksumMismatch: it arrived damaged, twice; nothing is left behind.
         """
         path = Path(folder) / safe_name(file.lfn)
         if is_intact(path, file.size_bytes, file.adler32):
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
-        for n_left in reversed(range(DOWNLOADS)):
+        with PartFile(path, file.size_bytes, file.adler32) as part:
+            moved(part.n_bytes)
+            begun_with = part.n_bytes
+            self._complete(dataset, file, part, moved)
             try:
-                with self._calls.response("GET", f"{_path(dataset)}/files/{segment(file.lfn)}") as response:
-                    write_verified(_blocks(response), path, file.size_bytes, file.adler32, moved)
-                break
-            except Unavailable as problem:
-                if problem.code != "lost_reply" or not n_left:
+                part.finish()
+            except ChecksumMismatch:
+                if not begun_with:
                     raise
+                part.start_over()  # what an earlier call left was damaged, not what came now
+                self._complete(dataset, file, part, moved)
+                part.finish()
         return True
+
+    def _complete(self, dataset: str, file: DatasetFile, part: PartFile, moved: Moved) -> None:
+        """Fetch what is missing of a file, over as many connections as it takes while each brings something."""
+        n_vain = 0
+        while part.n_bytes < file.size_bytes:
+            n_before = part.n_bytes
+            try:
+                self._fetch(dataset, file, part, moved)
+            except Unavailable as problem:
+                n_vain = 0 if part.n_bytes > n_before else n_vain + 1
+                if problem.code != "lost_reply" or n_vain == DOWNLOADS:
+                    raise
+            else:
+                return
+
+    def _fetch(self, dataset: str, file: DatasetFile, part: PartFile, moved: Moved) -> None:
+        address = f"{_path(dataset)}/files/{segment(file.lfn)}"
+        headers = {"Range": f"bytes={part.n_bytes}-"} if part.n_bytes else {}
+        with self._calls.response("GET", address, headers=headers) as response:
+            wanted = f"bytes {part.n_bytes}-{file.size_bytes - 1}/{file.size_bytes}"
+            if part.n_bytes and (response.status != 206 or response.header("Content-Range") != wanted):
+                part.start_over()  # a server that knows no parts, or another file
+                if response.status == 206:
+                    raise Invalid(f"{file.lfn} is not what the catalogue said a moment ago", code="changed_meanwhile")
+            part.append(_blocks(response), moved)
 
 
 class CountedFile(FileIO):
@@ -139,5 +172,5 @@ def _path(dataset: str) -> str:
 
 
 def _blocks(response: Response) -> Iterator[bytes]:
-    while block := response.read(BLOCK_BYTES):
+    while block := response.some():
         yield block

@@ -165,18 +165,23 @@ class HttpResponse:
         except _broken() as problem:
             self._drop()
             raise LostReply(str(problem) or type(problem).__name__) from problem
-        if not block and n_bytes > 0 and self._answer.length:
-            # http.client notices a missing end only when it reads everything at once.
-            self._drop()
-            raise LostReply(f"{self._answer.length} bytes never came")
-        return block
+        return block or (self._checked_end() if n_bytes > 0 else b"")
 
     def some(self) -> bytes:
         try:
-            return self._answer.read1(BLOCK_BYTES)
+            block = self._answer.read1(BLOCK_BYTES)
         except _broken() as problem:
             self._drop()
             raise LostReply(str(problem) or type(problem).__name__) from problem
+        return block or self._checked_end()
+
+    def _checked_end(self) -> bytes:
+        """Nothing. Raises LostReply: bytes were promised that did not come; `http.client` notices it only when
+        everything is read at once."""
+        if self._answer.length:
+            self._drop()
+            raise LostReply(f"{self._answer.length} bytes never came")
+        return b""
 
     def close(self) -> None:
         """Give the answer up; a body that was not read to its end takes the connection with it."""

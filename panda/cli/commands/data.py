@@ -1,5 +1,6 @@
 """`panda datasets`, `panda put`, `panda get`: data in and out."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -9,6 +10,7 @@ import click
 
 from panda.cli import columns, exits
 from panda.cli.completions import complete_sources
+from panda.cli.parallel import at_once
 from panda.cli.problems import CommandProblem
 from panda.cli.progress import bytes_shown
 from panda.cli.selectors import newest, parse
@@ -139,16 +141,23 @@ def _broken_off(told: str) -> Iterator[None]:
     "--dest", type=click.Path(file_okay=False, path_type=Path), help="Folder; otherwise named by the dataset."
 )
 @click.option("--match", default="*", metavar="PATTERN", help="Only names that fit.")
+@click.option(
+    "-j", "--jobs", "n_at_once", type=click.IntRange(1, 32), default=4, show_default=True, help="Files at once."
+)
 @click.option("--dry-run", is_flag=True, help="Tell what would be fetched; fetch nothing.")
 @output_options
-def get(source: str, dest: Path | None, match: str, dry_run: bool, look: Look) -> int:
-    """Fetch the files of a dataset or the outputs of a job set. Each is verified; intact ones are not fetched again."""
+def get(source: str, dest: Path | None, match: str, n_at_once: int, dry_run: bool, look: Look) -> int:
+    """Fetch the files of a dataset or the outputs of a job set. Each is verified; intact ones are not fetched again.
+
+    What was broken off goes on when the same command is given again, also in the middle of a file.
+    """
     client = connect()
     dataset = _dataset(client, source)
     folder = dest or Path(dataset.partition(":")[2].replace("/", "_") or ".")
     files = (file for file in client.datasets.files(dataset) if fnmatchcase(file.lfn, match))
     with _broken_off("what is here is not fetched again"):
-        n_files = emit(look, _fetched(client, dataset, files, folder, dry_run), columns.FILES, columns.file_name)
+        found = (file.raw for file in files) if dry_run else _fetched(client, dataset, files, folder, n_at_once)
+        n_files = emit(look, found, columns.FILES, columns.file_name)
     if not n_files:
         say(f"{dataset} has no file{'' if match == '*' else f' that fits {match}'}")
     elif not dry_run:
@@ -170,9 +179,27 @@ def _dataset(client: Client, source: str) -> str:
     return dataset
 
 
-def _fetched(client: Client, dataset: str, files: Iterator[DatasetFile], folder: Path, dry_run: bool) -> Iterator[Item]:
-    for file in files:
-        if not dry_run:
-            with bytes_shown(file.lfn, file.size_bytes) as moved:
-                client.datasets.get(dataset, file, folder, moved=moved)
-        yield file.raw
+def _fetched(
+    client: Client, dataset: str, files: Iterator[DatasetFile], folder: Path, n_at_once: int
+) -> Iterator[Item]:
+    """Fetch files, `n_at_once` at a time; they are told in order, each once it is there."""
+    is_over = threading.Event()
+    with bytes_shown(dataset, client.datasets.show(dataset).size_bytes) as advance:
+
+        def moved(n_bytes: int) -> None:
+            if is_over.is_set():
+                raise _BrokenOff
+            advance(n_bytes)
+
+        def fetch(file: DatasetFile) -> Item:
+            client.datasets.get(dataset, file, folder, moved=moved)
+            return file.raw
+
+        try:
+            yield from at_once(fetch, files, n_at_once)
+        finally:
+            is_over.set()
+
+
+class _BrokenOff(Exception):
+    """Another file of the same command could not be fetched: this one is left for the next try."""

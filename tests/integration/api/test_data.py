@@ -43,6 +43,53 @@ def test_a_file_comes_back_as_it_went_in(anna, dataset):
     assert anna.get(dataset).json["n_files"] == 1
 
 
+@pytest.fixture(params=[True, False], ids=["a file", "a stream that cannot jump"])
+def seekable(request, monkeypatch):
+    if not request.param:
+        monkeypatch.setattr("panda.dataservice.movers.local.LocalMover.open", lambda self, place: OneWay(self, place))
+
+
+class OneWay(io.BytesIO):
+    def __init__(self, mover, place):
+        with open(f"{place.root}/{place.path}", "rb") as file:
+            super().__init__(file.read())
+
+    def seekable(self):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "first", "end"),
+    [
+        ("bytes=0-", 206, 0, 6000), ("bytes=10-", 206, 10, 6000), ("bytes=10-19", 206, 10, 20),
+        ("bytes=5999-", 206, 5999, 6000), ("bytes=-7", 206, 5993, 6000), ("bytes=-9000", 206, 0, 6000),
+        ("bytes=10-9000", 206, 10, 6000), ("lines=1-2", 200, 0, 6000),
+    ],
+)  # fmt: skip
+def test_a_part_of_a_file_is_fetched(anna, dataset, seekable, asked, status, first, end):
+    content = bytes(range(250)) * 24
+    put(anna, dataset, content=content)
+
+    fetched = anna.get(f"{dataset}/files/a.root", headers={"Range": asked})
+
+    assert (fetched.status_code, fetched.content) == (status, content[first:end])
+    assert fetched.headers["X-Adler32"] == f"{zlib.adler32(content):08x}"
+    assert fetched.headers["Content-Length"] == str(end - first)
+    if status == 206:
+        assert fetched.headers["Content-Range"] == f"bytes {first}-{end - 1}/6000"
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"), [("bytes=6000-", 416), ("bytes=x-", 400), ("bytes=1-2,4-5", 400), ("bytes=9-3", 400)]
+)
+def test_a_part_that_is_none_is_refused(anna, dataset, asked, status):
+    put(anna, dataset)
+
+    refused = anna.get(f"{dataset}/files/a.root", headers={"Range": asked})
+
+    assert (refused.status_code, refused.json["code"]) == (status, "invalid")
+
+
 def test_the_only_storage_need_not_be_named(anna, dataset):
     assert put(anna, dataset).json["storages"] == ["HOLLAND-DISK"]
 

@@ -155,6 +155,7 @@ lineage user.ann:out a.txt -o json --fields role -q
 files --filter 'dataset:user.ann:out' --sort file_id --limit 1 -o json --fields lfn -q
 put DIR/b.txt --dataset user.ann:out --storage D --close -o json --fields lfn -q
 get user.ann:out --dest DIR/got --match '*.txt' -o json --fields lfn -q
+get user.ann:out --dest DIR/got -j 1 -q
 get set:9 --dry-run
 queues --filter 'status:online' --sort name --limit 1 -o json --fields name -q
 sites --filter 'cloud:X' --sort name --limit 1 -o json --fields name -q

@@ -10,6 +10,7 @@ import pytest
 from cli_scripted import Reply, Scripted
 
 from panda.client import ChecksumMismatch, Client, DatasetFile, Invalid, TooLarge, Unauthenticated, Unavailable
+from panda.client.partial import PartFile
 from panda.client.sandbox import pack
 
 ACCEPTED = {"jobset_id": 1, "first_panda_id": 10, "last_panda_id": 19, "n_jobs": 10}
@@ -142,12 +143,85 @@ def test_a_file_that_is_fetched_is_verified_and_not_fetched_again(
     assert len(script.received) == 1
 
 
-def test_a_download_that_breaks_off_begins_again(client: Client, script: Scripted, tmp_path: Path) -> None:
-    script.on("GET", FILE_PATH, Reply(document=CONTENT, n_bytes=100), Reply(document=CONTENT))
+def part_of(first: int, n_bytes: int | None = None) -> Reply:
+    told = {"Content-Range": f"bytes {first}-{len(CONTENT) - 1}/{len(CONTENT)}"}
+    return Reply(206, CONTENT[first:], told, n_bytes=n_bytes)
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(client: Client, script: Scripted, tmp_path: Path) -> None:
+    # More often than a download is begun in vain: each brings something.
+    pieces = [part_of(first, 100) for first in range(100, 600, 100)]
+    script.on("GET", FILE_PATH, Reply(document=CONTENT, n_bytes=100), *pieces, part_of(600))
+    moved: list[int] = []
+
+    client.datasets.get("user.ann:out", FILE, tmp_path, moved=moved.append)
+
+    assert (tmp_path / "o.root").read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == ["o.root"]
+    assert [each.headers.get("Range") for each in script.received] == [
+        None, *(f"bytes={first}-" for first in range(100, 700, 100)),
+    ]  # fmt: skip
+    assert sum(moved) == len(CONTENT)
+
+
+def test_a_later_call_goes_on_from_what_an_earlier_one_left(client: Client, script: Scripted, tmp_path: Path) -> None:
+    script.on("GET", FILE_PATH, Reply(document=CONTENT, n_bytes=5000), Reply(0))
+    with pytest.raises(Unavailable):
+        client.datasets.get("user.ann:out", FILE, tmp_path)
+    [left] = tmp_path.iterdir()
+    script.on("GET", FILE_PATH, part_of(5000))
+    moved: list[int] = []
+
+    client.datasets.get("user.ann:out", FILE, tmp_path, moved=moved.append)
+
+    assert left.name == f".o.root.{FILE.adler32}.part"
+    assert (moved[0], sum(moved)) == (5000, len(CONTENT))
+    assert script.received[-1].headers["Range"] == "bytes=5000-"
+    assert [path.name for path in tmp_path.iterdir()] == ["o.root"]
+    assert (tmp_path / "o.root").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("left", "answers"),
+    [
+        (b"X" * 5000, [part_of(5000), Reply(document=CONTENT)]),  # damaged on this disk
+        (b"X" * 20_000, [Reply(document=CONTENT)]),  # longer than the file
+        (CONTENT[:5000], [Reply(document=CONTENT)]),  # a server that knows no parts
+        (CONTENT, []),  # all but its name
+    ],
+)
+def test_what_an_earlier_call_left_is_not_trusted(
+    client: Client, script: Scripted, tmp_path: Path, left: bytes, answers: list[Reply]
+) -> None:
+    (tmp_path / f".o.root.{FILE.adler32}.part").write_bytes(left)
+    if answers:
+        script.on("GET", FILE_PATH, *answers)
 
     client.datasets.get("user.ann:out", FILE, tmp_path)
 
     assert (tmp_path / "o.root").read_bytes() == CONTENT
+    assert len(script.received) == len(answers)
+
+
+def test_a_part_of_another_file_is_refused(client: Client, script: Scripted, tmp_path: Path) -> None:
+    (tmp_path / f".o.root.{FILE.adler32}.part").write_bytes(CONTENT[:5000])
+    script.on("GET", FILE_PATH, Reply(206, b"abc", {"Content-Range": "bytes 5000-5002/5003"}))
+
+    with pytest.raises(Invalid, match="a moment ago"):
+        client.datasets.get("user.ann:out", FILE, tmp_path)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_that_fetch_one_file_do_not_spoil_each_other(client: Client, script: Scripted, tmp_path: Path) -> None:
+    script.on("GET", FILE_PATH, Reply(document=CONTENT))
+
+    with PartFile(tmp_path / "o.root", FILE.size_bytes, FILE.adler32) as other:
+        other.append([CONTENT[:10]], lambda _: None)
+        client.datasets.get("user.ann:out", FILE, tmp_path)
+
+    assert (tmp_path / "o.root").read_bytes() == CONTENT
+    assert other.n_bytes == 10
 
 
 @pytest.mark.parametrize("arrived", [CONTENT[:-1], CONTENT[:-1] + b"X", b""])
