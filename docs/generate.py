@@ -27,6 +27,7 @@ from panda.cli import exits
 from panda.cli.main import panda as command_line
 from panda.db.session import begin_of, make_engine
 from panda.dispatcher import reports
+from panda.jobs import audit
 from panda.requirements import reading
 from pilot.errors import ErrorCode
 
@@ -77,6 +78,25 @@ def statuses_page() -> str:
         lines.append(f"| `{stage}` | {entries} | {retry} |")
     lines += ["", "## What a parked job waits for", "", "| wait | for |", "|---|---|"]
     lines += [f"| `{wait}` | {member_notes(states.Wait)[wait.name]} |" for wait in states.Wait]
+    return "\n".join(lines) + "\n"
+
+
+def invariants_page() -> str:
+    """The promise, and the queries that ask whether it is kept."""
+    lines = [
+        "# The promise, and what the auditor asks", "", "Made from `panda/jobs/audit.py`.", "",
+        "> After HTTP 201 a job is never lost. It reaches exactly one final state. A payload may be *started* more",
+        "> than once only if its pilot went silent; then only the newest attempt may change the job's state or publish",
+        "> outputs. Redis may be erased at any time: the cost is a delay, nothing else.", "",
+        "Each sentence below is one query; it answers with the rows for which it is not true. Beat asks about the"
+        f" {audit.RECENT_JOBS:,} newest jobs every minute, and",
+        "what it finds becomes an incident with the rows named. `panda audit` asks about all jobs, and compares the",
+        "logs in the spool with what the database says of them. The tests ask after every fault.", "",
+        "| | is true at every commit |", "|---|---|",
+        *(f"| {name} | {sentence} |" for name, (sentence, _) in audit.INVARIANTS.items()), "",
+        "A job set's **ledger** is I1: `accepted = unexpanded + waiting + running + finished + failed + cancelled`.",
+        "`panda status SET`, the page of a job set and `GET /v1/jobsets/{jobset_id}` show it.",
+    ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
@@ -361,6 +381,7 @@ def requirements_page() -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "requirements.md": requirements_page,
+    "invariants.md": invariants_page,
     "statuses.md": statuses_page,
     "settings.md": settings_page,
     "permissions.md": permissions_page,

@@ -13,6 +13,7 @@ from panda.errors import NotFound, PandaError
 from panda.jobs import queries as asked
 from panda.jobs import usage, why
 from panda.jobs.spool import MAX_CHUNK_BYTES, Spool
+from panda.settings import Engine
 from panda.states import FINAL, JobStatus, Stage
 
 TAIL_BYTES, TAIL_LINES = 65_536, 200
@@ -21,7 +22,14 @@ MAX_SHOWN = 200
 
 
 def job_page(
-    reader: Reader, spool: Spool, facts: Facts, *, log: str | None, log_attempt: int | None, find: str = ""
+    reader: Reader,
+    spool: Spool,
+    facts: Facts,
+    engine: Engine,
+    *,
+    log: str | None,
+    log_attempt: int | None,
+    find: str = "",
 ) -> dict[str, Any]:
     """Everything about the job whose row is `facts`, block by block.
 
@@ -37,6 +45,7 @@ def job_page(
     return {
         "job": facts,
         "due": reader.block(lambda c: job_queries.one(c, job_queries.DUE, {"panda_id": panda_id})),
+        "left": reader.block(lambda c: asked.failures_left(c, panda_id, engine)),
         "lease": reader.block(lambda c: job_queries.one(c, job_queries.LEASE, {"panda_id": panda_id})),
         "events": events,
         "attempts": reader.block(lambda c: _rows(asked.attempts(c, panda_id))),

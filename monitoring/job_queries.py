@@ -5,11 +5,13 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from monitoring.queries import JOBSET_COLUMNS, Facts, facts
+from panda.jobs.queries import KILL_STATE
 
-COLUMNS = """j.panda_id, j.jobset_id, j.parent_id, j.seq, j.name, j.owner, j.share, j.priority, j.status, j.attempt_nr,
+COLUMNS = f"""j.panda_id, j.jobset_id, j.parent_id, j.seq, j.name, j.owner, j.share, j.priority, j.status, j.attempt_nr,
     j.max_attempts, j.from_stage, j.n_inputs, j.n_outputs, j.computing_site, j.decision_id, j.pilot_id, j.node,
     j.failed_stage, j.error_code, j.error_message, j.exit_code, j.wall_s, j.cpu_s, j.max_rss_mb, j.kill_requested_at,
-    j.kill_delivered_at, j.kill_by, j.kill_reason, j.created_at, j.changed_at, j.started_at, j.ended_at, j.spec,
+    j.kill_delivered_at, j.kill_confirmed_at, {KILL_STATE} AS kill_state, j.kill_by, j.kill_reason,
+    j.created_at, j.changed_at, j.started_at, j.ended_at, j.spec,
     s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.tags, q.site"""
 JOB = f"""
 SELECT {COLUMNS}, NULL::timestamptz AS archived_at FROM (SELECT * FROM jobs WHERE panda_id = %(panda_id)s OFFSET 0) j

@@ -80,3 +80,8 @@ def begin(database_url: str) -> Iterator[Begin]:
 def settings(database_url: str, tmp_path: Path) -> Settings:
     """Settings as a process of ours would have them."""
     return settings_module.load([], {"PANDA_DATABASE_URL": database_url, "PANDA_DATA_DIR": str(tmp_path / "data")})
+
+
+@pytest.fixture
+def by_hand() -> None:
+    """This test writes rows that the engine never would: the auditor is not asked."""

@@ -1,20 +1,16 @@
 """A whole installation on this machine, for tests: real processes, their state in one folder."""
 
-import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
-from sqlalchemy.engine import Connection
-
+from panda.chaos.system import System as OfTheLab
+from panda.chaos.system import local as run_local
 from panda.client import Client
-from panda.db.session import make_engine, rows
-from panda.jobs import audit
 
 #: Two sites with pilots; a third whose pilots are played by tests, and that takes only jobs that ask for it.
 SITES = """
@@ -76,85 +72,36 @@ submitter = "none"
 T = TypeVar("T")
 
 
-class System:
-    """An installation that runs. Made by `started`; whoever makes one calls `stop`."""
+class System(OfTheLab):
+    """An installation that runs, with a client. Made by `started`; whoever makes one calls `stop`."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str], addresses: Mapping[str, Any]) -> None:
-        self.folder = folder
-        self.environ = dict(environ)
-        self.api = str(addresses["api"])
-        self.monitor = str(addresses["monitor"])
-        self.token = (folder / "token").read_text().strip()
-        self.pilot_token = (folder / "pilot-token").read_text().strip()
+        super().__init__(folder, environ, addresses)
         self.client = Client(self.api, self.token)
-        facts = json.loads((folder / "run" / "supervisor.json").read_text())
-        self.redis_url = str(facts["redis_url"])
-        self.database_url = str(facts["database_url"])
 
     @classmethod
-    def started(cls, folder: Path, *, sites: str = SITES, **settings: object) -> "System":
+    def started(
+        cls, folder: Path, environ: Mapping[str, str] | None = None, *, sites: str = SITES, **settings: object
+    ) -> Self:
         """`panda up --detach` in `folder`; `settings` as `engine_sweep_s=0.5`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "sites.toml").write_text(sites)
-        environ = clean_environ() | {f"PANDA_{name.upper()}": str(value) for name, value in settings.items()}
-        done = local("up", "--data", str(folder), "--port", "0", "--detach", environ=environ)
-        if done.returncode:
-            local("down", "--data", str(folder))
-            raise AssertionError(f"panda up failed: {done.stderr}")
-        return cls(folder, environ, json.loads(done.stdout))
+        return super().started(folder, clean_environ() | dict(environ or {}), sites=sites, settings=settings)
 
-    def stop(self) -> None:
+    def stop(self) -> "subprocess.CompletedProcess[str]":
         """`panda down`; nothing of it may be left running."""
         self.client.close()
-        done = local("down", "--data", str(self.folder))
+        done = super().stop()
         assert done.returncode == 0, done.stderr
-        left = await_that(lambda: not self.left_running() or None, 10, lambda: f"still there: {self.left_running()}")
-        assert left
+        assert await_that(lambda: not self.left_running(), 10, lambda: f"still there: {self.left_running()}")
+        return done
 
     def left_running(self) -> dict[int, str]:
         """Processes of this machine that know our folder, by pid."""
-        return {pid: words for pid, words in _processes_that_name(self.folder)}
-
-    def pid(self, name: str) -> int:
-        """The process that runs under this name now."""
-        return int(json.loads((self.folder / "run" / f"{name}.json").read_text())["pid"])
+        return dict(_processes_that_name(self.folder))
 
     def children(self, name: str) -> list[int]:
-        """The processes that it started, e.g. a Celery worker's pool."""
+        """The processes that it started itself, e.g. a Celery worker's pool."""
         pid = self.pid(name)
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-    def pilots(self) -> dict[str, int]:
-        """Pids of the pilots that run, by pilot id."""
-        found = {}
-        for file in (self.folder / "pilots").glob("*.json"):
-            try:
-                pid = int(json.loads(file.read_text())["pid"])
-            except (OSError, ValueError):
-                continue  # gone meanwhile, or half written
-            if Path(f"/proc/{pid}").exists():
-                found[file.stem] = pid
-        return found
-
-    def query(self, sql: str, **values: Any) -> list[Any]:
-        """Rows of any question to the database."""
-        with self._connected() as connection:
-            return rows(connection, sql, values)
-
-    def findings(self) -> list[audit.Finding]:
-        """Invariants that do not hold, over every job."""
-        with self._connected() as connection:
-            return audit.audit(connection, everything=True)
-
-    @contextmanager
-    def _connected(self) -> Iterator[Connection]:
-        """A connection of its own: the database may have been killed since the last one."""
-        engine = make_engine(self.database_url, pool_size=1)
-        try:
-            with engine.begin() as connection:
-                yield connection
-        finally:
-            engine.dispose()
 
     def panda(self, *words: str, stdin: str = "", folder: Path | None = None) -> "subprocess.CompletedProcess[str]":
         """The `panda` command, as a person at this machine calls it."""
@@ -172,10 +119,7 @@ def clean_environ() -> dict[str, str]:
 
 def local(*words: str, environ: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
     """`panda up`, `panda down`."""
-    return subprocess.run(
-        [sys.executable, "-m", "panda.local", *words], capture_output=True, text=True,
-        env=environ or clean_environ(), timeout=120,
-    )  # fmt: skip
+    return run_local(*words, environ=environ or clean_environ())
 
 
 def await_that(

@@ -132,18 +132,18 @@ def terminate_connections(lab: Lab) -> None:
 
 
 def kill_pilot(lab: Lab) -> None:
-    pilots = lab.system.pilots()
+    pilots = list(lab.system.pilots().values())
     _kill([lab.random.choice(pilots)] if pilots else [])
 
 
 def stop_pilot(lab: Lab) -> None:
-    pilots = lab.system.pilots()
+    pilots = list(lab.system.pilots().values())
     with _standing_still([lab.random.choice(pilots)] if pilots else []):
         lab.wait(LEASE_S + 3)
 
 
 def kill_payload(lab: Lab) -> None:
-    payloads = [child for pilot in lab.system.pilots() for child in descendants(pilot)]
+    payloads = [child for pilot in lab.system.pilots().values() for child in descendants(pilot)]
     _kill([lab.random.choice(payloads)] if payloads else [])
 
 

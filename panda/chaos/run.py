@@ -54,7 +54,7 @@ def run(plan: Plan, environ: Mapping[str, str], keep: Path | None, say: Callable
     folder = Path(tempfile.mkdtemp(prefix="panda-chaos-"))
     try:
         say(f"seed {plan.seed}: starting a system in {folder}")
-        system = System.started(folder, environ)
+        system = System.started(folder, environ, has_small_disk=True)
         try:
             return _Run(plan, system, say).carry_out()
         finally:

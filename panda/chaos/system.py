@@ -1,14 +1,15 @@
-"""An installation of the lab's own: started, looked into, and stopped."""
+"""An installation of somebody's own: started, looked into, and stopped."""
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from psycopg.rows import namedtuple_row
@@ -62,77 +63,94 @@ SPOOL_MB = 24
 
 
 class System:
-    """A whole system in `folder`. Made by `started`; whoever makes one calls `stop`."""
+    """A whole system in `folder`: its processes, its stores. Made by `started`; whoever makes one calls `stop`.
 
-    def __init__(self, folder: Path, addresses: Mapping[str, Any]) -> None:
+    The lab breaks one, and the tests of whole systems run on one too."""
+
+    def __init__(self, folder: Path, environ: Mapping[str, str], addresses: Mapping[str, Any]) -> None:
         self.folder = folder
-        self.api = str(addresses["api"])
+        self.environ = dict(environ)
+        self.api, self.monitor = str(addresses["api"]), str(addresses["monitor"])
         self.token = (folder / "token").read_text().strip()
         self.pilot_token = (folder / "pilot-token").read_text().strip()
         facts = json.loads((folder / "run" / "supervisor.json").read_text())
         self.database_url, self.redis_url = str(facts["database_url"]), str(facts["redis_url"])
 
     @classmethod
-    def started(cls, folder: Path, environ: Mapping[str, str]) -> "System":
-        """`panda up` in `folder`, with its spool on a small disk of its own where we may mount one.
+    def started(
+        cls,
+        folder: Path,
+        environ: Mapping[str, str],
+        *,
+        sites: str = SITES,
+        settings: Mapping[str, object] = SETTINGS,
+        has_small_disk: bool = False,
+    ) -> Self:
+        """`panda up` in `folder`.
 
+        Args:
+            settings: as `engine_sweep_s`.
+            has_small_disk: its spool is on a disk of its own that can be filled, where we may mount one.
         Raises:
             Unavailable: it does not start.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "sites.toml").write_text(SITES)
-        ours = {f"PANDA_{name.upper()}": str(value) for name, value in SETTINGS.items()}
-        _mount_small_disk(folder / "spool")
-        words = [sys.executable, "-m", "panda.local", "up", "--data", str(folder), "--port", "0", "--detach"]
-        done = subprocess.run(words, capture_output=True, text=True, env=ours | dict(environ), timeout=240)
+        (folder / "sites.toml").write_text(sites)
+        environ = dict(environ) | {f"PANDA_{name.upper()}": str(value) for name, value in settings.items()}
+        if has_small_disk:
+            _mount_small_disk(folder / "spool")
+        done = local("up", "--data", str(folder), "--port", "0", "--detach", environ=environ)
         if done.returncode:
+            local("down", "--data", str(folder), environ=environ)
             _unmount(folder / "spool")
-            raise Unavailable(f"the lab's system does not start: {done.stderr[-2000:]}")
-        return cls(folder, json.loads(done.stdout))
+            raise Unavailable(f"the system does not start: {done.stderr[-2000:]}")
+        return cls(folder, environ, json.loads(done.stdout))
 
-    def stop(self) -> None:
+    def stop(self) -> "subprocess.CompletedProcess[str]":
         """`panda down`; what stands still is woken first."""
         for pid in self.everyone():
             with suppress(ProcessLookupError):
-                os.kill(pid, 18)  # SIGCONT
-        words = [sys.executable, "-m", "panda.local", "down", "--data", str(self.folder)]
-        subprocess.run(words, capture_output=True, timeout=180, check=False)
+                os.kill(pid, signal.SIGCONT)
+        done = local("down", "--data", str(self.folder), environ=self.environ)
         _unmount(self.folder / "spool")
+        return done
 
     @property
     def has_small_disk(self) -> bool:
         return (self.folder / "spool").is_mount()
 
-    def pid(self, name: str) -> int | None:
-        """The process that runs under this name of the Procfile (or `postgres`, `redis`) now."""
+    def pid(self, name: str) -> int:
+        """The process that runs under this name of the Procfile (or `postgres`, `redis`) now; 0: none."""
         try:
             pid = int(json.loads((self.folder / "run" / f"{name}.json").read_text())["pid"])
         except (OSError, ValueError, KeyError):
-            return None
-        return pid if Path(f"/proc/{pid}").exists() else None
+            return 0
+        return pid if Path(f"/proc/{pid}").exists() else 0
 
     def below(self, name: str) -> list[int]:
         """A process and everything that it started, itself first; empty when it does not run."""
         pid = self.pid(name)
-        return [] if pid is None else [pid, *descendants(pid)]
+        return [pid, *descendants(pid)] if pid else []
 
-    def pilots(self) -> list[int]:
-        """Pids of the real pilots that run."""
-        found = []
-        for file in (self.folder / "pilots").glob("*.json"):
-            with suppress(OSError, ValueError, KeyError):
+    def pilots(self) -> dict[str, int]:
+        """Pids of the real pilots that run, by pilot id."""
+        found = {}
+        for file in sorted((self.folder / "pilots").glob("*.json")):
+            with suppress(OSError, ValueError, KeyError):  # gone meanwhile, or half written
                 pid = int(json.loads(file.read_text())["pid"])
                 if Path(f"/proc/{pid}").exists():
-                    found.append(pid)
-        return sorted(found)
+                    found[file.stem] = pid
+        return found
 
     def everyone(self) -> list[int]:
         """Every process of the installation, the supervisor aside."""
         names = [file.stem for file in (self.folder / "run").glob("*.json") if file.stem != "supervisor"]
-        return [pid for name in names for pid in self.below(name)] + self.pilots()
+        return [pid for name in names for pid in self.below(name)] + list(self.pilots().values())
 
     def query(self, sql: str, **values: Any) -> list[Any]:
-        """Rows of any question, on a connection of its own. Raises psycopg.Error."""
+        """Rows of any question, on a connection of its own: the database may have been killed since the last one.
+
+        Raises psycopg.Error."""
         with psycopg.connect(self.database_url, row_factory=namedtuple_row, connect_timeout=5, autocommit=True) as own:
             asked = own.execute(sql, values)
             return asked.fetchall() if asked.description else []
@@ -145,6 +163,14 @@ class System:
                 return audit.audit(connection, everything=True)
         finally:
             engine.dispose()
+
+
+def local(*words: str, environ: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+    """`panda up`, `panda down`."""
+    return subprocess.run(
+        [sys.executable, "-m", "panda.local", *words], capture_output=True, text=True, env=environ, timeout=240,
+        check=False,
+    )  # fmt: skip
 
 
 def descendants(pid: int) -> list[int]:

@@ -17,6 +17,8 @@ from panda.states import ENTRY_STATUS, MOVES
 
 #: Jobs that the clock looks back at; `panda audit` looks at all.
 RECENT_JOBS = 20_000
+#: Deeds of one kind, and datasets, that the clock looks back at.
+RECENT_DEEDS = 1_000
 
 _ARROWS = ", ".join(f"('{was}', '{to}')" for was, targets in MOVES.items() for to in sorted(targets))
 _ENTRIES = ", ".join(
@@ -30,15 +32,22 @@ _ALL_JOBS = """(SELECT panda_id, jobset_id, status, attempt_nr, max_attempts, n_
 
 INVARIANTS: dict[str, tuple[str, str]] = {
     "I1": (
-        "accepted = unexpanded + open + final, for every job set",
+        "accepted = unexpanded + open + finished + failed + cancelled, for every job set",
         f"""
-        SELECT s.jobset_id, s.n_open, s.n_jobs - s.n_expanded AS unexpanded, coalesce(j.n_open, 0) AS open_jobs,
-            coalesce(j.n, 0) AS rows_there, s.n_expanded
+        SELECT s.jobset_id, s.n_jobs, s.n_expanded, coalesce(j.n, 0) AS rows_there,
+            ARRAY[s.n_open, s.n_finished, s.n_failed, s.n_cancelled] AS ledger,
+            ARRAY[s.n_jobs - s.n_expanded + coalesce(j.n_open, 0), coalesce(j.n_finished, 0), coalesce(j.n_failed, 0),
+                coalesce(j.n_cancelled, 0)] AS counted
         FROM jobsets s LEFT JOIN (
-            SELECT jobset_id, count(*) AS n, count(*) FILTER (WHERE status NOT IN {_FINAL}) AS n_open
+            SELECT jobset_id, count(*) AS n, count(*) FILTER (WHERE status NOT IN {_FINAL}) AS n_open,
+                count(*) FILTER (WHERE status = 'finished') AS n_finished,
+                count(*) FILTER (WHERE status = 'failed') AS n_failed,
+                count(*) FILTER (WHERE status IN ('cancelled', 'closed')) AS n_cancelled
             FROM {_ALL_JOBS} a GROUP BY jobset_id) j USING (jobset_id)
-        WHERE s.first_panda_id > %(since)s
-            AND (s.n_open <> s.n_jobs - s.n_expanded + coalesce(j.n_open, 0) OR coalesce(j.n, 0) <> s.n_expanded)
+        WHERE s.first_panda_id > %(since)s AND (coalesce(j.n, 0) <> s.n_expanded
+            OR s.n_open <> s.n_jobs - s.n_expanded + coalesce(j.n_open, 0)
+            OR (s.n_finished, s.n_failed, s.n_cancelled)
+                <> (coalesce(j.n_finished, 0), coalesce(j.n_failed, 0), coalesce(j.n_cancelled, 0)))
         """,
     ),
     "I2": (
@@ -117,17 +126,23 @@ INVARIANTS: dict[str, tuple[str, str]] = {
     ),
     "I8": (
         "a dataset's counters are those of its files",
-        """
+        f"""
         SELECT d.dataset_id, d.n_files, count(f.file_id) AS there, d.size_bytes, coalesce(sum(f.size_bytes), 0) AS bytes
-        FROM datasets d LEFT JOIN files f USING (dataset_id) GROUP BY d.dataset_id
+        FROM datasets d LEFT JOIN files f USING (dataset_id)
+        WHERE %(since)s < 0 OR d.dataset_id > (SELECT max(dataset_id) FROM datasets) - {RECENT_DEEDS}
+        GROUP BY d.dataset_id
         HAVING d.n_files <> count(f.file_id) OR d.size_bytes <> coalesce(sum(f.size_bytes), 0)
         """,
     ),
     "I9": (
-        "no published file belongs to a superseded attempt",
+        "no published file belongs to a superseded attempt: what came later inherited it",
         f"""
-        SELECT f.panda_id, f.lfn, f.attempt_nr FROM files f JOIN {_ALL_JOBS} j USING (panda_id)
-        WHERE f.attempt_nr > j.attempt_nr
+        SELECT f.panda_id, f.lfn, f.attempt_nr, j.attempt_nr AS newest FROM {_ALL_JOBS} j
+        JOIN job_files o ON o.panda_id = j.panda_id AND o.kind = 'output' AND o.status = 'registered'
+        JOIN files f ON f.file_id = o.file_id AND f.panda_id = o.panda_id
+        WHERE f.attempt_nr > j.attempt_nr OR EXISTS (
+            SELECT FROM attempts a WHERE a.panda_id = f.panda_id AND a.attempt_nr > f.attempt_nr
+                AND a.from_stage <> 'stage_out')
         """,
     ),
     "I10": (
@@ -139,6 +154,16 @@ INVARIANTS: dict[str, tuple[str, str]] = {
         WHERE j.panda_id IS NULL AND d.panda_id > %(since)s
         UNION ALL SELECT panda_id, stage, 'overdue' FROM job_due
         WHERE waits_for IS NOT NULL AND due_at < (SELECT panda_now()) - interval '5 minutes'
+        """,
+    ),
+    "I10b": (
+        "a job that waits for data has transfers on their way, or is about to be told that they were given up",
+        """
+        SELECT d.panda_id, d.missing, count(t.transfer_id) AS active FROM job_due d
+        LEFT JOIN transfer_waiters w USING (panda_id)
+        LEFT JOIN transfers t ON t.transfer_id = w.transfer_id AND t.status IN ('queued', 'moving')
+        WHERE d.waits_for = 'data' AND d.error IS NULL AND d.panda_id > %(since)s
+        GROUP BY d.panda_id, d.missing HAVING count(t.transfer_id) <> d.missing
         """,
     ),
     "I11": (
@@ -186,50 +211,78 @@ INVARIANTS: dict[str, tuple[str, str]] = {
         HAVING sum(n_finished) <> 0 OR sum(n_failed) <> 0 OR sum(n_cancelled) <> 0
         """,
     ),
-    "I14": (
-        "no attempt used less than nothing, or ended before it began",
+    "I13b": (
+        "the counters of the pages are the jobs that there are",
         """
-        SELECT panda_id, attempt_nr, wall_s, cpu_s, created_at, ended_at FROM attempts
-        WHERE panda_id > %(since)s AND (wall_s < 0 OR cpu_s < 0 OR ended_at < created_at)
+        SELECT status, sum(n)::bigint AS too_many FROM (
+            SELECT status, n FROM job_counts UNION ALL SELECT status, n FROM job_count_deltas
+            UNION ALL SELECT status, -count(*) FROM jobs GROUP BY status
+            UNION ALL SELECT status, -count(*) FROM jobs_archive GROUP BY status) told_and_there
+        WHERE %(since)s < 0 GROUP BY status HAVING sum(n) <> 0
+        """,
+    ),
+    "I14": (
+        "no attempt used less than nothing, ended before it began, or began before the one before it had ended",
+        """
+        SELECT panda_id, attempt_nr, wall_s, cpu_s, created_at, ended_at, before FROM (
+            SELECT *, lag(ended_at) OVER (PARTITION BY panda_id ORDER BY attempt_nr) AS before
+            FROM attempts WHERE panda_id > %(since)s) told
+        WHERE wall_s < 0 OR cpu_s < 0 OR ended_at < created_at OR created_at < before
         """,
     ),
     "I15": (
-        "no two job sets share a PandaID, and each job lies within its own set",
+        "no two job sets share a PandaID, none was given twice, and each job lies within its own set",
         f"""
         SELECT jobset_id, first_panda_id AS panda_id FROM (
             SELECT jobset_id, first_panda_id, lead(first_panda_id) OVER (ORDER BY first_panda_id) AS next, n_jobs
             FROM jobsets WHERE first_panda_id > %(since)s) ranges WHERE first_panda_id + n_jobs > next
+        UNION ALL
+        SELECT jobset_id, first_panda_id + n_jobs - 1 FROM jobsets, panda_id_seq
+        WHERE first_panda_id > %(since)s AND first_panda_id + n_jobs - 1 > last_value
         UNION ALL
         SELECT s.jobset_id, j.panda_id FROM {_ALL_JOBS} j JOIN jobsets s USING (jobset_id)
         WHERE j.panda_id NOT BETWEEN s.first_panda_id AND s.first_panda_id + s.n_jobs - 1
         """,
     ),
     "I16": (
-        "a job belongs to the owner and the share of its set",
+        "a job belongs to the owner and the share of its set, and so does what it writes",
         """
         SELECT j.panda_id, j.owner, s.owner AS set_owner, j.share, s.share AS set_share FROM (
             SELECT panda_id, jobset_id, owner, share FROM jobs WHERE panda_id > %(since)s
             UNION ALL SELECT panda_id, jobset_id, owner, share FROM jobs_archive WHERE panda_id > %(since)s) j
         JOIN jobsets s USING (jobset_id) WHERE j.owner <> s.owner OR j.share <> s.share
+        UNION ALL
+        SELECT s.first_panda_id, d.owner, s.owner, d.scope || ':' || d.name, s.share
+        FROM jobsets s JOIN datasets d ON d.dataset_id = s.output_dataset_id
+        WHERE s.first_panda_id > %(since)s AND d.owner <> s.owner
+        """,
+    ),
+    "I17": (
+        "every log belongs to an attempt that there was",
+        f"""
+        SELECT l.panda_id, l.attempt_nr, l.name, l.size_bytes, j.attempt_nr AS newest
+        FROM job_logs l LEFT JOIN {_ALL_JOBS} j USING (panda_id)
+        WHERE l.panda_id > %(since)s
+            AND (j.panda_id IS NULL OR l.attempt_nr NOT BETWEEN 1 AND j.attempt_nr OR l.size_bytes < 0)
         """,
     ),
     "I18": (
         "what people of power changed stands in the audit log",
-        """
-        SELECT 'queue ' || name AS target FROM queues WHERE status_reason <> ''
-            AND NOT EXISTS (SELECT FROM audit_log WHERE target = 'queue ' || name AND %(since)s IS NOT NULL)
-        UNION ALL SELECT 'share ' || name FROM shares WHERE weight <> file_weight
-            AND NOT EXISTS (SELECT FROM audit_log WHERE target = 'share ' || name)
-        """,
-    ),
-    "I17": (
-        "a job that waits for data has transfers on their way",
-        """
-        SELECT d.panda_id, d.missing, count(t.transfer_id) AS active FROM job_due d
-        LEFT JOIN transfer_waiters w USING (panda_id)
-        LEFT JOIN transfers t ON t.transfer_id = w.transfer_id AND t.status IN ('queued', 'moving')
-        WHERE d.waits_for = 'data' AND d.panda_id > %(since)s
-        GROUP BY d.panda_id, d.missing HAVING count(t.transfer_id) <> d.missing
+        f"""
+        WITH changed(target) AS (
+            SELECT 'queue ' || name FROM queues WHERE status_reason <> '' AND %(since)s IS NOT NULL
+            UNION ALL SELECT 'share ' || name FROM shares WHERE weight <> file_weight
+            UNION ALL SELECT name FROM users WHERE banned_at IS NOT NULL
+            UNION ALL (SELECT 'action ' || action_id FROM bulk_actions
+                WHERE confirmed_at IS NOT NULL AND token_hash IS NOT NULL ORDER BY action_id DESC LIMIT {RECENT_DEEDS})
+            UNION ALL (SELECT 'incident ' || incident_id FROM incidents
+                WHERE acknowledged_at IS NOT NULL OR closed_at IS NOT NULL
+                ORDER BY incident_id DESC LIMIT {RECENT_DEEDS}))
+        SELECT target FROM changed WHERE NOT EXISTS (SELECT FROM audit_log a WHERE a.target = changed.target)
+        UNION ALL
+        SELECT 'token ' || token_id FROM tokens t WHERE revoked_at IS NOT NULL AND NOT EXISTS (
+            SELECT FROM audit_log a WHERE a.target = 'token ' || t.token_id
+                OR (a.target = t.owner AND a.action = 'revoke_tokens' AND a.at >= t.revoked_at - interval '1 minute'))
         """,
     ),
 }

@@ -30,14 +30,14 @@ FROM (SELECT * FROM {0} WHERE panda_id = ANY(%(panda_ids)s) OFFSET 0) j JOIN sha
     LEFT JOIN queues q ON q.name = j.computing_site
 """
 #: `overtaken`: the job ended by itself before the kill reached it.
-_KILL_STATE = """CASE WHEN j.kill_requested_at IS NULL THEN NULL
+KILL_STATE = """CASE WHEN j.kill_requested_at IS NULL THEN NULL
         WHEN j.kill_confirmed_at IS NOT NULL THEN 'confirmed'
         WHEN j.status IN ('finished', 'failed', 'closed') THEN 'overtaken'
         WHEN j.status = 'cancelled' OR j.kill_requested_at < (SELECT panda_now()) - interval '10 minutes'
             THEN 'unconfirmed'
         WHEN j.kill_delivered_at IS NOT NULL THEN 'delivered' ELSE 'requested' END"""
 JOBS = (
-    f"{_FACTS.format('jobs', 'false', _KILL_STATE)} UNION ALL {_FACTS.format('jobs_archive', 'true', _KILL_STATE)}"
+    f"{_FACTS.format('jobs', 'false', KILL_STATE)} UNION ALL {_FACTS.format('jobs_archive', 'true', KILL_STATE)}"
     " ORDER BY panda_id DESC"
 )
 SPENT = """

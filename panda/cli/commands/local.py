@@ -59,12 +59,17 @@ def doctor(data: Path, form: str) -> int:
 def audit(data: Path, look: Look) -> int:
     """Check the invariants of the database. Exits with 1 if one is broken."""
     from panda.db.session import begin_of, make_engine
+    from panda.jobs.audit import Finding
     from panda.jobs.audit import audit as findings_of
+    from panda.jobs.spool import Spool
 
     engine = make_engine(database_url(data), pool_size=1)
     try:
         with begin_of(engine)() as connection:
             found = findings_of(connection, everything=True)
+            if (data / "spool").is_dir():  # only where the spool is can its files be compared with the rows
+                short = Spool(data).short_logs(connection)
+                found += [Finding("I17", "every log has the bytes that its row counts", short)] if short else []
     finally:
         engine.dispose()
     items = [

@@ -12,10 +12,11 @@ from panda import settings as settings_module
 from panda.api.app import create_app
 from panda.auth import tokens
 from panda.db.session import Begin, begin_of, make_engine, run
-from panda.jobs import archive, due, ending, expansion, ready
+from panda.jobs import archive, audit, due, ending, expansion, ready
+from panda.jobs.transitions import assign_many, move_many
 from panda.local.postgres import EmbeddedPostgres
 from panda.settings import Settings
-from panda.states import Stage, Wait
+from panda.states import JobStatus, Stage, Wait
 from tests.described import check
 
 SITES = """
@@ -54,8 +55,12 @@ class Caller:
 
 
 @pytest.fixture
-def client(begin: Begin, settings: Settings) -> TestClient:
-    return TestClient(create_app(begin, settings))
+def client(begin: Begin, settings: Settings, request: pytest.FixtureRequest) -> Iterator[TestClient]:
+    """The API on a database of its own; after the test every invariant must hold."""
+    yield TestClient(create_app(begin, settings))
+    if "by_hand" not in request.fixturenames:
+        with begin() as connection:
+            assert audit.audit(connection, everything=True) == []
 
 
 @pytest.fixture
@@ -150,11 +155,9 @@ class Engine:
     def activate(self, *panda_ids: int, queue: str = "HOLLAND-CPU") -> None:
         """These wait for a pilot at `queue`."""
         with self._begin() as connection:
-            run(
-                connection,
-                "UPDATE jobs SET status = 'activated', computing_site = %(queue)s WHERE panda_id = ANY(%(ids)s)",
-                {"queue": queue, "ids": list(panda_ids)},
-            )
+            move_many(connection, panda_ids, JobStatus.PENDING, JobStatus.DEFINED, by="test")
+            assign_many(connection, dict.fromkeys(panda_ids, queue), {}, by="test")
+            move_many(connection, panda_ids, JobStatus.ASSIGNED, JobStatus.ACTIVATED, by="test")
             due.park(connection, panda_ids, stage=Stage.DISPATCH, waits_for=Wait.PILOT, for_s=3600)
             ready.offer(connection, panda_ids)
 

@@ -78,6 +78,7 @@ def test_filters_narrow_a_list(anna, ten, engine, operator):
     assert found("owner=bert") == []
 
 
+@pytest.mark.usefixtures("by_hand")
 def test_a_page_stops_looking_after_its_window_and_says_where(begin, ten):
     noun = dataclasses.replace(JOBS, window=4)
     running = read("status:finished,running", JOBS.fields)
@@ -102,7 +103,7 @@ def test_events_attempts_and_files_are_listed(anna, ten, engine):
     events = anna.get(f"/v1/jobs/{ten[0]}/events").json["data"]
     attempts = anna.get(f"/v1/jobs/{ten[0]}/attempts").json["data"]
 
-    assert [event["now"] for event in events] == ["pending", "failed"]
+    assert [event["now"] for event in events] == ["pending", "defined", "assigned", "activated", "failed"]
     assert [(each["attempt_nr"], each["outcome"]) for each in attempts] == [(1, "failed")]
     assert anna.get(f"/v1/jobs/{ten[0]}/files").json == {"data": [], "page": {"next": None}}
     assert anna.get(f"/v1/jobs/{ten[0]}/logs").json["data"] == []
@@ -178,6 +179,7 @@ def test_why_a_job_waits_for_its_parents(anna, engine):
     assert (answer["waits_for"], answer["facts"]["parents"][0]["jobset_id"]) == ("parent", parent)
 
 
+@pytest.mark.usefixtures("by_hand")
 def test_why_no_queue_fits(anna, ten, begin):
     with begin() as connection:
         run(
@@ -205,6 +207,7 @@ def test_why_no_queue_fits(anna, ten, begin):
     assert answer["until"]
 
 
+@pytest.mark.usefixtures("by_hand")
 def test_why_a_job_waits_for_data(anna, ten, begin):
     with begin() as connection:
         run(

@@ -66,6 +66,7 @@ def pages_of(caller, address, limit=2):
     return seen
 
 
+@pytest.mark.usefixtures("by_hand")
 def test_every_noun_is_listed_page_by_page_in_order_and_shown(caller, full):
     for noun, role in NOUNS.items():
         somebody = caller("anna", role)
@@ -82,6 +83,7 @@ def test_every_noun_is_listed_page_by_page_in_order_and_shown(caller, full):
             assert {**shown, "failures_left": None} == {"failures_left": None, **seen[0]}, noun
 
 
+@pytest.mark.usefixtures("by_hand")
 def test_every_noun_comes_from_the_other_end_too(caller, full):
     for noun in ("jobs", "jobsets", "attempts", "datasets", "queues", "pilots"):
         anna = caller("anna", "user")
@@ -146,6 +148,7 @@ def test_no_hash_of_a_token_is_told(caller, anna):
     assert anna.token not in text
 
 
+@pytest.mark.usefixtures("by_hand")
 def test_filters_of_other_nouns(caller, full):
     admin = caller("root", "admin")
 

@@ -48,6 +48,7 @@ def test_jobs_requests_and_the_engine_are_told(client, anna, engine, sites):
     assert 'panda_due_jobs{lane="stages"}' in found
 
 
+@pytest.mark.usefixtures("by_hand")
 def test_quotes_in_a_name_do_not_break_a_line(client, begin):
     with begin() as connection:
         run(connection, """INSERT INTO job_counts VALUES ('running', E'a"b\\\\c\\nd', 3)""")

@@ -16,6 +16,7 @@ from panda.auth import tokens
 from panda.cli.main import run
 from panda.db.session import Begin
 from panda.db.session import run as run_sql
+from panda.jobs import audit
 from panda.settings import Settings
 
 
@@ -67,8 +68,11 @@ class Silent(WSGIRequestHandler):
 
 
 @pytest.fixture
-def real(begin: Begin, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Begin]:
-    """The real API on a real database, named by the environment; the caller is anna, a user."""
+def real(
+    begin: Begin, settings: Settings, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Begin]:
+    """The real API on a real database, named by the environment; the caller is anna, a user. After the test every
+    invariant must hold."""
     with begin() as connection:
         run_sql(connection, "INSERT INTO sites (name, cloud) VALUES ('HOLLAND', 'NL')")
         run_sql(
@@ -91,3 +95,6 @@ def real(begin: Begin, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> I
     server.shutdown()
     server.server_close()
     thread.join()
+    if "by_hand" not in request.fixturenames:
+        with begin() as connection:
+            assert audit.audit(connection, everything=True) == []

@@ -92,6 +92,7 @@ def test_jobs_that_wait_are_explained_cancelled_and_waited_for(real: Begin, pand
     expand(real, settings)
     first = int(panda("jobs", "last", "-q").out.split()[-1])
 
+    budget = panda("status", first, "-o", "json").json["failures_left"]
     why = panda("why", first)
     cancelled = panda("cancel", first)
     waited = panda("wait", first, "--timeout", "5s")
@@ -100,6 +101,9 @@ def test_jobs_that_wait_are_explained_cancelled_and_waited_for(real: Begin, pand
     assert why.out.startswith(f"{first}\tpending\t")
     assert cancelled.out == f"{first}\t1\t\n"
     assert waited.code == 9
+    proof = panda("status", first, "-o", "json").json
+    assert (budget, proof["failures_left"], proof["kill_state"]) == (settings.engine.max_tries - 1, 0, "confirmed")
+    assert proof["kill_requested_at"] <= proof["kill_confirmed_at"]
     assert panda("status", first, "--events", "--fields", "now").out == "pending\ncancelled\n"
     assert panda("retry", first).code == 5
     assert panda("cancel", "last", "--yes").code == 0
@@ -189,6 +193,7 @@ def test_a_wrong_token_is_four(real: Begin, panda: Panda, monkeypatch: pytest.Mo
     assert "PANDA_TOKEN" in ended.err
 
 
+@pytest.mark.usefixtures("by_hand")
 def test_the_audit_holds_and_names_what_does_not(
     real: Begin, panda: Panda, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

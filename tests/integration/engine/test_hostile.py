@@ -3,16 +3,19 @@
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from panda.dataservice import outputs
-from panda.db.session import run
+from panda.db.session import rows, run
 from panda.dispatcher import dispatch, matching, reports
 from panda.dispatcher.words import AcquireRequest, Beat, HeartbeatRequest, OutputReport
-from panda.jobs import ending, kill, retry
+from panda.errors import Conflict
+from panda.jobs import archive, bulk, ending, expansion, kill, retry
 from panda.jobs.ending import Failure
 from panda.states import Stage
 from workflows import beat
@@ -163,3 +166,199 @@ def write(job, words):
     place = Path(job.outputs[0].url.removeprefix("file://"))
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(words)
+
+
+def test_one_key_sent_to_many_copies_of_the_api_at_once_is_one_set(world):
+    def submit(nr):
+        return world.submit(key="the-same", jobs=[{"command": ["true"]}] * 3)
+
+    answers = at_once(*[lambda nr=nr: submit(nr) for nr in range(8)])
+
+    assert len({(each.jobset_id, each.first_panda_id, each.last_panda_id) for each in answers}) == 1
+    assert sorted(each.replayed for each in answers) == [False] + [True] * 7
+    with pytest.raises(Conflict, match="another document"):
+        world.submit(key="the-same", jobs=[{"command": ["false"]}])
+    world.settle()
+
+
+def test_a_job_that_is_retried_twice_at_once_gets_one_attempt_and_none_while_it_runs(world):
+    [panda_id] = world.jobs(defaults={"max_attempts": 1})
+    world.settle()
+    [job] = world.acquire()
+
+    def again():
+        with world.begin() as connection:
+            return retry.retry(connection, [panda_id], stage=None, by="alice", reason="")
+
+    while_it_runs = again()
+    world.fail(job)
+    outcomes = at_once(*[again] * 4)
+
+    assert while_it_runs.refused == {panda_id: "it is sent; only a failed job can be retried"}
+    assert sorted(len(each.retried) for each in outcomes) == [0, 0, 0, 1]
+    assert world.job(panda_id)["attempt_nr"] == 2
+    world.settle()
+
+
+def test_a_retry_a_kill_and_the_end_of_the_window_at_once_leave_one_of_them(world):
+    ids = world.jobs(20, defaults={"max_attempts": 1})
+    world.settle()
+    for job in world.acquire(20):
+        world.fail(job)
+    world.pass_time(world.engine.retry_window_s + 1)
+
+    def again():
+        with world.begin() as connection:
+            return retry.retry(connection, list(reversed(ids)), stage=None, by="alice", reason="").retried
+
+    def end():
+        with world.begin() as connection:
+            return kill.request(connection, ids, by="alice", reason="").asked
+
+    at_once(again, end, world.sweep, world.sweep, again)
+    world.settle()
+
+    statuses = {world.status(panda_id) for panda_id in ids}
+    assert statuses <= {"activated", "cancelled", "failed"}
+    assert world.findings() == []
+
+
+def test_a_set_that_is_cancelled_while_it_is_expanded_ends_whole(world):
+    world.engine = replace(world.engine, chunk_jobs=50)
+    accepted = world.submit(template={"command": ["true", "${seq}"], "count": 200})
+    world.turn_expansion()
+    may_commit, has_made = threading.Event(), threading.Event()
+
+    def expand_slowly():
+        with world.begin() as connection:
+            n = expansion.expand_chunk(connection, world.engine)
+            has_made.set()
+            may_commit.wait(10)
+        return n
+
+    def cancel():
+        has_made.wait(10)
+        with world.begin() as connection:
+            n = kill.cancel_chunk(connection, limit=30)
+        may_commit.set()
+        return n
+
+    with world.begin() as connection:
+        kill.request_jobset(connection, accepted.jobset_id, by="alice", reason="")
+    with ThreadPoolExecutor(2) as pool:
+        expanding, cancelling = pool.submit(expand_slowly), pool.submit(cancel)
+        while not cancelling.done() and not is_blocked(world):
+            pass
+        may_commit.set()
+        assert (expanding.result(10), cancelling.result(10)) == (50, 30)
+    world.settle()
+
+    [ledger] = world.query("SELECT n_open, n_cancelled, ended_at IS NOT NULL AS ended FROM jobsets")
+    assert (ledger.n_open, ledger.n_cancelled, ledger.ended) == (0, 200, True)
+
+
+@pytest.mark.parametrize("policy", ["cancel", "run", "hold"])
+def test_a_parent_that_is_retried_while_its_child_is_released_leaves_the_child_whole(world, policy):
+    world.engine = replace(world.engine, chunk_jobs=10)
+    [parent] = world.jobs(defaults={"max_attempts": 1})
+    child = world.submit(
+        jobs=[{"command": ["true"]}] * 40, depends_on=[world_set(world, parent)], on_parent_failure=policy
+    )
+    world.settle()
+    [job] = world.acquire()
+    world.fail(job)
+
+    def again():
+        with world.begin() as connection:
+            return retry.retry(connection, [parent], stage=None, by="alice", reason="").retried
+
+    def release():
+        for _ in range(3):
+            with world.begin() as connection:
+                expansion.release_chunk(connection, world.engine)
+            with world.begin() as connection:
+                kill.cancel_chunk(connection, limit=10)
+
+    at_once(again, release, release)
+    world.settle()
+    ids = range(child.first_panda_id, child.last_panda_id + 1)
+    while jobs := world.acquire(60):
+        for each in jobs:
+            world.report(each, "finished")
+        world.settle()
+
+    expected = {"cancel": "cancelled", "run": "finished", "hold": "finished"}[policy]
+    assert {world.status(panda_id) for panda_id in ids} == {expected}
+    assert world.status(parent) == "finished"
+
+
+def test_an_action_that_cancels_and_one_that_retries_the_same_jobs_never_lock_each_other_out(world):
+    ids = world.jobs(120, defaults={"max_attempts": 1})
+    world.settle()
+    for job in world.acquire(60):
+        world.fail(job)
+
+    def action(verb):
+        def act():
+            with world.begin() as connection:
+                bulk.begin_at_once(connection, verb, "name:set*", stage=None, by="alice", reason="", request_id=None)
+            for _ in range(20):
+                with world.begin() as connection:
+                    if not bulk.advance(connection, 25):
+                        return
+
+        return act
+
+    at_once(action("cancel"), action("retry"), action("cancel"), world.turn)
+    world.settle()
+
+    assert {world.status(panda_id) for panda_id in ids} <= {"cancelled", "failed", "activated"}
+    assert {row.status for row in world.query("SELECT status FROM bulk_actions")} == {"done"}
+
+
+def test_a_database_that_dies_between_the_archives_work_and_its_commit_leaves_the_job_where_it_was(world, database_url):
+    """F36. The row leaves one table and enters the other in one statement; nothing stands in both, or in none."""
+    [panda_id] = world.jobs()
+    world.settle()
+    [job] = world.acquire()
+    world.report(job, "finished")
+    for group in world.claim(final=True):
+        world.run_stage(Stage.STAGE_OUT, group.panda_ids)
+
+    def archived_and_cut_off():
+        with world.begin() as connection:
+            archive.archive_many(connection, [panda_id], by="archive")
+            [row] = rows(connection, "SELECT pg_backend_pid() AS pid")
+            with psycopg.connect(database_url, autocommit=True) as killer:
+                killer.execute("SELECT pg_terminate_backend(%s)", [row.pid])
+
+    with pytest.raises(OperationalError):
+        archived_and_cut_off()
+    between = world.job(panda_id)
+    world.run_stage(Stage.ARCHIVE, [panda_id])
+
+    assert (between["status"], between["archived"]) == ("holding", False)
+    assert (world.status(panda_id), world.job(panda_id)["archived"]) == ("finished", True)
+
+
+def world_set(world, panda_id):
+    """The job set of a job, made or not."""
+    sql = "SELECT jobset_id FROM jobsets WHERE %(id)s BETWEEN first_panda_id AND first_panda_id + n_jobs - 1"
+    return world.query(sql, id=panda_id)[0].jobset_id
+
+
+def at_once(*calls):
+    """Run calls at the same moment; their results."""
+    barrier = threading.Barrier(len(calls))
+
+    def together(call):
+        barrier.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result(60) for future in [pool.submit(together, call) for call in calls]]
+
+
+def is_blocked(world):
+    """Somebody waits for a lock."""
+    return world.query("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")

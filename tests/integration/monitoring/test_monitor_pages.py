@@ -118,6 +118,37 @@ def test_the_chain_of_a_failed_job_shows_where_it_broke(world: World, operator: 
     assert [row["mark"] for row in chain] == ["done"] * 5 + ["failed", "todo"]
 
 
+def test_a_kill_shows_its_proof_and_a_job_how_much_more_may_go_wrong(world: World, operator: Browser) -> None:
+    panda_id = world.jobs["running"]
+    before = operator.get(f"/jobs/{panda_id}").text
+    world.sql(
+        "UPDATE jobs SET kill_requested_at = panda_now(), kill_delivered_at = panda_now(), kill_by = 'olga'"
+        " WHERE panda_id = %(id)s",
+        id=panda_id,
+    )
+
+    told = operator.get(f"/jobs/{panda_id}").text
+    world.sql("UPDATE jobs SET kill_confirmed_at = panda_now() WHERE panda_id = %(id)s", id=panda_id)
+    confirmed = operator.get(f"/jobs/{panda_id}").text
+
+    assert "<dt>May go wrong</dt>" in before
+    assert "<dt>Kill</dt>" not in before
+    assert "<dt>Kill</dt><dd>delivered · asked for" in told
+    assert "by olga · told" in told
+    assert "<dt>Kill</dt><dd>confirmed · asked for" in confirmed
+
+
+def test_a_job_sets_page_shows_its_ledger(world: World, operator: Browser) -> None:
+    world.sql(
+        "UPDATE jobsets SET n_jobs = 13, n_expanded = 13, n_open = 9, n_finished = 1, n_failed = 1, n_cancelled = 2 WHERE jobset_id = %(id)s",
+        id=world.jobset_id,
+    )
+
+    shown = operator.get(f"/jobsets/{world.jobset_id}").text
+
+    assert "accepted 13 = waiting 4 + running 5 + final 4" in shown
+
+
 def test_what_a_page_says_to_type_are_commands_that_exist(world: World, operator: Browser) -> None:
     shown: set[str] = set()
     for path in (f"/jobs/{world.jobs['failed']}", f"/jobs/{world.jobs['running']}", f"/jobsets/{world.jobset_id}"):
