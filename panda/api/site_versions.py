@@ -20,13 +20,12 @@ from panda.api.site_schemas import (
     SiteVersionChanges,
 )
 from panda.auth.policy import Action
-from panda.db.session import Begin
+from panda.db.session import Begin, undone
 from panda.settings import Settings
 from panda.sites import versions
 from panda.sites.importing import import_documents
 from panda.sites.nouns import VERSIONS
 from panda.sites.rollback import roll_back
-from panda.sites.versions import undone
 
 
 class SiteVersionsResource:

@@ -160,6 +160,20 @@ def roll_back(connection: Connection) -> None:
     _say(connection, b"ROLLBACK AND CHAIN")
 
 
+@contextmanager
+def undone(connection: Connection, *, if_: bool = True) -> Iterator[None]:
+    """What the block does is tried, and undone at its end: a dry run goes the same way as the deed. What the
+    transaction did before stands."""
+    if not if_:
+        yield
+        return
+    _say(connection, b"SAVEPOINT undone")
+    try:
+        yield
+    finally:
+        _say(connection, b"ROLLBACK TO SAVEPOINT undone")
+
+
 def asynchronous(connection: Connection) -> None:
     """This transaction may be lost in a crash of PostgreSQL (law 7): heartbeats and define … activate."""
     _say(connection, b"SET LOCAL synchronous_commit = off")

@@ -114,19 +114,6 @@ def changing(connection: Connection, deed: Deed) -> Iterator[Recorded]:
     recorded.version_id = _write(connection, deed, {key: after.get(key) for key in _touched(recorded.changes)})
 
 
-@contextmanager
-def undone(connection: Connection, *, if_: bool = True) -> Iterator[None]:
-    """What happens in the block is tried and then undone: a dry run goes the same way as the deed."""
-    if not if_:
-        yield
-        return
-    attempt = connection.begin_nested()
-    try:
-        yield
-    finally:
-        attempt.rollback()
-
-
 def state(connection: Connection) -> State:
     """Everything as it is now."""
     return {(row.kind, row.name): row.document for row in rows(connection, STATE)}

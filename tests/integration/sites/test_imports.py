@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from panda.db.session import run
+from panda.db.session import run, undone
 from panda.errors import Invalid
 from panda.sites import collecting, removing, siteinfo
 from panda.sites.importing import import_documents
-from panda.sites.versions import Change, undone
+from panda.sites.versions import Change
 from panda.upstream import sites as upstream
 
 RECORDED = Path(__file__).parents[2] / "data" / "upstream"

@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from panda.db.session import rows, run
+from panda.db.session import rows, run, undone
 from panda.errors import ConfigError, Conflict, Invalid, NotFound, UnknownName
 from panda.sites import removing, status, versions
 from panda.sites.rollback import roll_back
 from panda.sites.status import set_queue_status
-from panda.sites.versions import Change, undone
+from panda.sites.versions import Change
 
 
 def known(query):
