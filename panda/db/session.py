@@ -11,6 +11,7 @@ import os
 import select
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from threading import BoundedSemaphore
 from typing import Any, cast
 
 import msgspec
@@ -22,6 +23,7 @@ from psycopg.types.json import set_json_loads
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Connection, Engine, Row
 from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from panda.db import arrays
@@ -33,6 +35,8 @@ Begin = Callable[[], AbstractContextManager[Connection]]
 #: PostgreSQL's limits for every transaction of ours (law 8); work is split to stay below them.
 STATEMENT_TIMEOUT_S = 5
 IDLE_IN_TRANSACTION_S = 10
+#: Whoever wants a connection waits this long for one.
+POOL_TIMEOUT_S = 5.0
 #: For questions about everything (`panda audit`, migrations), which only a person or a slow clock asks.
 UNHURRIED_S = 120
 #: A plan is made once and kept. One that was made while the hot tables were empty would scan them from
@@ -63,7 +67,7 @@ def make_engine(url: str, pool_size: int = 8) -> Engine:
         poolclass=QueuePool,
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=5,
+        pool_timeout=POOL_TIMEOUT_S,
         pool_pre_ping=False,
         isolation_level="AUTOCOMMIT",
         pool_reset_on_return=None,  # whoever begins also ends
@@ -81,22 +85,94 @@ def _speak_quickly(connection: psycopg.Connection[Any], *_: object) -> None:
 
 
 def _refuse_the_dead(connection: psycopg.Connection[Any], *_: object) -> None:
-    """An idle connection has nothing to read, unless its server went away since: then the pool opens another.
+    """The pool opens another one then."""
+    if not _is_fresh(connection):
+        raise DisconnectionError("the server closed the connection")
+
+
+def _is_fresh(connection: psycopg.Connection[Any]) -> bool:
+    """An idle connection has nothing to read, unless its server went away since.
 
     It costs microseconds and no round trip; without it each process pays for a restart of PostgreSQL with
     the first thing that it tries afterwards."""
+    if connection.closed or connection.pgconn.transaction_status != TransactionStatus.IDLE:
+        return False
     readable = select.poll()
     readable.register(connection.fileno(), select.POLLIN)
-    if readable.poll(0) or connection.pgconn.transaction_status != TransactionStatus.IDLE:
-        raise DisconnectionError("the server closed the connection")
+    return not readable.poll(0)
+
+
+class Lender:
+    """Connections between two uses. SQLAlchemy makes them, and would do a good deal of bookkeeping for each use; here
+    they stay as they are, the one that was used last comes first, and as many are in use as the pool has places."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._free: list[Connection] = []
+        self._room = BoundedSemaphore(cast(QueuePool, engine.pool).size())
+        event.listen(engine, "engine_disposed", lambda _: self._close())
+
+    @contextmanager
+    def lend(self) -> Iterator[Connection]:
+        """One for the block.
+
+        Raises:
+            TimeoutError: SQLAlchemy's; none became free in time.
+        """
+        if not self._room.acquire(timeout=POOL_TIMEOUT_S):
+            raise PoolTimeout(f"no connection to the database became free within {POOL_TIMEOUT_S:g} s")
+        try:
+            connection = self._fresh()
+            try:
+                yield connection
+            finally:
+                self._take_back(connection)
+        finally:
+            self._room.release()
+
+    def _fresh(self) -> Connection:
+        while self._free:
+            try:
+                connection = self._free.pop()
+            except IndexError:  # another thread took the last one
+                break
+            if _is_fresh(_ours(connection)):
+                return connection
+            connection.invalidate()
+            connection.close()
+        return self._engine.connect()
+
+    def _take_back(self, connection: Connection) -> None:
+        if connection.in_transaction():  # of SQLAlchemy's making, for a statement that went through it
+            connection.rollback()
+        if connection.invalidated or connection.closed:
+            connection.close()
+        else:
+            self._free.append(connection)
+
+    def _close(self) -> None:
+        while self._free:
+            connection = self._free.pop()
+            connection.invalidate()
+            connection.close()
+
+    def forget(self) -> None:
+        """In a child after a fork: what its parent has is the parent's, and is not even closed here."""
+        _PARENTS.append(self._free)
+        self._free = []
+        self._engine.dispose(close=False)
+
+
+_PARENTS: list[list[Connection]] = []
 
 
 def begin_of(engine: Engine) -> Begin:
     """A `begin()` for `engine`: commits at the end of the block, rolls back when it raises."""
+    lender = Lender(engine)
 
     @contextmanager
     def begin() -> Iterator[Connection]:
-        with engine.connect() as connection:
+        with lender.lend() as connection:
             _say(connection, b"BEGIN")
             try:
                 yield connection
@@ -107,18 +183,18 @@ def begin_of(engine: Engine) -> Begin:
                 raise
             _say(connection, b"COMMIT")
 
-    setattr(begin, _ONCE, engine.connect)
+    setattr(begin, _LENDER, lender)
     return begin
 
 
-_ONCE = "panda_once"
+_LENDER = "panda_lender"
 
 
 def once(begin: Begin) -> AbstractContextManager[Connection]:
     """For a block of one statement, or of some that need not commit together: each commits by itself, and
     saves the two round trips of a transaction around it."""
-    connect: Begin = getattr(begin, _ONCE, begin)
-    return connect()
+    lender: Lender | None = getattr(begin, _LENDER, None)
+    return lender.lend() if lender else begin()
 
 
 def begin_from(settings: Settings) -> Begin:
@@ -130,9 +206,9 @@ def begin_from(settings: Settings) -> Begin:
     url = settings.store.database_url
     if not url:
         raise ConfigError("no database: set PANDA_DATABASE_URL, or start everything with `panda up`")
-    engine = make_engine(url, settings.store.pool_size)
-    os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
-    return begin_of(engine)
+    begin = begin_of(make_engine(url, settings.store.pool_size))
+    os.register_at_fork(after_in_child=getattr(begin, _LENDER).forget)
+    return begin
 
 
 def rows(connection: Connection, sql: str, values: Mapping[str, Any] | None = None) -> list[Row[Any]]:
@@ -197,11 +273,10 @@ def _execute(connection: Connection, sql: str, values: Mapping[str, Any] | None)
 
 def _cursor(connection: Connection) -> psycopg.Cursor[Any]:
     """The connection's own: what it learned about types of values and about rows serves all its statements."""
-    pooled = connection.connection
-    cursor: psycopg.Cursor[Any] | None = pooled.info.get(_CURSOR)
+    known = connection.connection.info
+    cursor: psycopg.Cursor[Any] | None = known.get(_CURSOR)
     if cursor is None:
-        ours = cast("psycopg.Connection[Any]", pooled.dbapi_connection)
-        cursor = pooled.info[_CURSOR] = ours.cursor(row_factory=namedtuple_row)
+        cursor = known[_CURSOR] = _ours(connection).cursor(row_factory=namedtuple_row)
     return cursor
 
 
@@ -210,9 +285,8 @@ _CURSOR = "panda_cursor"
 
 def _say(connection: Connection, words: bytes) -> None:
     """A word about the transaction. It has no values and no rows, so it goes by libpq's shortest way."""
-    ours = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
     try:
-        result = ours.pgconn.exec_(words)
+        result = _ours(connection).pgconn.exec_(words)
         if result.status != ExecStatus.COMMAND_OK:
             raise error_from_result(result)
     except psycopg.Error as problem:
@@ -221,10 +295,14 @@ def _say(connection: Connection, words: bytes) -> None:
 
 def _told(connection: Connection, sql: str, problem: psycopg.Error) -> DBAPIError:
     """SQLAlchemy's error for psycopg's. A connection that is lost is not used again."""
-    ours = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
+    ours = _ours(connection)
     is_lost = ours.closed or ours.broken
     if is_lost:
         connection.invalidate(problem)
         connection.engine.dispose()  # the others in the pool went with it
     told = DBAPIError.instance(sql, None, problem, psycopg.Error, connection_invalidated=is_lost)
     return cast(DBAPIError, told)
+
+
+def _ours(connection: Connection) -> psycopg.Connection[Any]:
+    return cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
