@@ -7,7 +7,6 @@ from uuid import uuid4
 
 import pytest
 
-from panda.brokerage import siteinfo
 from panda.db import session
 from panda.dispatcher import dispatch, matching, reports
 from panda.dispatcher.shares import Balance
@@ -16,6 +15,7 @@ from panda.errors import Invalid, NotFound, UnknownName
 from panda.jobs import share_usage, shares
 from panda.jobs.share_tree import Share
 from panda.jobs.why import why
+from panda.sites import applying, siteinfo
 
 
 def plant(world, weights):
@@ -143,7 +143,7 @@ def test_running_cores_keep_to_60_30_10_however_long_the_jobs_of_each_share_are(
 def test_running_cores_keep_to_60_30_10_at_fifty_queues_with_two_dispatchers(world, monkeypatch):
     """The short form of `make fairness`: 200 cores, four at each queue, filled in any order."""
     with world.begin() as connection:
-        siteinfo.sync(connection, siteinfo.load_file(FIFTY), world.settings.data_dir)
+        applying.sync(connection, siteinfo.load_file(FIFTY), world.settings.data_dir)
     plant(world, {"a": 60, "b": 30, "c": 10})
     for share, n in {"a": 600, "b": 600, "c": 700}.items():
         world.submit(template={"command": ["true"], "count": n}, share=share, brokerage={"sites": ["SIM-*"]})

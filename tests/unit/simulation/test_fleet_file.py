@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from panda.brokerage import siteinfo
 from panda.errors import ConfigError, NotFound, UnknownName
 from panda.jobs import shares
 from panda.simulation.books import Books, JobSets
@@ -12,6 +11,7 @@ from panda.simulation.fleet import places
 from panda.simulation.fleetfile import Profile, load_file, read
 from panda.simulation.pilots import fate_of, span_of
 from panda.simulation.report import deviation
+from panda.sites import siteinfo
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "fleet"
 GROUP = {"queues": ["*"], "pilots": 1}
