@@ -22,6 +22,7 @@ from monitoring import (
     render,
     search,
     site_pages,
+    transfer_pages,
     usage_pages,
 )
 from monitoring.page import Parts
@@ -84,6 +85,7 @@ def _add_places(app: falcon.App[falcon.Request, falcon.Response], parts: Parts) 
     app.add_route("/pilots", pilot_pages.Pilots(parts))
     app.add_route("/pilots/{pilot_id}", pilot_pages.Pilot(parts))
     app.add_route("/nodes/{queue}/{node}", pilot_pages.Node(parts))
+    app.add_route("/transfers", transfer_pages.Transfers(parts))
     app.add_route("/datasets", data_pages.Datasets(parts))
     app.add_route("/datasets/{did}", data_pages.Dataset(parts))
     app.add_route("/files/{did}/{lfn}", data_pages.File(parts))

@@ -67,6 +67,12 @@ LEVEL: dict[str, Look] = {
     "warning": Look("holding", "■"),
     "info": Look("assigned", "●"),
 }
+TRANSFER: dict[str, Look] = {
+    "queued": Look("waiting", "○"),
+    "moving": Look("transferring", "●"),
+    "done": Look("finished", "✓"),
+    "failed": Look("failed", "✕"),
+}
 UNKNOWN = "\N{EN DASH}"
 NEUTRAL = Look("waiting", "•")
 

@@ -123,7 +123,13 @@ SELECT q.name, q.site, q.status, q.status_reason, q.storage, q.cores, q.memory_m
 FROM queues q JOIN sites s ON s.name = q.site ORDER BY q.site, q.name LIMIT 2000
 """
 N_QUEUES = "SELECT count(*) AS n FROM queues"
-STORAGES = "SELECT name, site, kind, status FROM storages ORDER BY site, name LIMIT 2000"
+_STORAGES = """
+SELECT s.name, s.site, s.kind, s.stager, s.status, s.limit_mb, p.free_bytes, p.total_bytes, p.room_bytes,
+    p.full_because, (SELECT sum(u.n_bytes) FROM storage_use u WHERE u.storage = s.name)::bigint AS used_bytes
+FROM storages s LEFT JOIN storage_space p ON p.storage = s.name
+"""
+STORAGES = f"{_STORAGES} ORDER BY s.site, s.name LIMIT 2000"
+STORAGES_OF = f"{_STORAGES} WHERE s.site = %(site)s ORDER BY s.name LIMIT 500"
 
 JOBSET_COLUMNS = """jobset_id, name, owner, share, first_panda_id, n_jobs, n_expanded, n_open, n_finished, n_failed,
     n_cancelled, open_parents, released_at, created_at, ended_at, cancel_requested_at"""

@@ -60,7 +60,7 @@ class Site(Page):
             raise NotFound("site", site)
         queues = reader.ask(lambda c: facts(c, site_queries.QUEUES_OF, {"site": site}))
         data = {"site": known[0], **self._of(queues), "storages": reader.block(
-            lambda c: facts(c, site_queries.STORAGES_OF, {"site": site}))}  # fmt: skip
+            lambda c: facts(c, queries.STORAGES_OF, {"site": site}))}  # fmt: skip
         self._answer(req, resp, "site.html", data, self._now(), csv="queues", queue=None)
 
     def _of(self, queues: list[Facts]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ WHERE q.site = %(site)s ORDER BY q.name LIMIT 500
 QUEUE = """
 SELECT q.*, s.cloud, s.description FROM queues q JOIN sites s ON s.name = q.site WHERE q.name = %(queue)s
 """
-STORAGES_OF = "SELECT name, site, kind, status FROM storages WHERE site = %(site)s ORDER BY name LIMIT 500"
 #: Failures of the last day, and how many jobs ended, by queue: from roll-ups.
 FAILED_BY_QUEUE = """
 SELECT queue, sum(n)::bigint AS n FROM error_hours

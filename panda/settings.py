@@ -147,6 +147,12 @@ class Data:
     """Tries of one transfer before the jobs that wait for it are told."""
     stage_in_deadline_s: int = 24 * 3600
     """Inputs that are not in place by then fail the job."""
+    copies_stay_s: int = 6 * 3600
+    """A copy that was brought for jobs stays this long after one needed it; on a full storage it goes at once."""
+    recall_deadline_s: int = 12 * 3600
+    """A file that a tape has not brought online by then is taken from another replica, or its transfer fails."""
+    recall_pin_s: int = 24 * 3600
+    """How long a file is asked to stay online; renewed while it is needed, given back when it is not."""
     batch_transfers: int = 20
     """Transfers that one message to the data lane carries."""
     credentials: str = ""

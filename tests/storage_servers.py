@@ -132,15 +132,19 @@ def xrootd(folder: Path) -> Iterator[str]:
     """An XRootD data server with adler32 and third-party copy."""
     pytest.importorskip("XRootD", reason="xrootd's client is not installed; `make test-storages` installs it")
     program, port = needs("xrootd", shutil.which("xrootd")), free_port()
+    is_root = os.geteuid() == 0
+    if is_root:  # it refuses to run as root, and nobody else may pass pytest's folders
+        folder = Path(tempfile.mkdtemp(prefix="panda-test-xrootd-"))
     (folder / "files").mkdir(parents=True)
     (folder / "xrootd.cfg").write_text(XROOTD.format(folder=folder, port=port))
     command = [program, "-c", str(folder / "xrootd.cfg"), "-n", "test"]
-    if os.geteuid() == 0:  # it refuses to run as root
+    if is_root:
         shutil.chown(folder, "nobody", "nogroup")
         shutil.chown(folder / "files", "nobody", "nogroup")
-        for parent in folder.parents:
-            if parent.owner() == folder.parent.owner() and parent.is_relative_to(tempfile.gettempdir()):
-                parent.chmod(parent.stat().st_mode | 0o055)
         command += ["-R", "nobody"]
-    with process(command, port, folder):
-        yield f"root://127.0.0.1:{port}//"
+    try:
+        with process(command, port, folder):
+            yield f"root://127.0.0.1:{port}//"
+    finally:
+        if is_root:
+            shutil.rmtree(folder)

@@ -10,7 +10,7 @@ from socket import gethostname
 
 from sqlalchemy.engine import Connection
 
-from panda.dataservice import deletion, transfers
+from panda.dataservice import copies, deletion, recalls, space, transfers
 from panda.db.session import rows, run
 from panda.dispatcher import notes
 from panda.jobs import audit, bulk, counters, hold, share_usage, sweeping
@@ -124,6 +124,32 @@ def requeue_transfers() -> None:
         transfers.requeue_expired(connection)
     with begin()() as connection:
         transfers.forget_unwanted(connection)
+
+
+@tick("space")
+def settle_space() -> None:
+    """How much room there is, and whose quota is reached; jobs that could go nowhere look again when that ends."""
+    with begin()() as connection:
+        if space.settle(connection):
+            waking.look_again(connection)
+
+
+@tick("storages")
+def ask_storages() -> None:
+    """What the storages say is free."""
+    space.ask(begin())
+
+
+@tick("recalls")
+def advance_recalls() -> None:
+    """Files that come from tape: asked for, looked after, given back."""
+    recalls.advance(begin(), current().data)
+
+
+@tick("copies")
+def let_copies_go() -> None:
+    """Copies that were brought for jobs, and that no job needs any more."""
+    copies.let_go(begin(), stay_s=current().data.copies_stay_s)
 
 
 @tick("deletions")

@@ -25,6 +25,7 @@ from panda.api import (
     shares,
     site_versions,
     sites,
+    storage_quotas,
     system,
     usage,
     users,
@@ -122,6 +123,7 @@ def _add_data(app: App, begin: Begin, settings: Settings, spool: Spool) -> None:
     app.add_route("/v1/transfers", moves.TransfersResource(begin))
     app.add_route(f"/v1/transfers/{{transfer_id:{ID}}}", moves.TransferResource(begin))
     app.add_route("/v1/links", moves.LinksResource(begin))
+    app.add_route("/v1/storage-quotas", storage_quotas.StorageQuotasResource(begin))
     app.add_route(f"/v1/files/{{file_id:{ID}}}", data.FileResource(begin))
     app.add_route("/v1/datasets/{did}", data.DatasetResource(begin))
     app.add_route("/v1/datasets/{did}/lifetime", data.DatasetLifetimeResource(begin, SMALL_MB))

@@ -74,6 +74,7 @@ class Upload:
         self.cap_bytes = max_mb * 1_000_000
         self._left = _announced(req, self.cap_bytes)
         self.has_length = self._left is not None
+        self.announced_bytes = self._left or 0
         self._stream = req.stream
         self._n_read = 0
 

@@ -192,8 +192,9 @@ class DatasetFileResource:
         headers=("X-Adler32",),
         problems={
             400: "length_required",
-            409: "dataset_closed dataset_deleting file_exists",
+            409: "dataset_closed dataset_deleting file_exists storage_quota_reached",
             422: "bad_name storage_missing wrong_checksum",
+            507: "no_room",
         },
     )
     def on_put(self, req: falcon.Request, resp: falcon.Response, did: str, lfn: str) -> None:
@@ -211,7 +212,7 @@ class DatasetFileResource:
             storage = word(req, "storage") or _only([row.name for row in siteinfo.storages(connection)])
         file = catalog.put(
             self._begin, did, lfn, upload, storage=storage, owner=identity.subject, cap_bytes=upload.cap_bytes,
-            adler32=adler32,
+            adler32=adler32, announced_bytes=upload.announced_bytes,
         )  # fmt: skip
         resp.status = falcon.HTTP_201
         show(resp, schemas.DatasetFile(**file._asdict()))
@@ -221,12 +222,13 @@ class DatasetFileResource:
         Raw("application/octet-stream"),
         status=(200, 206),
         headers=("Range",),
-        problems={416: "invalid", 422: "bad_name"},
+        problems={416: "invalid", 422: "bad_name", 503: "on_tape"},
     )
     def on_get(self, req: falcon.Request, resp: falcon.Response, did: str, lfn: str) -> None:
         """The bytes of a file; `X-Adler32` is the checksum of all of them.
 
-        `Range: bytes=…` asks for a part: 206, so that a download that broke off can go on.
+        `Range: bytes=…` asks for a part: 206, so that a download that broke off can go on. A file
+        that lies on tape is brought online meanwhile: ask again.
         """
         stream, size_bytes, adler32 = catalog.open_file(self._begin, did, lfn)
         try:

@@ -44,6 +44,22 @@ class FileLineage(Reply, kw_only=True):
     """Jobs that have it as an input, the newest 500."""
 
 
+class StorageQuota(Reply, kw_only=True):
+    """How much somebody may keep, and does."""
+
+    quota: str
+    owners: list[str]
+    """Whom it concerns; names may hold `*`."""
+    storages: list[str]
+    """Where it counts; names may hold `*`."""
+    each: bool
+    """Every one of them has as much; otherwise all together."""
+    limit_bytes: int
+    owner: str | None
+    """Whose use this is; None: that of all together, or nobody's yet."""
+    used_bytes: int
+
+
 class Transfer(Reply, kw_only=True):
     """A file on its way to a storage, or one that has ended."""
 
@@ -59,6 +75,10 @@ class Transfer(Reply, kw_only=True):
     n_waiting: int
     """Jobs that wait for it, counted up to 1,000."""
     error: str | None
+    held_because: str | None
+    """Why it does not move although it could: no room at its destination, or a quota. None: nothing holds it."""
+    owner: str | None
+    """Who keeps what arrives; None: it is a copy for jobs."""
     due_at: datetime
     created_at: datetime
     ended_at: datetime | None

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, TimeoutError
 
 from panda import errors
 from panda.api.rates import TooManyRequests
+from panda.dataservice.space import NoRoom
 from panda.jobs.spool import LogGap, StorageFull
 from panda.logs import Log
 
@@ -45,6 +46,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     errors.Conflict: HTTPStatus.CONFLICT,
     errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    NoRoom: HTTPStatus.INSUFFICIENT_STORAGE,
     StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,

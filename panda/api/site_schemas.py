@@ -23,10 +23,27 @@ class Storage(Reply, kw_only=True):
     name: str
     site: str
     kind: str
+    stager: str
+    """What brings files online, if it is a tape; empty: they always are."""
     root: str
     status: str
     max_transfers: int
     """That may read from it or write to it at once; 0: any number."""
+    limit_mb: int
+    """What we may keep there; 0: as much as fits."""
+    keep_free_mb: int
+    """Of what the storage says is free, so much stays free."""
+    used_bytes: int
+    """What lies there, copies for jobs included."""
+    free_bytes: int | None
+    """What the storage says is free; null: it does not tell."""
+    total_bytes: int | None
+    room_bytes: int | None
+    """What may still come; null: nobody knows of a limit."""
+    full_because: str | None
+    """Why nothing more comes; null: it has room."""
+    ask_error: str | None
+    """Why it could not be asked how much is free."""
 
 
 class Queue(Reply, kw_only=True):

@@ -21,6 +21,7 @@ class Action(StrEnum):
     WRITE_SANDBOX = "store sandboxes"
     READ_DATA = "read datasets"
     WRITE_DATA = "write this dataset"
+    READ_STORAGE_QUOTAS = "see these quotas of storages"
     READ_SITES = "see sites and queues"
     SET_QUEUE = "set the status of queues"
     CHANGE_SITES = "change what is known of sites"
@@ -66,6 +67,7 @@ TABLE: Mapping[Action, Rule] = {
     Action.WRITE_SANDBOX:  Rule(_roles("user production operator admin")),
     Action.READ_DATA:      Rule(_roles("user production pilot operator admin")),
     Action.WRITE_DATA:     Rule(_roles("operator admin"),                         _roles("user production")),
+    Action.READ_STORAGE_QUOTAS: Rule(_roles("production operator admin"),         _roles("user")),
     Action.READ_SITES:     Rule(_roles("user production pilot operator admin")),
     Action.SET_QUEUE:      Rule(_roles("operator admin")),
     Action.CHANGE_SITES:   Rule(_roles("operator admin")),

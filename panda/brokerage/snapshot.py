@@ -1,7 +1,7 @@
 """What brokerage sees: the queues with their load, and the jobs to place. One statement each, so that
 a pass decides on one consistent picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.engine import Connection, Row
@@ -30,16 +30,19 @@ seen AS (
     SELECT queue, count(*)::int AS n FROM pilots
     WHERE last_seen_at > (SELECT panda_now()) - make_interval(secs => %(pilot_seen_s)s) GROUP BY queue)
 SELECT q.name, q.site, t.cloud, q.status, q.status_reason, q.storage, d.status AS storage_status,
+    p.full_because AS storage_full,
+    (SELECT jsonb_object_agg(owner, because) FROM storage_quotas_reached WHERE storage = d.name) AS overdrawn,
     q.cores, q.memory_mb, q.disk_mb, q.walltime_s, q.offers AS tags, q.submitter, q.max_ready, q.requirements,
     greatest(coalesce(l.assigned, 0), 0) AS assigned, greatest(coalesce(l.activated, 0), 0) AS activated,
     greatest(coalesce(l.starting, 0), 0) AS starting, greatest(coalesce(l.running, 0), 0) AS running,
     coalesce(s.n, 0) AS n_pilots
 FROM queues q JOIN storages d ON d.name = q.storage JOIN sites t ON t.name = q.site
+LEFT JOIN storage_space p ON p.storage = d.name
 LEFT JOIN loads l ON l.queue = q.name LEFT JOIN seen s ON s.queue = q.name
 ORDER BY q.name
 """
 JOBS = """
-SELECT j.panda_id, j.jobset_id, j.share, j.owner, j.shape_id, j.n_inputs, b.document_hash,
+SELECT j.panda_id, j.jobset_id, j.share, j.owner, j.shape_id, j.n_inputs, j.n_outputs, b.document_hash,
     s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.gpus, s.tags,
     extract(epoch FROM (SELECT panda_now()) - j.changed_at)::float8 AS waited_s
 FROM (SELECT * FROM jobs WHERE panda_id = ANY(%(panda_ids)s) AND status = 'defined' OFFSET 0) j
@@ -82,9 +85,18 @@ def queues_now(connection: Connection) -> list[Queue]:
 
 
 def _queue(
-    *, tags: Sequence[str], assigned: int, activated: int, starting: int, running: int, n_pilots: int, **facts: Any
+    *,
+    tags: Sequence[str],
+    overdrawn: Mapping[str, str] | None,
+    assigned: int,
+    activated: int,
+    starting: int,
+    running: int,
+    n_pilots: int,
+    **facts: Any,
 ) -> Queue:
-    return Queue(**facts, tags=frozenset(tags), load=Load(assigned, activated, starting, running, n_pilots))
+    load = Load(assigned, activated, starting, running, n_pilots)
+    return Queue(**facts, tags=frozenset(tags), overdrawn=overdrawn or {}, load=load)
 
 
 def groups_of(connection: Connection, panda_ids: Sequence[int]) -> list[JobGroup]:
@@ -95,7 +107,7 @@ def groups_of(connection: Connection, panda_ids: Sequence[int]) -> list[JobGroup
     groups: dict[tuple[Any, ...], JobGroup] = {}
     for job in jobs:
         wish, locality = wishes[bytes(job.document_hash)], localities.get(job.panda_id)
-        key = (job.shape_id, job.share, job.owner, wish, locality)
+        key = (job.shape_id, job.share, job.owner, job.n_outputs > 0, wish, locality)
         group = groups.get(key)
         if group is None:
             group = groups[key] = JobGroup(_kind(job, wish, locality))
@@ -109,7 +121,7 @@ def _kind(job: Row[Any], wishes: Wishes, locality: Locality | None) -> Kind:
     return Kind(
         shape_id=job.shape_id, share=job.share, owner=job.owner, cores=job.cores, memory_mb=job.memory_mb,
         disk_mb=job.disk_mb, walltime_s=job.walltime_s, gpus=job.gpus, tags=frozenset(job.tags), wishes=wishes,
-        locality=locality,
+        locality=locality, writes=job.n_outputs > 0,
     )  # fmt: skip
 
 

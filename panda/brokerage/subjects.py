@@ -1,5 +1,6 @@
 """What brokerage decides about: queues with their load, and kinds of jobs. Pure; `snapshot` fills them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -55,6 +56,10 @@ class Queue:
     working_groups: tuple[str, ...] = ()
     max_running: int = 0
     """Jobs that may run here at once; 0: any number."""
+    storage_full: str | None = None
+    """Why the storage takes nothing more; None: it does."""
+    overdrawn: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Owners that may keep nothing more there, and why."""
     load: Load = field(compare=False)
 
     def is_named(self, patterns: tuple[str, ...]) -> bool:
@@ -116,6 +121,8 @@ class Kind:
     wishes: Wishes
     locality: Locality | None
     """None: a job without inputs."""
+    writes: bool = False
+    """It has outputs."""
 
 
 @dataclass

@@ -101,7 +101,25 @@ VERSIONS = (
     Column("why"),
 )
 CHANGES = (Column("kind"), Column("name"), Column("change"), Column("field"), Column("was"), Column("now"))
-STORAGES = (Column("name", "storage"), Column("site"), Column("status", kind="status"), Column("kind"), Column("root"))
+STORAGES = (
+    Column("name", "storage"),
+    Column("site"),
+    Column("status", kind="status"),
+    Column("kind"),
+    Column("used_bytes", "used", "bytes"),
+    Column("room_bytes", "room", "bytes"),
+    Column("full_because", "full because"),
+    Column("root"),
+)
+STORAGE_QUOTAS = (
+    Column("quota"),
+    Column("owner"),
+    Column("used_bytes", "used", "bytes"),
+    Column("limit_bytes", "limit", "bytes"),
+    Column("each"),
+    Column("owners"),
+    Column("storages"),
+)
 TRANSFERS = (
     Column("transfer_id", "transfer", "number"),
     Column("status", kind="status"),
@@ -112,6 +130,7 @@ TRANSFERS = (
     Column("size_bytes", "size", "bytes"),
     Column("dataset"),
     Column("lfn", "file"),
+    Column("held_because", "held because"),
     Column("error"),
 )
 LINKS = (

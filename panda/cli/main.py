@@ -67,7 +67,7 @@ VERBS = {
     "down": _entry(HERE, "local", "down", "End the system that `up` started."),
     "doctor": _entry(HERE, "local", "doctor", "Check an installation."),
     "audit": _entry(HERE, "local", "audit", "Check the invariants of the database."),
-    "storage": _entry(HERE, "storage", "storage", "Compare a storage with the catalogue."),
+    "storage": _entry(HERE, "storage", "storage", "Compare a storage with the catalogue; show quotas."),
     "quarantine": _entry(HERE, "recovery", "quarantine", "List outputs that were written and are not published."),
     "recover": _entry(HERE, "recovery", "recover", "Make a restored database safe to start."),
     "chaos": _entry(HERE, "chaos", "chaos", "Break a system of its own, and prove that no job was lost."),

@@ -230,6 +230,7 @@ class AsyncClient(_Mirror[Client]):
     storages = _paged(Client.storages)
     transfers = _paged(Client.transfers)
     links = _mirrored(Client.links)
+    storage_quotas = _paged(Client.storage_quotas)
     shares = _paged(Client.shares)
     submit = _mirrored(Client.submit)
     jobset = _mirrored(Client.jobset)

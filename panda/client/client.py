@@ -397,6 +397,10 @@ class Client:
         """Queue and throughput from each storage to each other; facts in `.raw`."""
         return one_page(self._calls, "/v1/links", Reply)
 
+    def storage_quotas(self, owner: str | None = None) -> Pages[Reply]:
+        """How much may be kept where (by `owner`), and how much is; facts in `.raw`."""
+        return pages(self._calls, "/v1/storage-quotas", Reply, {"owner": owner})
+
     def shares(self) -> Pages[Reply]:
         """The tree of shares, each one followed by those below it; facts in `.raw`."""
         return pages(self._calls, "/v1/shares", Reply)

@@ -1,8 +1,10 @@
 """Which of the transfers that are due may move now: those that most jobs wait for first, as many as their
-storages and links allow.
+storages and links allow, and no more than fits.
 
-A look takes a window of the oldest due transfers of each destination, so that a destination that is full keeps
-nobody else waiting, and so that a file that few jobs want is not overtaken for ever: the window fills with such.
+A look takes a window of the oldest due transfers of each destination, so that a destination that is busy keeps
+nobody else waiting, and so that a file that few jobs want is not overtaken for ever: the window fills with such. What
+has no room at its destination, or would be kept beyond its owner's quota, comes again later; a storage that is full is
+not looked at.
 """
 
 from collections import Counter
@@ -11,40 +13,76 @@ from typing import Any
 
 from sqlalchemy.engine import Connection, Row
 
+from panda.dataservice import recalls
+from panda.dataservice.recalls import OnTape
 from panda.db.session import rows, run
 
 #: Oldest due transfers of one destination that a look weighs, for each that is asked for; and at most.
 WINDOW_FACTOR, WINDOW_MOST = 3, 500
 #: Waiting jobs beyond this make no difference.
 MOST_COUNTED = 1_000
+#: What has no room is looked at again after as long as it has waited, within these bounds, in seconds.
+FIRST_HOLD_S, LONGEST_HOLD_S = 15.0, 600.0
+#: A transfer whose file is being brought online looks by itself again after this, in seconds.
+AWAIT_TAPE_S = 600.0
 #: Of two relays one looks at a time: together they would let through twice what a limit allows.
 LOCK_KEY = 7_000_011
 
-#: Order of the storages `s` (at the sites `ss`) that could give a file to a storage `o` (at `os`): the nearest first.
-#: `l` is the link from `ss` to `os`, if the installation names it.
+#: Order of the storages `s` (at the sites `ss`) that could give a file to a storage `o` (at `os`): the nearest first,
+#: tapes last. `l` is the link from `ss` to `os`, if the installation names it.
 NEAREST = """
-s.name = o.name DESC,
+s.name = o.name DESC, s.stager <> '',
     coalesce(l.distance, CASE WHEN ss.name = os.name THEN 0 WHEN ss.cloud = os.cloud THEN 10 ELSE 20 END), s.name
 """
 LOCK = "SELECT pg_advisory_xact_lock(%(key)s)"
 CANDIDATES = f"""
-SELECT t.transfer_id, t.destination, t.tries, t.due_at, o.site,
+SELECT t.transfer_id, t.destination, t.tries, t.due_at, o.site, p.room_bytes,
+    (SELECT size_bytes FROM files WHERE file_id = t.file_id OFFSET 0) AS size_bytes,
+    t.owner IS NOT NULL AND EXISTS (
+        SELECT FROM storage_quotas_reached q WHERE q.storage = o.name AND q.owner = t.owner OFFSET 0) AS is_over_quota,
     (SELECT count(*) FROM (SELECT FROM transfer_waiters
         WHERE (transfer_id, panda_id) > (t.transfer_id, -1) AND transfer_id <= t.transfer_id
         ORDER BY transfer_id, panda_id LIMIT {MOST_COUNTED}) w) AS n_waiting,
-    ARRAY(SELECT s.name || '>' || s.site FROM (SELECT storage FROM replicas WHERE file_id = t.file_id OFFSET 0) r
+    t.file_id, ARRAY(SELECT s.name || '>' || s.site || CASE WHEN s.stager <> '' AND NOT EXISTS (
+            SELECT FROM recalls c WHERE c.file_id = t.file_id AND c.storage = s.name
+                AND c.status IN ('online', 'failed') OFFSET 0) THEN '>tape' ELSE '' END
+        FROM (SELECT storage FROM replicas WHERE file_id = t.file_id OFFSET 0) r
         JOIN storages s ON s.name = r.storage AND s.status = 'online' JOIN sites ss ON ss.name = s.site
         LEFT JOIN links l ON l.source = ss.name AND l.destination = os.name
         ORDER BY {NEAREST}) AS sources
-FROM storages o JOIN sites os ON os.name = o.site,
+FROM storages o JOIN sites os ON os.name = o.site LEFT JOIN storage_space p ON p.storage = o.name,
     LATERAL (SELECT * FROM transfers
         WHERE destination = o.name AND status = 'queued' AND due_at <= (SELECT panda_now())
         ORDER BY destination, due_at LIMIT %(window)s) t
+WHERE p.full_because IS NULL
 """
 MOVING = """
 SELECT t.destination, t.planned, d.site AS to_site, s.site AS from_site, count(*)::int AS n
 FROM transfers t JOIN storages d ON d.name = t.destination LEFT JOIN storages s ON s.name = t.planned
 WHERE t.status = 'moving' GROUP BY 1, 2, 3, 4
+"""
+#: What the room of a storage does not know of yet: bytes on their way there, and those that came since it was reckoned.
+ARRIVING = """
+SELECT t.destination AS storage, sum(f.size_bytes)::bigint AS n_bytes
+FROM transfers t, LATERAL (SELECT size_bytes FROM files WHERE file_id = t.file_id OFFSET 0) f
+WHERE t.status = 'moving' GROUP BY 1
+UNION ALL SELECT storage, sum(n_bytes)::bigint FROM storage_use_deltas GROUP BY 1
+"""
+#: Woken when its file is online, or cannot be; the time is for the case that nobody does.
+AWAIT_TAPE = """
+WITH held AS (
+    SELECT transfer_id, status FROM transfers WHERE transfer_id = ANY(%(transfer_ids)s)
+    ORDER BY transfer_id FOR UPDATE SKIP LOCKED)
+UPDATE transfers SET due_at = panda_now() + make_interval(secs => %(for_s)s)
+WHERE transfer_id = ANY(ARRAY(SELECT transfer_id FROM held WHERE status = 'queued'))
+"""
+HOLD_BACK = """
+WITH held AS (
+    SELECT transfer_id, status FROM transfers WHERE transfer_id = ANY(%(transfer_ids)s)
+    ORDER BY transfer_id FOR UPDATE SKIP LOCKED)
+UPDATE transfers SET due_at = panda_now() + least(%(longest_s)s * interval '1 s',
+    greatest(%(first_s)s * interval '1 s', panda_now() - created_at))
+WHERE transfer_id = ANY(ARRAY(SELECT transfer_id FROM held WHERE status = 'queued'))
 """
 LIMITS = """
 SELECT name AS storage, NULL AS source, NULL AS destination, max_transfers FROM storages WHERE max_transfers > 0
@@ -76,21 +114,51 @@ def due_ids(connection: Connection, n: int, lease_s: float) -> list[int]:
         row.storage or (row.source, row.destination): row.max_transfers for row in rows(connection, LIMITS)
     }
     busy = _busy(rows(connection, MOVING)) if limits else Counter()
+    room = _room(connection, candidates)
     chosen: dict[int, str | None] = {}
+    held: list[int] = []
+    on_tape: dict[int, OnTape] = {}
     for row in candidates:
         if len(chosen) == n:
             break
-        source, _, from_site = _next_source(row).partition(">")
+        source, from_site, is_on_tape = _next_source(row)
         places = _places(source, from_site, row.destination, row.site)
+        if places and (row.is_over_quota or row.size_bytes > room.get(row.destination, row.size_bytes)):
+            held.append(row.transfer_id)
+            continue
+        if places and is_on_tape:
+            on_tape[row.transfer_id] = (row.file_id, source)
+            continue
         if all(busy[place] < limits.get(place, busy[place] + 1) for place in places):
             busy.update(places)
+            if places and row.destination in room:
+                room[row.destination] -= row.size_bytes
             chosen[row.transfer_id] = source or None
+    if held:
+        values = {"transfer_ids": sorted(held), "first_s": FIRST_HOLD_S, "longest_s": LONGEST_HOLD_S}
+        run(connection, HOLD_BACK, values)
+    if on_tape:
+        recalls.want(connection, list(on_tape.values()))
+        run(connection, AWAIT_TAPE, {"transfer_ids": sorted(on_tape), "for_s": AWAIT_TAPE_S})
     return _admit(connection, chosen, lease_s)
 
 
-def _next_source(row: Row[Any]) -> str:
-    """The replica that the next try takes, `storage>site`; empty: none can be read. See `transfers`."""
-    return str(row.sources[row.tries % len(row.sources)]) if row.sources else ""
+def _room(connection: Connection, candidates: Sequence[Row[Any]]) -> dict[str, int]:
+    """Bytes that may still be sent to each destination; one of which nobody knows a limit is left out."""
+    room = {row.destination: int(row.room_bytes) for row in candidates if row.room_bytes is not None}
+    for row in rows(connection, ARRIVING) if room else ():
+        if row.storage in room:
+            room[row.storage] -= row.n_bytes
+    return room
+
+
+def _next_source(row: Row[Any]) -> tuple[str, str, bool]:
+    """Where the replica is that the next try takes: storage, site, and whether it is on a tape and not asked for
+    yet. Empty: none can be read. See `transfers`."""
+    if not row.sources:
+        return "", "", False
+    source, site, *tape = row.sources[row.tries % len(row.sources)].split(">")
+    return source, site, bool(tape)
 
 
 def _places(source: str, from_site: str, destination: str, to_site: str) -> Sequence[Place]:

@@ -4,6 +4,7 @@ A dataset's row is the mutex of its names: whoever adds files locks it first, so
 same name exactly one wins, and the other is told so.
 """
 
+import errno
 import uuid
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ from typing import Any, BinaryIO
 
 from sqlalchemy.engine import Connection, Row
 
+from panda.dataservice import recalls, space
 from panda.dataservice.movers.base import Mover, Place, Stream, still
 from panda.dataservice.storage import draft_path, file_path, mover_of
 from panda.db.session import Begin, rows, run
@@ -58,10 +60,13 @@ FROM datasets d, LATERAL (SELECT * FROM files WHERE dataset_id = d.dataset_id AN
 WHERE d.scope = %(scope)s AND d.name = %(name)s
 """
 REPLICAS = """
-SELECT s.kind, s.root, r.path
+SELECT s.kind, s.root, r.path, r.file_id, r.storage,
+    s.stager <> '' AND NOT EXISTS (SELECT FROM recalls c
+        WHERE c.file_id = r.file_id AND c.storage = r.storage AND c.status = 'online' OFFSET 0) AS on_tape
 FROM datasets d, LATERAL (SELECT file_id FROM files WHERE dataset_id = d.dataset_id AND lfn = %(lfn)s OFFSET 0) f,
-    LATERAL (SELECT storage, path FROM replicas WHERE file_id = f.file_id OFFSET 0) r, storages s
-WHERE d.scope = %(scope)s AND d.name = %(name)s AND s.name = r.storage AND s.status = 'online' ORDER BY s.name
+    LATERAL (SELECT file_id, storage, path FROM replicas WHERE file_id = f.file_id OFFSET 0) r, storages s
+WHERE d.scope = %(scope)s AND d.name = %(name)s AND s.name = r.storage AND s.status = 'online'
+ORDER BY s.stager <> '', s.name
 """
 STORAGE = "SELECT kind, root, status FROM storages WHERE name = %(name)s"
 LOCK = """
@@ -85,10 +90,18 @@ counted AS (
     WHERE d.dataset_id = m.dataset_id)
 SELECT file_id, dataset_id, lfn FROM made
 """
+#: What comes to lie on a storage is counted at once, for the owner of its dataset; a copy for jobs is nobody's.
 PLACE = """
-INSERT INTO replicas (file_id, storage, path, created_at)
-SELECT r.*, panda_now() FROM unnest(%(file_ids)s::bigint[], %(storages)s::text[], %(paths)s::text[]) AS r
-ON CONFLICT DO NOTHING
+WITH placed AS (
+    INSERT INTO replicas (file_id, storage, path, created_at, is_copy, needed_at)
+    SELECT r.*, panda_now(), %(is_copy)s, CASE WHEN %(is_copy)s THEN panda_now() END
+    FROM unnest(%(file_ids)s::bigint[], %(storages)s::text[], %(paths)s::text[]) AS r
+    ON CONFLICT DO NOTHING RETURNING file_id, storage)
+INSERT INTO storage_use_deltas (storage, owner, n_files, n_bytes)
+SELECT p.storage, CASE WHEN %(is_copy)s THEN '' ELSE d.owner END, count(*), sum(f.size_bytes)
+FROM placed p, LATERAL (SELECT dataset_id, size_bytes FROM files WHERE file_id = p.file_id OFFSET 0) f,
+    LATERAL (SELECT owner FROM datasets WHERE dataset_id = f.dataset_id OFFSET 0) d
+GROUP BY 1, 2
 """
 
 #: A file's place in the catalogue: dataset_id and lfn.
@@ -123,6 +136,13 @@ class Registered:
     """Those in the catalogue now, also those that were there before with the same content and origin."""
     refused: dict[FileKey, Conflict]
     """The others, and why: `dataset_closed`, `file_exists`."""
+
+
+class OnTape(Unavailable):
+    """The file lies on tape; it is being brought online, and can be had then."""
+
+    code = "on_tape"
+    retry_after_s = 60
 
 
 def create(connection: Connection, did: str, *, owner: str, jobset_id: int | None = None) -> int:
@@ -205,27 +225,34 @@ def put(
     owner: str,
     cap_bytes: int,
     adler32: str | None = None,
+    announced_bytes: int = 0,
 ) -> Row[Any]:
     """Store a file and register it; the very same file again is no error.
 
     The bytes are on disk under a draft's name before the catalogue hears of them; they get their own
     name and their row in one transaction.
 
+    Args:
+        announced_bytes: how large it is said to be: what has no room is refused before it is read.
     Returns: its row, as `files_of` has it.
     Raises:
         Invalid: a bad name, or bytes that do not fit `adler32` (`wrong_checksum`).
         NotFound: no such dataset or storage.
-        Conflict: the dataset is closed (`dataset_closed`) or has another file of that name (`file_exists`).
+        Conflict: the dataset is closed (`dataset_closed`) or has another file of that name (`file_exists`); or the
+            dataset's owner may keep no more there (`storage_quota_reached`).
         TooLarge: more than `cap_bytes`.
-        Unavailable: the storage is offline or refuses.
+        Unavailable: the storage is offline, refuses or is full (`no_room`).
     """
     scope, name = split_did(did, "dataset")
     key = {"scope": scope, "name": name, "lfn": checked(lfn, "lfn")}
     with begin() as connection:
         dataset = show(connection, did)
-        if dataset.status != "open" and not rows(connection, FILE, key):
+        is_new = not rows(connection, FILE, key)
+        if dataset.status != "open" and is_new:
             raise _closed(did, dataset.status)
         mover, root = _writable(connection, storage)
+        if is_new:
+            space.require_room(connection, storage, dataset.owner, announced_bytes)
     draft = Place(root, draft_path(scope, name, uuid.uuid4().hex))
     path = file_path(scope, name, lfn)
     try:
@@ -240,9 +267,13 @@ def put(
             refused = register(connection, [file]).refused
             if refused:
                 raise refused[file.key]
+            if is_new:
+                space.require_room(connection, storage, dataset.owner, 0)  # it is counted already
             mover.rename(draft, path)  # nobody else can: the dataset's row is ours until the commit
             [stored] = rows(connection, FILE, key)
     except OSError as problem:
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise space.NoRoom(f"storage {storage} is full: {problem.strerror}") from problem
         raise Unavailable(f"storage {storage}: {problem.strerror or problem}") from problem
     finally:
         with suppress(OSError):
@@ -256,7 +287,7 @@ def open_file(begin: Begin, did: str, lfn: str) -> tuple[BinaryIO, int, str]:
 
     Raises:
         NotFound: no such file.
-        Unavailable: no replica can be read now.
+        Unavailable: no replica can be read now. OnTape: it lies on tape alone; it is being brought online.
     """
     scope, name = split_did(did, "dataset")
     key = {"scope": scope, "name": name, "lfn": checked(lfn, "lfn")}
@@ -266,12 +297,19 @@ def open_file(begin: Begin, did: str, lfn: str) -> tuple[BinaryIO, int, str]:
     if not found:
         raise NotFound("file", f"{did}/{lfn}")
     for replica in replicas:
+        if replica.on_tape:
+            continue
         try:
             stream = mover_of(replica.kind).open(Place(replica.root, replica.path))
         except OSError as problem:
             log.warning("replica cannot be read", path=replica.path, root=replica.root, problem=str(problem))
         else:
             return stream, found[0].size_bytes, found[0].adler32
+    tapes = [replica for replica in replicas if replica.on_tape]
+    if tapes:
+        with begin() as connection:
+            recalls.want_for_reader(connection, (tapes[0].file_id, tapes[0].storage))
+        raise OnTape(f"{did}/{lfn} lies on tape {tapes[0].storage}; it is being brought online: ask again")
     raise Unavailable(f"no replica of {did}/{lfn} can be read now")
 
 
@@ -319,11 +357,12 @@ def exists(dataset: str, lfn: str, known: Row[Any] | None) -> Conflict:
     return Conflict(f"dataset {dataset} has another file {lfn} already{by}", code="file_exists")
 
 
-def place_replicas(connection: Connection, replicas: Sequence[tuple[int, str, str]]) -> None:
-    """Enter replicas (file_id, storage, path); those that are known stay as they are."""
+def place_replicas(connection: Connection, replicas: Sequence[tuple[int, str, str]], *, is_copy: bool = False) -> None:
+    """Enter replicas (file_id, storage, path); those that are known stay as they are. `is_copy`: they are there for
+    jobs alone, and go when none needs them."""
     ordered = sorted(set(replicas))
     values = {"file_ids": [r[0] for r in ordered], "storages": [r[1] for r in ordered]}
-    run(connection, PLACE, values | {"paths": [r[2] for r in ordered]})
+    run(connection, PLACE, values | {"paths": [r[2] for r in ordered], "is_copy": is_copy})
 
 
 def _closed(did: str, status: str) -> Conflict:

@@ -75,8 +75,15 @@ ORDER BY dataset_id, lfn LIMIT %(limit)s
 """
 #: Rows of transfers refer to files; a mover that took one since makes this fail, and the next pass comes later.
 FORGET_TRANSFERS = "DELETE FROM transfers WHERE file_id = ANY(%(file_ids)s) AND status <> 'moving'"
+FORGET_RECALLS = "DELETE FROM recalls WHERE file_id = ANY(%(file_ids)s)"
 TAKE_OUT = """
-WITH gone AS (DELETE FROM replicas WHERE file_id = ANY(%(file_ids)s) RETURNING storage, path)
+WITH gone AS (DELETE FROM replicas WHERE file_id = ANY(%(file_ids)s) RETURNING file_id, storage, path, is_copy),
+counted AS (
+    INSERT INTO storage_use_deltas (storage, owner, n_files, n_bytes)
+    SELECT g.storage, CASE WHEN g.is_copy THEN '' ELSE d.owner END, -count(*), -sum(f.size_bytes)
+    FROM gone g, LATERAL (SELECT size_bytes FROM files WHERE file_id = g.file_id OFFSET 0) f,
+        (SELECT owner FROM datasets WHERE dataset_id = %(dataset_id)s) d
+    GROUP BY 1, 2)
 INSERT INTO deletions (dataset_id, storage, path, due_at)
 SELECT %(dataset_id)s, storage, path, panda_now() FROM gone
 """
@@ -206,6 +213,7 @@ def _take_out_chunk(begin: Begin, dataset_id: int) -> int:
         if not file_ids:
             return 0
         run(connection, FORGET_TRANSFERS, {"file_ids": file_ids})
+        run(connection, FORGET_RECALLS, {"file_ids": file_ids})
         run(connection, TAKE_OUT, key | {"file_ids": file_ids})
         run(connection, FORGET_FILES, key | {"file_ids": file_ids})
     return len(file_ids)

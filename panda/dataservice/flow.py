@@ -7,6 +7,7 @@ from sqlalchemy.engine import Connection, Row
 from panda.dataservice.admission import MOST_COUNTED
 from panda.db.lists import Noun, Order, Walk
 from panda.db.session import rows
+from panda.jobs.why import HELD_BECAUSE
 from panda.query import Cost, Expression, Field, Fields, Kind, words_of
 
 #: Links are told of the last so many seconds, and of no more transfers than this in each state.
@@ -19,10 +20,19 @@ _WAITING = f"""
 SHOWN = f"""
 SELECT t.transfer_id, t.status, d.scope || ':' || d.name AS dataset, f.lfn, f.size_bytes,
     coalesce(nullif(t.source, ''), t.planned) AS source, t.destination, t.tries, {_WAITING} AS n_waiting, t.error,
-    t.due_at, t.created_at, t.ended_at
-FROM (SELECT * FROM transfers WHERE transfer_id = ANY(%(ids)s) OFFSET 0) t,
-    LATERAL (SELECT dataset_id, lfn, size_bytes FROM files WHERE file_id = t.file_id OFFSET 0) f,
-    LATERAL (SELECT scope, name FROM datasets WHERE dataset_id = f.dataset_id OFFSET 0) d
+    t.due_at, t.created_at, t.ended_at, t.owner, {HELD_BECAUSE} AS held_because
+FROM (SELECT * FROM transfers WHERE transfer_id = ANY(%(ids)s) OFFSET 0) t
+CROSS JOIN LATERAL (SELECT dataset_id, lfn, size_bytes FROM files WHERE file_id = t.file_id OFFSET 0) f
+CROSS JOIN LATERAL (SELECT scope, name FROM datasets WHERE dataset_id = f.dataset_id OFFSET 0) d
+LEFT JOIN storage_space s ON s.storage = t.destination
+"""
+#: What the page of transfers shows: those that move, the next ones, and the last ones that failed.
+ON_PAGE = """
+(SELECT transfer_id FROM transfers WHERE status = 'moving' ORDER BY lease_until LIMIT %(n)s)
+UNION ALL (SELECT transfer_id FROM transfers WHERE status = 'queued' ORDER BY due_at LIMIT %(n)s)
+UNION ALL (SELECT transfer_id FROM (
+    SELECT transfer_id, status FROM transfers WHERE ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT 1000) t
+    WHERE status = 'failed' LIMIT %(n)s)
 """
 LINKS = f"""
 WITH open AS (
@@ -83,6 +93,13 @@ TRANSFERS = Noun(
     walk=walk_transfers,
     show=SHOWN,
 )
+
+
+def on_page(connection: Connection, n: int = 50) -> list[Row[Any]]:
+    """Up to `n` transfers that move, that come next, and that failed lately; columns as in `SHOWN`."""
+    ids = [row.transfer_id for row in rows(connection, ON_PAGE, {"n": n})]
+    found = {row.transfer_id: row for row in rows(connection, SHOWN, {"ids": ids})} if ids else {}
+    return [found[transfer_id] for transfer_id in ids if transfer_id in found]
 
 
 def links(connection: Connection) -> list[Row[Any]]:

@@ -18,7 +18,7 @@ from panda.errors import Invalid, NotFound
 PAGE = 500
 FILES_PAGE = 5_000
 
-STORAGE = "SELECT kind, root FROM storages WHERE name = %(name)s"
+STORAGE = "SELECT kind, root, stager FROM storages WHERE name = %(name)s"
 DATASETS = """
 SELECT dataset_id, scope, name FROM datasets WHERE dataset_id > %(after)s ORDER BY dataset_id LIMIT %(limit)s
 """
@@ -60,7 +60,7 @@ def scan(begin: Begin, storage: str, *, min_age_s: float) -> Iterator[Finding]:
     if not found:
         raise NotFound("storage", storage)
     root = Path(found[0].root)
-    if found[0].kind != "local" or not root.is_dir():
+    if found[0].kind != "local" or found[0].stager or not root.is_dir():
         raise Invalid(f"storage {storage} is no folder of this machine", where="storage", code="cannot_scan")
     older_than = time.time() - min_age_s
     seen: set[Path] = set()

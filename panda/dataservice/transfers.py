@@ -5,6 +5,7 @@ move outside of any transaction. A mover that dies loses nothing: the lease ends
 again, and whoever takes it next finds what was achieved. `tries` counts takers and tells them apart.
 """
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection, Row
 
-from panda.dataservice import waiting
+from panda.dataservice import recalls, waiting
 from panda.dataservice.admission import NEAREST
 from panda.dataservice.catalog import place_replicas
 from panda.dataservice.movers.base import Content, Place, WrongContent
@@ -25,13 +26,16 @@ from panda.states import Stage
 
 log = Log("panda.transfers")
 
+#: What the path of a copy ends with.
+_OF_COPY = re.compile(r"@t\d+$")
 #: Wait after the first failure; twice as long after each further one, up to `LONGEST_BACK_OFF_S`.
 BACK_OFF_S = 2.0
 LONGEST_BACK_OFF_S = 300.0
 
 #: Whether the file of a row `f` of `job_files` is at the storage of its job's queue.
 _STATUS = """
-(SELECT CASE WHEN EXISTS (SELECT FROM replicas r WHERE r.file_id = f.file_id AND r.storage = q.storage OFFSET 0)
+(SELECT CASE WHEN EXISTS (SELECT FROM replicas r
+            WHERE r.file_id = f.file_id AND r.storage = q.storage AND r.going_at IS NULL OFFSET 0)
         THEN 'ready' ELSE 'missing' END
     FROM (SELECT computing_site FROM jobs WHERE panda_id = f.panda_id OFFSET 0) j
     JOIN queues q ON q.name = j.computing_site)
@@ -54,9 +58,12 @@ RETURNING tries
 """
 #: What is to be moved, and from where: the nearest storage first.
 SOURCES = f"""
-SELECT t.transfer_id, t.file_id, t.destination, t.error, d.scope || ':' || d.name || '/' || f.lfn AS file,
-    f.size_bytes, f.adler32, o.kind AS to_kind, o.root AS to_root, o.status AS to_status,
-    s.name AS source, s.kind AS from_kind, s.root AS from_root, r.path
+SELECT t.transfer_id, t.file_id, t.destination, t.error, t.owner IS NULL AND NOT t.is_ruled AS is_copy,
+    d.scope || ':' || d.name || '/' || f.lfn AS file, f.size_bytes, f.adler32,
+    o.kind AS to_kind, o.root AS to_root, o.status AS to_status,
+    s.name AS source, s.kind AS from_kind, s.root AS from_root, r.path, s.stager,
+    (SELECT status FROM recalls WHERE file_id = t.file_id AND storage = s.name OFFSET 0) AS recall_status,
+    (SELECT error FROM recalls WHERE file_id = t.file_id AND storage = s.name OFFSET 0) AS recall_error
 FROM (SELECT * FROM transfers WHERE transfer_id = %(transfer_id)s OFFSET 0) t
 CROSS JOIN LATERAL (SELECT * FROM files WHERE file_id = t.file_id OFFSET 0) f
 CROSS JOIN LATERAL (SELECT * FROM datasets WHERE dataset_id = f.dataset_id OFFSET 0) d
@@ -72,7 +79,10 @@ RENEW = f"""
 {_HELD}
 UPDATE transfers SET lease_until = panda_now() + make_interval(secs => %(lease_s)s) WHERE {_MINE}
 """
-HOLD = "SELECT status, tries FROM transfers WHERE transfer_id = %(transfer_id)s FOR UPDATE"
+HOLD = """
+SELECT status, tries, owner IS NULL AND NOT is_ruled AS is_copy FROM transfers
+WHERE transfer_id = %(transfer_id)s FOR UPDATE
+"""
 BACK_OFF = f"""
 {_HELD}
 UPDATE transfers SET status = 'queued', source = NULL, lease_until = NULL, error = %(error)s,
@@ -247,14 +257,18 @@ class _Carrier:
             raise Unavailable(f"storage {self._what.destination} is {self._what.to_status}")
         if source is None:
             raise Unavailable("it has no replica on a storage that is online")
+        if source.stager and source.recall_status != "online":
+            raise Unavailable(f"tape {source.source}: {source.recall_error or 'the file is not online'}")
         original = Place(source.from_root, source.path)
-        arrival = Place(self._what.to_root, source.path)
+        arrival = Place(self._what.to_root, _path_there(source.path, self._what))
         expected = Content(self._what.size_bytes, self._what.adler32)
         _copy(source.from_kind, original, self._what.to_kind, arrival, expected, self._keep_lease)
         with self._begin() as connection:
             asynchronous(connection)
-            rows(connection, HOLD, self._key)  # who attached before now will be woken; who comes later finds the file
-            place_replicas(connection, [(self._what.file_id, self._what.destination, arrival.path)])
+            # Who attached before now will be woken; who comes later finds the file.
+            is_copy = all(row.is_copy for row in rows(connection, HOLD, self._key))
+            place = (self._what.file_id, self._what.destination, arrival.path)
+            place_replicas(connection, [place], is_copy=is_copy)
 
     def _keep_lease(self) -> None:
         if time.monotonic() - self._renewed < self._settings.transfer_lease_s / 3:
@@ -275,6 +289,9 @@ class _Carrier:
 
     def _failed(self, problem: str) -> list[tuple[int, str]]:
         log.warning("transfer failed", transfer_id=self._what.transfer_id, tries=self._tries, problem=problem)
+        if self._source is not None and self._source.stager:
+            with self._begin() as connection:
+                recalls.forget_failed(connection, (self._what.file_id, self.source_name))
         if self._tries >= self._settings.transfer_tries:
             return self._give_up(problem)
         for_s = min(LONGEST_BACK_OFF_S, BACK_OFF_S * 2 ** (self._tries - 1))
@@ -342,6 +359,13 @@ def _copy(
     finally:
         with suppress(OSError):
             mover.remove(draft)
+
+
+def _path_there(path: str, what: Row[Any]) -> str:
+    """A file has the same path wherever it is kept. A copy has one of its own (`lfn@t7`, by its transfer), so that
+    bringing it again never meets the deletion of an earlier one."""
+    plain = _OF_COPY.sub("", path)
+    return f"{plain}@t{what.transfer_id}" if what.is_copy else plain
 
 
 def _words(problem: Exception) -> str:

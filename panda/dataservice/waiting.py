@@ -8,10 +8,12 @@ Rows are locked in one order: `job_due` ascending, then transfers ascending.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any
 
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Row
 
+from panda.dataservice import copies
 from panda.db.session import rows, run
 from panda.jobs import due
 from panda.states import Stage, Wait
@@ -23,28 +25,35 @@ _LOOKS = 5
 
 #: Inputs that are not at the storage of their job's queue.
 INPUTS_WANTED = """
-SELECT f.panda_id, f.file_id, q.storage AS destination
+SELECT f.panda_id, f.file_id, q.storage AS destination, j.jobset_id, NULL AS owner
 FROM (SELECT * FROM jobs WHERE panda_id = ANY(%(panda_ids)s) OFFSET 0) j JOIN queues q ON q.name = j.computing_site,
     LATERAL (SELECT * FROM job_files
         WHERE panda_id = j.panda_id AND kind = 'input' AND file_id IS NOT NULL OFFSET 0) f
-WHERE NOT EXISTS (SELECT FROM replicas r WHERE r.file_id = f.file_id AND r.storage = q.storage OFFSET 0)
+WHERE NOT EXISTS (SELECT FROM replicas r
+    WHERE r.file_id = f.file_id AND r.storage = q.storage AND r.going_at IS NULL OFFSET 0)
 """
 #: Registered outputs that are not at the storage that their job set wants them on.
 OUTPUTS_WANTED = """
-SELECT f.panda_id, f.file_id, s.output_storage AS destination
+SELECT f.panda_id, f.file_id, s.output_storage AS destination, j.jobset_id, j.owner
 FROM (SELECT * FROM jobs WHERE panda_id = ANY(%(panda_ids)s) OFFSET 0) j,
     LATERAL (SELECT * FROM jobsets WHERE jobset_id = j.jobset_id AND output_storage IS NOT NULL OFFSET 0) s,
     LATERAL (SELECT * FROM job_files
         WHERE panda_id = j.panda_id AND kind = 'output' AND status = 'registered' OFFSET 0) f
-WHERE NOT EXISTS (SELECT FROM replicas r WHERE r.file_id = f.file_id AND r.storage = s.output_storage OFFSET 0)
+WHERE NOT EXISTS (SELECT FROM replicas r
+    WHERE r.file_id = f.file_id AND r.storage = s.output_storage AND NOT r.is_copy OFFSET 0)
 """
 #: In one order, so that of two passes that want the same files neither waits for the other's second.
 REQUEST = """
-INSERT INTO transfers (file_id, destination, due_at, created_at)
-SELECT w.file_id, w.destination, panda_now(), panda_now()
-FROM (SELECT DISTINCT * FROM unnest(%(file_ids)s::bigint[], %(destinations)s::text[]) AS w(file_id, destination)) AS w
-ORDER BY w.file_id, w.destination
+INSERT INTO transfers (file_id, destination, jobset_id, owner, due_at, created_at)
+SELECT w.file_id, w.destination, min(w.jobset_id), max(w.owner), panda_now(), panda_now()
+FROM unnest(%(file_ids)s::bigint[], %(destinations)s::text[], %(jobset_ids)s::bigint[], %(owners)s::text[])
+    AS w(file_id, destination, jobset_id, owner)
+GROUP BY w.file_id, w.destination ORDER BY w.file_id, w.destination
 ON CONFLICT (file_id, destination) WHERE status IN ('queued', 'moving') DO NOTHING
+"""
+#: What some jobs read and one wrote is kept: nobody else asks for that of the same file, so nobody waits for us here.
+KEEP = """
+UPDATE transfers SET owner = %(owner)s WHERE transfer_id = ANY(%(transfer_ids)s) AND owner IS NULL
 """
 #: Found by what they carry, then locked by their ids in ascending order, then seen as they are under the lock.
 HOLD = """
@@ -54,9 +63,9 @@ WITH found AS (
         LATERAL (SELECT transfer_id FROM transfers WHERE file_id = w.file_id AND destination = w.destination
             AND status IN ('queued', 'moving') OFFSET 0) t),
 held AS (
-    SELECT transfer_id, file_id, destination, status FROM transfers
+    SELECT transfer_id, file_id, destination, status, owner FROM transfers
     WHERE transfer_id = ANY(ARRAY(SELECT transfer_id FROM found)) ORDER BY transfer_id FOR SHARE)
-SELECT transfer_id, file_id, destination FROM held WHERE status IN ('queued', 'moving') ORDER BY transfer_id
+SELECT transfer_id, file_id, destination, owner FROM held WHERE status IN ('queued', 'moving') ORDER BY transfer_id
 """
 DETACH = "DELETE FROM transfer_waiters WHERE panda_id = ANY(%(panda_ids)s)"
 ATTACH = """
@@ -101,9 +110,12 @@ def await_files(
     wanted = rows(connection, wanted_sql, ids)
     if not wanted:
         return []
+    if _at_hand(connection, wanted):
+        wanted = rows(connection, wanted_sql, ids)
     for _ in range(_LOOKS):
         files = {"file_ids": [w.file_id for w in wanted], "destinations": [w.destination for w in wanted]}
-        run(connection, REQUEST, files)
+        whose = {"jobset_ids": [w.jobset_id for w in wanted], "owners": [w.owner for w in wanted]}
+        run(connection, REQUEST, files | whose)
         held = rows(connection, HOLD, files)
         transfer_of = {(row.file_id, row.destination): row.transfer_id for row in held}
         wanted = rows(connection, wanted_sql, ids)  # again, under the locks: some may just have arrived
@@ -114,6 +126,7 @@ def await_files(
     waiting = sorted({want.panda_id for want in wanted})
     if not waiting:
         return []
+    _keep(connection, wanted, {row.transfer_id for row in held if row.owner is None}, transfer_of)
     run(connection, DETACH, {"panda_ids": waiting})  # what an earlier attempt waited for
     pairs = sorted({(transfer_of[want.file_id, want.destination], want.panda_id) for want in wanted})
     run(connection, ATTACH, {"transfer_ids": [p[0] for p in pairs], "panda_ids": [p[1] for p in pairs]})
@@ -121,6 +134,27 @@ def await_files(
         run(connection, SET_MISSING, {"n": n, "panda_ids": members})
     due.park(connection, waiting, stage=stage, waits_for=Wait.DATA, for_s=deadline_s)
     return waiting
+
+
+def _keep(
+    connection: Connection, wanted: Sequence[Row[Any]], unkept: Set[int], transfer_of: Mapping[tuple[int, str], int]
+) -> None:
+    """Transfers that were asked for as copies, and bring an output to its place."""
+    by_owner: dict[str, list[int]] = {}
+    for want in wanted:
+        transfer_id = transfer_of[want.file_id, want.destination]
+        if want.owner is not None and transfer_id in unkept:
+            by_owner.setdefault(want.owner, []).append(transfer_id)
+    for owner, transfer_ids in by_owner.items():
+        run(connection, KEEP, {"owner": owner, "transfer_ids": sorted(transfer_ids)})
+
+
+def _at_hand(connection: Connection, wanted: Sequence[Row[Any]]) -> bool:
+    """Copies that are there stay, and outputs among them are kept. Returns whether that helped anybody."""
+    kept = sorted({(want.file_id, want.destination) for want in wanted if want.owner is not None})
+    read = sorted({(want.file_id, want.destination) for want in wanted if want.owner is None})
+    helped = copies.promote(connection, kept) if kept else 0
+    return helped + (copies.salvage(connection, read) if read else 0) > 0
 
 
 def _by_count(panda_ids: Iterable[int]) -> dict[int, list[int]]:

@@ -134,6 +134,18 @@ INVARIANTS: dict[str, tuple[str, str]] = {
         HAVING d.n_files <> count(f.file_id) OR d.size_bytes <> coalesce(sum(f.size_bytes), 0)
         """,
     ),
+    "I8b": (
+        "what is counted on a storage is what lies there",
+        """
+        SELECT storage, owner, sum(n_files) AS n_files, sum(n_bytes) AS n_bytes FROM (
+            SELECT storage, owner, n_files, n_bytes FROM storage_use
+            UNION ALL SELECT storage, owner, n_files, n_bytes FROM storage_use_deltas
+            UNION ALL SELECT r.storage, CASE WHEN r.is_copy THEN '' ELSE d.owner END, -count(*), -sum(f.size_bytes)
+            FROM replicas r JOIN files f USING (file_id) JOIN datasets d USING (dataset_id)
+            GROUP BY 1, 2) told_and_there
+        WHERE %(since)s < 0 GROUP BY storage, owner HAVING sum(n_files) <> 0 OR sum(n_bytes) <> 0
+        """,
+    ),
     "I9": (
         "no published file belongs to a superseded attempt: what came later inherited it",
         f"""
@@ -301,7 +313,7 @@ class Finding(NamedTuple):
 def audit(connection: Connection, *, everything: bool = False, only: Sequence[str] = ()) -> list[Finding]:
     """The invariants that do not hold. `everything`: over all jobs, not only the newest ones."""
     unhurried(connection)
-    since = -1 if everything else max(-1, rows(connection, NEWEST)[0].newest - RECENT_JOBS)
+    since = -1 if everything else max(0, rows(connection, NEWEST)[0].newest - RECENT_JOBS)
     findings = []
     for name, (sentence, sql) in INVARIANTS.items():
         if only and name not in only:

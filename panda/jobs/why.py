@@ -38,11 +38,24 @@ SELECT s.jobset_id, s.name, s.n_open, s.n_failed, s.n_cancelled, s.ended_at IS N
 FROM jobset_parents p JOIN jobsets s ON s.jobset_id = p.parent_id
 WHERE p.jobset_id = %(jobset_id)s AND p.done_at IS NULL ORDER BY s.jobset_id LIMIT {MAX_SHOWN}
 """
+#: Why a transfer `t` of a file `f` to a storage with the space `s` does not move; null: nothing holds it.
+HELD_BECAUSE = """
+CASE WHEN t.status = 'queued' THEN coalesce('the storage is full: ' || s.full_because,
+    (SELECT t.owner || ' may keep no more there: ' || q.because FROM storage_quotas_reached q
+        WHERE q.storage = t.destination AND q.owner = t.owner),
+    CASE WHEN f.size_bytes > s.room_bytes
+        THEN 'it holds ' || f.size_bytes || ' bytes, there is room for ' || s.room_bytes END,
+    (SELECT 'tape ' || c.storage || CASE c.status WHEN 'wanted' THEN ' is about to be asked for it'
+                ELSE ' brings it online since ' || extract(epoch FROM panda_now() - c.asked_at)::int || ' s' END
+            || coalesce(' (' || c.error || ')', '')
+        FROM recalls c WHERE c.file_id = t.file_id AND c.status IN ('wanted', 'asked') ORDER BY c.storage LIMIT 1)) END
+"""
 TRANSFERS = f"""
-SELECT f.lfn, t.source, t.destination, t.status, t.tries, t.error
-FROM (SELECT transfer_id FROM transfer_waiters WHERE panda_id = %(panda_id)s OFFSET 0) w,
-    LATERAL (SELECT * FROM transfers WHERE transfer_id = w.transfer_id OFFSET 0) t,
-    LATERAL (SELECT lfn FROM files WHERE file_id = t.file_id OFFSET 0) f
+SELECT f.lfn, t.source, t.destination, t.status, t.tries, t.error, {HELD_BECAUSE} AS held_because
+FROM (SELECT transfer_id FROM transfer_waiters WHERE panda_id = %(panda_id)s OFFSET 0) w
+CROSS JOIN LATERAL (SELECT * FROM transfers WHERE transfer_id = w.transfer_id OFFSET 0) t
+CROSS JOIN LATERAL (SELECT lfn, size_bytes FROM files WHERE file_id = t.file_id OFFSET 0) f
+LEFT JOIN storage_space s ON s.storage = t.destination
 ORDER BY t.status DESC, f.lfn LIMIT {MAX_SHOWN}
 """
 MISSING = f"""
@@ -185,6 +198,8 @@ def _for_data(connection: Connection, job: Row[Any]) -> Story:
         return Story(f"{head}.", facts)
     first = transfers[0]
     way = f"{first['lfn']} to {first['destination']}" + (f" from {first['source']}" if first["source"] else "")
+    if first["held_because"]:
+        return Story(f"{head}; {way} is held: {first['held_because']}.", facts)
     trouble = f"; try {first['tries']} failed: {first['error']}" if first["error"] else ""
     return Story(f"{head}; {way} is {first['status']}{trouble}.", facts)
 

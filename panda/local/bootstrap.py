@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from panda.auth import tokens
 from panda.auth.identity import Role
 from panda.brokerage import policies
+from panda.dataservice import storage_file
 from panda.db.session import begin_of, make_engine
 from panda.errors import Unauthenticated
 from panda.jobs import shares
@@ -27,7 +28,7 @@ def prepare(settings: Settings) -> None:
     """Load sites and shares, check brokerage's policies, write the token files. Safe to run at every start.
 
     Raises:
-        ConfigError, UnknownName: the file of sites, of shares or of policies cannot be meant.
+        ConfigError, UnknownName: the file of sites, of storage, of shares or of policies cannot be meant.
     """
     data_dir = settings.data_dir
     engine = make_engine(settings.store.database_url, pool_size=1)
@@ -35,6 +36,7 @@ def prepare(settings: Settings) -> None:
         with begin_of(engine)() as connection:
             applying.sync(connection, siteinfo.load_file(own_or_shipped(data_dir, "sites.toml")), data_dir)
             policies.current(settings)
+            storage_file.sync(connection, storage_file.load_file(own_or_shipped(data_dir, "storage.toml")))
             shares.sync(connection, shares.load_file(own_or_shipped(data_dir, "shares.toml")))
             _keep_token(connection, data_dir / "token", ADMIN, [Role.ADMIN, Role.USER])
             _keep_token(connection, data_dir / "pilot-token", PILOT, [Role.PILOT])

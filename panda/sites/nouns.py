@@ -13,7 +13,14 @@ SELECT q.name, q.site, s.cloud, q.status, q.status_reason, q.status_by, q.status
     q.submitter, q.max_pilots, q.pilot_cores, q.pilot_options, q.parameters, q.max_ready, q.max_running
 FROM queues q JOIN sites s ON s.name = q.site WHERE q.name = ANY(%(ids)s)
 """
-STORAGES_SHOWN = "SELECT name, site, kind, root, status, max_transfers FROM storages WHERE name = ANY(%(ids)s)"
+STORAGES_SHOWN = """
+SELECT s.name, s.site, s.kind, s.stager, s.root, s.status, s.max_transfers, s.limit_mb, s.keep_free_mb, p.free_bytes,
+    p.total_bytes, p.room_bytes, p.full_because, p.ask_error, coalesce((SELECT sum(u.n_bytes) FROM (
+        SELECT n_bytes FROM storage_use WHERE storage = s.name
+        UNION ALL SELECT n_bytes FROM storage_use_deltas WHERE storage = s.name) u), 0)::bigint AS used_bytes
+FROM storages s LEFT JOIN storage_space p ON p.storage = s.name WHERE s.name = ANY(%(ids)s)
+"""
+_SPACE = "(SELECT {} FROM storage_space p WHERE p.storage = r.name)"
 VERSIONS_SHOWN = """
 SELECT v.version_id, v.at, v.who, v.source, v.why, v.n_changed, v.request_id, ARRAY(
     SELECT name FROM site_revisions r WHERE r.version_id = v.version_id ORDER BY name LIMIT 20) AS names
@@ -71,8 +78,24 @@ STORAGES = Noun(
         Field("site", Kind.TEXT, "r.site"),
         Field("kind", Kind.TEXT, "r.kind"),
         Field("status", Kind.WORD, "r.status", words=("online", "offline"), aliases=("state",)),
+        Field("stager", Kind.TEXT, "r.stager", "of a tape"),
+        Field(
+            "room",
+            Kind.WHOLE,
+            _SPACE.format("p.room_bytes"),
+            "in bytes, that may still come",
+            Cost.PROBE,
+            is_nullable=True,
+        ),
+        Field(
+            "full",
+            Kind.FLAG,
+            f"coalesce({_SPACE.format('p.full_because IS NOT NULL')}, false)",
+            "nothing more may come",
+            Cost.PROBE,
+        ),
     ),
-    columns="name, site, kind, status",
+    columns="name, site, kind, status, stager",
     identity=("name",),
     orders=_BY_NAME,
     walk=lambda _: Walk(("storages",)),

@@ -45,6 +45,12 @@ class Storage:
     """Folder or address; a relative folder stands in the data folder."""
     max_transfers: int = 0
     """Transfers that may read from it or write to it at once; 0: any number."""
+    limit_mb: int = 0
+    """What we may keep there at most; 0: as much as fits."""
+    keep_free_mb: int = 0
+    """Of what the storage says is free, so much stays free."""
+    stager: str = ""
+    """It is a tape: the plugin that brings files online. Empty: files can be read as they lie there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,11 +146,12 @@ ON CONFLICT (name) DO UPDATE SET cloud = excluded.cloud, description = excluded.
     max_running = excluded.max_running
 """
 SYNC_STORAGES = """
-INSERT INTO storages (name, site, kind, root, max_transfers)
+INSERT INTO storages (name, site, kind, root, max_transfers, limit_mb, keep_free_mb, stager)
 SELECT * FROM unnest(%(names)s::text[], %(sites)s::text[], %(kinds)s::text[], %(roots)s::text[],
-    %(max_transfers)s::int[])
+    %(max_transfers)s::int[], %(limits)s::int[], %(keep_free)s::int[], %(stagers)s::text[])
 ON CONFLICT (name) DO UPDATE SET site = excluded.site, kind = excluded.kind, root = excluded.root,
-    max_transfers = excluded.max_transfers
+    max_transfers = excluded.max_transfers, limit_mb = excluded.limit_mb, keep_free_mb = excluded.keep_free_mb,
+    stager = excluded.stager
 """
 DROP_LINKS = "DELETE FROM links WHERE name = ANY(%(names)s)"
 SYNC_LINKS = """
@@ -256,7 +263,8 @@ def write_storages(connection: Connection, storages: Sequence[Storage]) -> None:
         SYNC_STORAGES,
         {"names": [s.name for s in storages], "sites": [s.site for s in storages],
          "kinds": [s.kind for s in storages], "roots": [s.root for s in storages],
-         "max_transfers": [s.max_transfers for s in storages]},
+         "max_transfers": [s.max_transfers for s in storages], "limits": [s.limit_mb for s in storages],
+         "keep_free": [s.keep_free_mb for s in storages], "stagers": [s.stager for s in storages]},
     )  # fmt: skip
 
 
@@ -304,15 +312,24 @@ def check(path: str, config: SiteConfig, sites: Iterable[str], storages: Iterabl
         where = f"{path} [storages.{storage.name}]"
         _check_known("site", storage.site, site_names, where)
         _check_known("mover", storage.kind, _installed("panda.movers"), where)
+        if storage.stager:
+            _check_known("stager", storage.stager, _installed("panda.stagers"), where)
     _check_links(path, config.links, site_names)
     for queue in config.queues:
         where = f"{path} [queues.{queue.name}]"
         _check_known("site", queue.site, site_names, where)
         for name in dict.fromkeys([queue.storage, *queue.read_storages, queue.write_storage or queue.storage]):
             _check_known("storage", name, storage_names, where)
+            _check_is_disk(config, name, where)
         _check_known("queue status", queue.status, list(QueueStatus), where)
         _check_known("submitter", queue.submitter, ["none", *_installed("panda.submitters")], where)
         _check_sense(where, queue)
+
+
+def _check_is_disk(config: SiteConfig, name: str, where: str) -> None:
+    """Jobs read and write at once: what must be brought online first is no place for them."""
+    if any(storage.name == name and storage.stager for storage in config.storages):
+        raise ConfigError(f"{where}: storage {name} is a tape; jobs need a storage that is always online")
 
 
 def sorted_out(entries: Iterable[Any]) -> SiteConfig:

@@ -1,11 +1,12 @@
-"""`panda storage scan`: a storage compared with the catalogue."""
+"""`panda storage scan`, `panda storage quotas`: a storage compared with the catalogue, and what owners may keep."""
 
 from pathlib import Path
 
 import click
 
-from panda.cli import exits
+from panda.cli import columns, exits
 from panda.cli.commands.local import FOLDER, database_url
+from panda.cli.session import connect
 from panda.cli.show import Column, Look, emit, output_options, say
 from panda.cli.verbs import Verb
 
@@ -20,7 +21,16 @@ DAY_S = 86_400.0
 
 @click.group()
 def storage() -> None:
-    """Compare storages with the catalogue."""
+    """Compare storages with the catalogue; show who may keep how much."""
+
+
+@storage.command("quotas", cls=Verb, examples=("panda storage quotas", "panda storage quotas --owner ann -o json"))
+@click.option("--owner", metavar="NAME", help="Those that concern this user.")
+@output_options
+def quotas(owner: str | None, look: Look) -> None:
+    """Show how much may be kept where, and how much is."""
+    found = (each.raw for each in connect().storage_quotas(owner))
+    emit(look, found, columns.STORAGE_QUOTAS, lambda quota: str(quota["quota"]))
 
 
 @storage.command("scan", cls=Verb, examples=("panda storage scan NORTH-DISK", "panda storage scan NORTH-DISK -o csv"))

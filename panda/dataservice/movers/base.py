@@ -36,6 +36,14 @@ class Content:
     """Eight hex digits, lower case."""
 
 
+@dataclass(frozen=True)
+class Space:
+    """What a storage says of its own size."""
+
+    free_bytes: int
+    total_bytes: int | None = None
+
+
 class Mover(Protocol):
     """Every verb is safe to repeat. A file appears whole under its name, on disk, or not at all.
 
@@ -68,6 +76,10 @@ class Mover(Protocol):
 
     def remove(self, place: Place) -> None:
         """Forget a file; no error if it is not there."""
+        ...
+
+    def space(self, root: str) -> Space | None:
+        """How much is free there; None: storages of this kind do not tell."""
         ...
 
     def link(self, root: str, path: str, verb: Literal["GET", "PUT"], for_s: float) -> str:

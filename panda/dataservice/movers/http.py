@@ -7,6 +7,7 @@ we read back what it keeps. Credentials go to the address that they were given f
 
 import errno
 import io
+import re
 import ssl
 import uuid
 import zlib
@@ -20,7 +21,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from panda.dataservice.credentials import Credential, credential_for
-from panda.dataservice.movers.base import Content, Place, Stream, Tick, WrongContent
+from panda.dataservice.movers.base import Content, Place, Space, Stream, Tick, WrongContent
 from panda.errors import TooLarge
 from panda.settings import current
 
@@ -30,6 +31,12 @@ TIMEOUT = urllib3.Timeout(connect=10, read=60)
 #: A read may be sent on to the server that has the file; a credential does not go with it.
 MAX_REDIRECTS = 3
 
+_ASK_SPACE = (
+    b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><quota-available-bytes/><quota-used-bytes/></prop></propfind>'
+)
+#: Plucked, not parsed: whoever runs the storage might send XML that is a trap.
+_AVAILABLE = re.compile(rb"quota-available-bytes[^<>]*>\s*(\d{1,18})\s*<")
+_USED = re.compile(rb"quota-used-bytes[^<>]*>\s*(\d{1,18})\s*<")
 _FULL = frozenset({413, 507})
 _ABSENT = frozenset({404, 410})
 
@@ -95,6 +102,17 @@ class HttpMover:
         with suppress(FileNotFoundError):
             _request("DELETE", _url(place))
 
+    def space(self, root: str) -> Space | None:
+        """As RFC 4331 has it; many servers do not tell."""
+        try:
+            reply = _request("PROPFIND", root, headers={"Depth": "0", "Content-Type": "text/xml"}, body=_ASK_SPACE)
+        except (FileNotFoundError, _Lacking, _Unknown):
+            return None
+        free, used = (_AVAILABLE.search(reply.data), _USED.search(reply.data))
+        if free is None:
+            return None
+        return Space(int(free[1]), int(free[1]) + int(used[1]) if used else None)
+
     def link(self, root: str, path: str, verb: Literal["GET", "PUT"], for_s: float) -> str:
         """The address itself: whether nodes may read and write there is the storage's own business."""
         return _url(Place(root, path))
@@ -151,6 +169,10 @@ _made: set[str] = set()
 
 class _Lacking(OSError):
     """409: a folder on the way does not exist."""
+
+
+class _Unknown(OSError):
+    """405, 501: a verb that the server does not offer."""
 
 
 class _Counted:
@@ -227,7 +249,7 @@ def _request(
     url: str,
     *,
     headers: Mapping[str, str] | None = None,
-    body: Iterator[bytes] | None = None,
+    body: Iterator[bytes] | bytes | None = None,
     stream: bool = False,
 ) -> urllib3.BaseHTTPResponse:
     """One request. Raises OSError, by kind, for everything but success."""
@@ -258,6 +280,8 @@ def _checked(reply: urllib3.BaseHTTPResponse, verb: str, url: str) -> urllib3.Ba
         raise FileNotFoundError(errno.ENOENT, "no such file on the storage", url)
     if reply.status == 409:
         raise _Lacking(errno.ENOENT, "a folder is missing on the storage", url)
+    if reply.status in (405, 501):
+        raise _Unknown(errno.EOPNOTSUPP, f"the storage does not know {verb}", url)
     code = errno.ENOSPC if reply.status in _FULL else errno.EACCES if reply.status in (401, 403) else errno.EIO
     raise OSError(code, f"the storage answers {verb} with {reply.status} {reply.reason or ''}".strip(), url)
 

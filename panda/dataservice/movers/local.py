@@ -1,6 +1,7 @@
 """Storages that are folders of this machine, or of a file system that all machines share."""
 
 import os
+import shutil
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 from urllib.parse import quote
 
-from panda.dataservice.movers.base import Content, Place, Stream, Tick, WrongContent
+from panda.dataservice.movers.base import Content, Place, Space, Stream, Tick, WrongContent
 from panda.errors import TooLarge
 
 BLOCK_BYTES = 1 << 20
@@ -22,7 +23,7 @@ class LocalMover:
 
     def write(self, place: Place, stream: Stream, cap_bytes: int, tick: Tick) -> Content:
         size_bytes, adler32 = 0, 1
-        with _arriving(_path(place)) as part, part.open("xb") as file:
+        with _arriving(path_of(place)) as part, part.open("xb") as file:
             while block := stream.read(BLOCK_BYTES):
                 size_bytes += len(block)
                 if size_bytes > cap_bytes:
@@ -35,8 +36,8 @@ class LocalMover:
         return Content(size_bytes, f"{adler32:08x}")
 
     def copy(self, source: Place, destination: Place, expected: Content, tick: Tick) -> None:
-        with _arriving(_path(destination)) as part:
-            with _path(source).open("rb") as original, part.open("xb") as file:
+        with _arriving(path_of(destination)) as part:
+            with path_of(source).open("rb") as original, part.open("xb") as file:
                 _copy(original, file, tick)
                 os.fsync(file.fileno())
             found = _measure(part, tick)  # what arrived is checked, not what was read
@@ -44,28 +45,35 @@ class LocalMover:
                 raise WrongContent(source, found, expected)
 
     def measure(self, place: Place, tick: Tick) -> Content:
-        return _measure(_path(place), tick)
+        return _measure(path_of(place), tick)
 
     def size(self, place: Place) -> int:
-        return _path(place).stat().st_size
+        return path_of(place).stat().st_size
 
     def open(self, place: Place) -> BinaryIO:
-        return _path(place).open("rb")
+        return path_of(place).open("rb")
 
     def rename(self, place: Place, path: str) -> None:
-        target = _path(Place(place.root, path))
+        target = path_of(Place(place.root, path))
         target.parent.mkdir(parents=True, exist_ok=True)
-        _path(place).replace(target)
+        path_of(place).replace(target)
         _sync_folder(target.parent)
 
     def remove(self, place: Place) -> None:
-        _path(place).unlink(missing_ok=True)
+        path_of(place).unlink(missing_ok=True)
+
+    def space(self, root: str) -> Space | None:
+        there = Path(root)
+        while not there.is_dir() and there != there.parent:  # a storage that nothing was put on yet
+            there = there.parent
+        usage = shutil.disk_usage(there)
+        return Space(usage.free, usage.total)
 
     def link(self, root: str, path: str, verb: Literal["GET", "PUT"], for_s: float) -> str:
-        return f"file://{quote(str(_path(Place(root, path))), safe='/@')}"
+        return f"file://{quote(str(path_of(Place(root, path))), safe='/@')}"
 
 
-def _path(place: Place) -> Path:
+def path_of(place: Place) -> Path:
     """Paths are made of checked names; a wrong row, or a link that somebody laid into the storage, must still not
     lead out of it."""
     root, below = Path(place.root), Path(place.path)

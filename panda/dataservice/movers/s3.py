@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from panda.dataservice.credentials import credential_for
-from panda.dataservice.movers.base import Content, Place, Stream, Tick, WrongContent
+from panda.dataservice.movers.base import Content, Place, Space, Stream, Tick, WrongContent
 from panda.errors import ConfigError, TooLarge
 from panda.settings import current
 
@@ -123,6 +123,10 @@ class S3Mover:
         bucket, client = _open(place)
         with suppress(FileNotFoundError), _explained(place):
             client.delete_object(Bucket=bucket.name, Key=bucket.key(place))
+
+    def space(self, root: str) -> Space | None:
+        """S3 has no word for it."""
+        return None
 
     def link(self, root: str, path: str, verb: Literal["GET", "PUT"], for_s: float) -> str:
         """A presigned link."""

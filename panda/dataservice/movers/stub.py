@@ -4,7 +4,7 @@ import io
 import zlib
 from typing import BinaryIO, Literal
 
-from panda.dataservice.movers.base import Content, Place, Stream, Tick, WrongContent
+from panda.dataservice.movers.base import Content, Place, Space, Stream, Tick, WrongContent
 from panda.errors import TooLarge
 
 #: What all stub storages hold, by root and path.
@@ -50,6 +50,9 @@ class StubMover:
 
     def remove(self, place: Place) -> None:
         FILES.pop(place, None)
+
+    def space(self, root: str) -> Space | None:
+        return None
 
     def link(self, root: str, path: str, verb: Literal["GET", "PUT"], for_s: float) -> str:
         return f"stub://{root}/{path}"

@@ -10,9 +10,9 @@ import uuid
 import zlib
 from contextlib import suppress
 from typing import Any, BinaryIO, Literal, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
-from panda.dataservice.movers.base import Content, Place, Stream, Tick, WrongContent
+from panda.dataservice.movers.base import Content, Place, Space, Stream, Tick, WrongContent
 from panda.errors import ConfigError, TooLarge
 
 BLOCK_BYTES = 1 << 20
@@ -109,6 +109,15 @@ class XrootdMover:
         status, _ = _system(place).rm(_path(place), timeout=TIMEOUT_S)
         with suppress(FileNotFoundError):
             _raise(status, place)
+
+    def space(self, root: str) -> Space | None:
+        place = Place(root, "")
+        flags, path = _client().flags.QueryCode.SPACE, f"/{urlsplit(root).path.strip('/')}"
+        status, reply = _system(place).query(flags, path, timeout=TIMEOUT_S)
+        _raise(status, place)
+        facts = parse_qs((reply or b"").decode(errors="replace").strip("\x00 \n"))
+        free, total = (facts.get(f"oss.{name}", [""])[0] for name in ("free", "space"))
+        return Space(int(free), int(total) if total.isdigit() else None) if free.isdigit() else None
 
     def link(self, root: str, path: str, verb: Literal["GET", "PUT"], for_s: float) -> str:
         """The address itself: nodes bring their own right to it."""

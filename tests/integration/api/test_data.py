@@ -90,6 +90,41 @@ def test_a_part_that_is_none_is_refused(anna, dataset, asked, status):
     assert (refused.status_code, refused.json["code"]) == (status, "invalid")
 
 
+QUOTA = """
+INSERT INTO storage_quotas VALUES ('users', '{*}', '{*}', '{%%}', '{%%}', true, 7000), ('bert', '{bert}', '{*}', '{bert}', '{%%}', false, 9)
+"""
+
+
+def test_a_quota_is_told_to_those_whom_it_concerns_and_kept(anna, operator, dataset, begin):
+    with begin() as connection:
+        run(connection, QUOTA, {"nothing": None})
+    put(anna, dataset)
+
+    refused = put(anna, dataset, lfn="b.root")
+    told = anna.get("/v1/storage-quotas").json["data"]
+    everything = operator.get("/v1/storage-quotas").json["data"]
+
+    assert (refused.status_code, refused.json["code"]) == (409, "storage_quota_reached")
+    assert [(q["quota"], q["owner"], q["used_bytes"], q["limit_bytes"]) for q in told] == [
+        ("users", "anna", 6000, 7000)
+    ]
+    assert [(q["quota"], q["owner"]) for q in everything] == [("bert", None), ("users", "anna")]
+    assert anna.get("/v1/storage-quotas?owner=bert").status_code == 403
+    assert anna.get(dataset).json["n_files"] == 1
+
+
+def test_a_storage_without_room_refuses_and_shows_it(anna, dataset, begin):
+    with begin() as connection:
+        run(connection, "INSERT INTO storage_space (storage, room_bytes) VALUES ('HOLLAND-DISK', 100)")
+
+    refused = put(anna, dataset)
+    [storage] = anna.get("/v1/storages").json["data"]
+
+    assert (refused.status_code, refused.json["code"]) == (507, "no_room")
+    assert (storage["room_bytes"], storage["limit_mb"], storage["used_bytes"]) == (100, 0, 0)
+    assert [s["name"] for s in anna.get("/v1/storages?filter=full:false+room<200").json["data"]] == ["HOLLAND-DISK"]
+
+
 def test_the_only_storage_need_not_be_named(anna, dataset):
     assert put(anna, dataset).json["storages"] == ["HOLLAND-DISK"]
 

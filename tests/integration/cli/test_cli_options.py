@@ -86,6 +86,7 @@ HEALTHY: dict[tuple[str, str], Any] = {
     ("GET", "/v1/files"): page({**FILE, "file_id": 1}),
     ("GET", "/v1/transfers"): page({"transfer_id": 1, "lfn": "a.txt", "status": "failed"}),
     ("GET", "/v1/links"): page({"source": "A", "destination": "B"}),
+    ("GET", "/v1/storage-quotas"): page({"quota": "users", "owner": "ann", "used_bytes": 1, "limit_bytes": 2, "each": True}),
     ("GET", "/v1/queues"): page(QUEUE),
     ("GET", "/v1/sites"): page({"name": "S"}),
     ("GET", "/v1/storages"): page({"name": "D"}),
@@ -149,6 +150,7 @@ datasets --create user.ann:out
 datasets --close user.ann:out
 transfers --filter 'status:failed' --limit 1 -o json --fields lfn -q
 transfers --links
+storage quotas --owner ann -o json --fields quota -q
 keep user.ann:out --lifetime 9h --pin -o json --fields dataset -q
 delete user.ann:out -o json --fields dataset -q
 lineage user.ann:out a.txt -o json --fields role -q

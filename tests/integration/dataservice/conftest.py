@@ -51,13 +51,15 @@ class Lab:
         self.root = root
         self.settings = settings
 
-    def put(self, reference: str, content: bytes, storage: str = "NORTH-DISK") -> Path:
+    def put(
+        self, reference: str, content: bytes, storage: str = "NORTH-DISK", *, owner: str = "alice", **more: Any
+    ) -> Path:
         """Put a file into a dataset; where it lies."""
         did, _, lfn = reference.partition("/")
         with self.begin() as connection:
-            catalog.create(connection, did, owner="alice")
+            catalog.create(connection, did, owner=owner)
         catalog.put(
-            self.begin, did, lfn, io.BytesIO(content), storage=storage, owner="alice", cap_bytes=10**9
+            self.begin, did, lfn, io.BytesIO(content), storage=storage, owner=owner, cap_bytes=10**9, **more
         )  # fmt: skip
         return self.where(reference, storage)
 

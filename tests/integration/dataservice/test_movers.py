@@ -27,13 +27,14 @@ from panda.dataservice.movers.local import LocalMover
 from panda.dataservice.movers.s3 import S3Mover
 from panda.dataservice.movers.stub import StubMover
 from panda.dataservice.movers.xrootd import XrootdMover
+from panda.dataservice.stagers.simulated import TapeMover
 from panda.dataservice.storage import file_path, output_path
 from panda.errors import ConfigError, TooLarge, UnknownName
 from pilot import copytools
 
 KINDS = {
     "local": LocalMover, "stub": StubMover, "nginx": HttpMover, "webdav": HttpMover, "s3": S3Mover,
-    "xrootd": XrootdMover,
+    "xrootd": XrootdMover, "tape": TapeMover,
 }  # fmt: skip
 
 
@@ -66,7 +67,7 @@ def mover(kind, monkeypatch):
 @pytest.fixture
 def root(kind, servers, tmp_path, monkeypatch):
     """The root of an empty storage."""
-    if kind in ("local", "stub"):
+    if kind in ("local", "stub", "tape"):
         yield str(tmp_path / "storage")
         return
     address = servers(kind)

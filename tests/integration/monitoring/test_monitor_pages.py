@@ -35,6 +35,7 @@ PAGES = (
     "/pilots",
     "/pilots/pilot-1",
     "/nodes/north/wn-1",
+    "/transfers",
     "/datasets",
     "/datasets/user.alice:out",
     "/files/user.alice:out/a.txt",

@@ -1,0 +1,1 @@
+"""Stagers: how files on a tape are brought online, one module per kind of tape system."""
