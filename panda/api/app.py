@@ -134,7 +134,7 @@ def _add_data(app: App, begin: Begin, settings: Settings, spool: Spool) -> None:
 
 
 def _add_system(app: App, begin: Begin, settings: Settings) -> None:
-    app.add_route("/", system.RootResource())
+    app.add_route("/", system.RootResource(settings))
     app.add_route("/healthz", system.AliveResource())
     app.add_route("/readyz", system.ReadyResource(begin, settings.store.redis_url))
     app.add_route("/openapi.json", reference.OpenApiResource(app))

@@ -23,7 +23,7 @@ from panda.db.migrate import is_current
 from panda.db.session import Begin
 from panda.jobs import gauges
 from panda.logs import Log
-from panda.settings import client_url
+from panda.settings import Settings, client_url
 
 log = Log("panda.api")
 
@@ -49,11 +49,23 @@ REDIS_TIMEOUT_S = 1.0
 class RootResource:
     """/"""
 
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
     @public()
     @gives(schemas.Root)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Name, version, links."""
-        show(resp, {"name": "PanDA", "version": __version__, "links": LINKS})
+        """Name, version, links; `monitor` is the address of the pages."""
+        links = {**LINKS, "monitor": self._monitor(req)}
+        show(resp, {"name": "PanDA", "version": __version__, "links": links})
+
+    def _monitor(self, req: falcon.Request) -> str:
+        """As the settings say; else on the same host, where it listens on all addresses."""
+        monitor = self._settings.monitor
+        if monitor.url:
+            return monitor.url.rstrip("/")
+        host = req.host if monitor.host in ("", "0.0.0.0", "::") else monitor.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._settings.monitor_port}"
 
 
 class AliveResource:

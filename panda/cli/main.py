@@ -28,6 +28,7 @@ VERBS = {
     "errors": _entry(JOBS, "lists", "errors", "Count failed jobs by their error."),
     "attempts": _entry(JOBS, "nouns", "attempts", "List attempts that have ended."),
     "why": _entry(JOBS, "why", "why", "Tell why a job is where it is."),
+    "debug": _entry(JOBS, "debug", "debug", "Show all that is known of one job."),
     "logs": _entry(JOBS, "logs", "logs", "Show a job's log, all of it or as it is written."),
     "wait": _entry(JOBS, "wait", "wait", "Wait until jobs have ended."),
     "watch": _entry(JOBS, "watch", "watch", "Show the moves of jobs as they happen."),
@@ -56,12 +57,16 @@ VERBS = {
     "nodes": _entry(PLACES, "nouns", "nodes", "List the machines that pilots came from."),
     "site": _entry(PLACES, "places", "site", "Open or close a queue, or all queues of a site."),
     "shares": _entry(PLACES, "shares", "shares", "Show whose part of the machines is how large, or change it."),
+    "login": _entry(PLACES, "login", "login", "Log in to a server."),
+    "logout": _entry(PLACES, "login", "logout", "Forget the token that login kept."),
     "whoami": _entry(PLACES, "server", "whoami", "Show who the server takes me for."),
     "users": _entry(PLACES, "people", "users", "List users; make, ban and let in again."),
     "token": _entry(PLACES, "people", "token", "Make tokens, list and end them."),
     "incidents": _entry(PLACES, "people", "incidents", "List what operators should know, and answer it."),
     "audit-log": _entry(PLACES, "nouns", "audit_log", "List what people with power did."),
     "health": _entry(PLACES, "server", "health", "Show which part of the server is well."),
+    "config": _entry(PLACES, "config", "config", "Show and change settings, and where they come from."),
+    "web": _entry(PLACES, "web", "web", "Tell the address of a page, or open it."),
     "api": _entry(PLACES, "server", "api", "Call the HTTP interface directly."),
     "up": _entry(HERE, "local", "up", "Start a whole system on this machine."),
     "down": _entry(HERE, "local", "down", "End the system that `up` started."),
@@ -89,14 +94,15 @@ EXAMPLES = (
     examples=EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.option("--url", envvar="PANDA_URL", metavar="URL", help="Address of the server (PANDA_URL).")
+@click.option("--profile", metavar="NAME", help="Settings of this name in config.toml (PANDA_PROFILE).")
+@click.option("--url", metavar="URL", help="Address of the server (PANDA_URL).")
 @click.version_option(__version__, prog_name="panda")
-def panda(url: str | None) -> None:
+def panda(url: str | None, profile: str | None) -> None:
     """PanDA: submit jobs, watch them, fetch what they made.
 
     Results go to stdout, talk to stderr. In a pipe, lists are plain and tab-separated; -o json, jsonl, csv
-    or name chooses another form. The environment names the server and who I am: PANDA_URL, PANDA_TOKEN or
-    PANDA_TOKEN_FILE.
+    or name chooses another form. Server and token: `panda login`, or PANDA_URL, PANDA_TOKEN and PANDA_TOKEN_FILE;
+    `panda config list --origin` tells what goes.
     """
 
 

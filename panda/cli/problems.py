@@ -93,10 +93,10 @@ def _of_kind(problem: Exception, kinds: Mapping[type[Exception], int]) -> int:
 
 #: What helps, by code, where the server says nothing of its own.
 HINTS = {
-    "unauthenticated": "set PANDA_TOKEN or PANDA_TOKEN_FILE; `panda whoami` tells who you are",
+    "unauthenticated": "`panda login`, or set PANDA_TOKEN or PANDA_TOKEN_FILE; see `panda config list --origin`",
     "redirected": "name that address in PANDA_URL if it is the server",
     "not_json": "is PANDA_URL right? for example PANDA_URL=http://127.0.0.1:25080",
-    "no_server": "is PANDA_URL right? `panda up` starts a server on this machine",
+    "no_server": "is the address right (`panda config list --origin`)? `panda up` starts a server on this machine",
     "bad_url": "for example PANDA_URL=http://127.0.0.1:25080",
     "lost_reply": "look with `panda status` before you try again",
 }

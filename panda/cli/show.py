@@ -37,10 +37,14 @@ class Look:
 
     form: str = ""
     fields: tuple[str, ...] = ()
+    query: str = ""
+    jq: str = ""
 
     @property
     def chosen(self) -> str:
         """The form that is written; without -o it goes by where it is written to."""
+        if self.query or self.jq:
+            return "json"
         return self.form or ("table" if sys.stdout.isatty() else "plain")
 
     @property
@@ -48,20 +52,40 @@ class Look:
         return self.chosen == "table"
 
 
+#: A part of the answer, for `panda api` too.
+PICKING = (
+    click.option("--jq", default="", metavar="EXPR", help="Of the answer as JSON, what jq finds."),
+    click.option("--query", default="", metavar="EXPR", help="Of the answer as JSON, what JMESPath finds."),
+)
+
+
+def configured_form() -> str | None:
+    """How to write, as the files of settings say; asked where neither -o nor PANDA_OUTPUT does."""
+    from panda.cli.session import configuration
+
+    return configuration().get("output").value or None
+
+
 def output_options(command: F) -> F:
-    """-o, --fields and -q; the command gets a `look`."""
+    """-o, --fields, -q, --query and --jq; the command gets a `look`."""
 
     @wraps(command)
-    def with_look(*args: Any, form: str | None, fields: str, quiet: bool, **kwargs: Any) -> Any:
+    def with_look(*args: Any, form: str | None, fields: str, quiet: bool, query: str, jq: str, **kwargs: Any) -> Any:
         chosen = tuple(field.strip() for field in fields.split(",") if field.strip())
-        return command(*args, look=Look("name" if quiet else form or "", chosen), **kwargs)
+        if (query and jq) or (quiet and (query or jq)):
+            raise click.UsageError("--query, --jq and -q: one of them")
+        return command(*args, look=Look("name" if quiet else form or "", chosen, query, jq), **kwargs)
 
     wrapped: Any = with_look
     for option in (
+        *PICKING,
         click.option("-q", "--quiet", is_flag=True, help="Names only; the same as -o name."),
         click.option("--fields", default="", metavar="A,B", help="These fields only; a.b leads inwards."),
-        click.option("-o", "--format", "form", type=click.Choice(FORMATS), envvar="PANDA_OUTPUT", help="How to write."),
-    ):
+        click.option(
+            "-o", "--format", "form", type=click.Choice(FORMATS), envvar="PANDA_OUTPUT", default=configured_form,
+            help="How to write.",
+        ),
+    ):  # fmt: skip
         wrapped = option(wrapped)
     return cast(F, wrapped)
 
@@ -78,7 +102,9 @@ def emit(
     chosen = tuple(Column(field) for field in look.fields) or tuple(columns)
     counted = _Counted(_checked(items, look.fields))
     form = look.chosen
-    if form == "json":
+    if look.query or look.jq:
+        _write_picked(look, [_picked(item, look.fields) for item in counted], single)
+    elif form == "json":
         _write_json([_picked(item, look.fields) for item in counted], single)
     elif form == "jsonl":
         _write_jsonl(_picked(item, look.fields) for item in counted)
@@ -145,6 +171,13 @@ def plain(value: Any) -> str:
 
 def _picked(item: Item, fields: Sequence[str]) -> Item:
     return {field: value_of(item, field) for field in fields} if fields else item
+
+
+def _write_picked(look: Look, items: Sequence[Item], single: bool) -> None:
+    from panda.cli.picking import line_of, picked
+
+    for result in picked(items[0] if single and items else list(items), query=look.query, jq=look.jq):
+        click.echo(line_of(result))
 
 
 def _write_json(items: Sequence[Item], single: bool) -> None:

@@ -204,11 +204,13 @@ class AsyncClient(_Mirror[Client]):
         self.places = _Group(self._pool, plain.places)
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] = os.environ, *, url: str = "", n_threads: int = N_THREADS) -> Self:
+    def from_env(
+        cls, environ: Mapping[str, str] = os.environ, *, url: str = "", profile: str = "", n_threads: int = N_THREADS
+    ) -> Self:
         """As `Client.from_env`."""
         pauses = _Pauses()
         made = cls.__new__(cls)
-        made._adopt(Client.from_env(environ, url=url, sleep=pauses), pauses, n_threads)
+        made._adopt(Client.from_env(environ, url=url, profile=profile, sleep=pauses), pauses, n_threads)
         return made
 
     async def __aenter__(self) -> Self:

@@ -11,7 +11,7 @@ from panda import __version__
 from panda.client.actions import Action, Actions
 from panda.client.calls import TRIES, Calls, Query, decoded, mapping, segment
 from panda.client.datasets import Datasets
-from panda.client.environment import DEFAULT_URL, timeout_from, token_from, url_from
+from panda.client.environment import DEFAULT_URL, surroundings, timeout_from
 from panda.client.errors import ClientError, Invalid, NotFound, Unavailable
 from panda.client.events import PATIENCE_S as STREAM_PATIENCE_S
 from panda.client.events import POLL_S, Follower
@@ -98,23 +98,25 @@ class Client:
         environ: Mapping[str, str] = os.environ,
         *,
         url: str = "",
+        profile: str = "",
         tries: int = TRIES,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Self:
         """A client as the environment says: PANDA_URL, PANDA_TOKEN or PANDA_TOKEN_FILE, PANDA_TIMEOUT
-        (seconds to wait for an answer), PANDA_CA (PEM file of the roots to trust).
+        (seconds to wait for an answer), PANDA_CA (PEM file of the roots to trust), PANDA_PROFILE.
 
-        What is not set comes from the installation on this machine whose folder is PANDA_DATA_DIR (`./data`).
+        What is not set comes from the files of settings (see `configuration`) and from what `panda login` kept; then
+        from the installation on this machine whose folder is PANDA_DATA_DIR (`./data`).
 
         Raises:
-            Invalid: a value that cannot be meant, a token file that cannot be read.
+            Invalid: a value that cannot be meant, a file that cannot be read.
         """
-        address = url or url_from(environ)
+        found = surroundings(environ, url=url, profile=profile)
         return cls(
-            address,
-            token_from(environ, address),
-            read_s=timeout_from(environ, READ_S),
-            ca=environ.get("PANDA_CA", ""),
+            found.url.value,
+            found.token.value,
+            read_s=timeout_from(found.timeout, READ_S),
+            ca=found.ca.value,
             tries=tries,
             sleep=sleep,
         )

@@ -67,13 +67,14 @@ def set_status(name: str, status: str, reason: str, until: str | None, then: str
     ),
 )  # fmt: skip
 @click.option("--filter", "text", metavar="FILTER", help="Only those that fit, as 'cloud:EUROPE'.")
+@click.option("--sort", metavar="FIELD", help="In this order; -FIELD: the other way.")
 @LIMIT
 @output_options
 @click.pass_context
-def sites(context: click.Context, text: str | None, limit: int | None, look: Look) -> None:
+def sites(context: click.Context, text: str | None, sort: str | None, limit: int | None, look: Look) -> None:
     """List the sites; or show what was known of places when, and go back to it."""
     if context.invoked_subcommand is None:
-        found: Iterator[Item] = (each.raw for each in connect().find("sites", text, limit=limit))
+        found: Iterator[Item] = (each.raw for each in connect().find("sites", text, sort=sort, limit=limit))
         limited(look, found, columns.SITES, columns.own_name, limit)
 
 

@@ -7,7 +7,7 @@ import click
 
 from panda.cli import exits
 from panda.cli.session import connect
-from panda.cli.show import Column, Look, emit, output_options, plain, say
+from panda.cli.show import PICKING, Column, Look, emit, output_options, plain, say
 from panda.cli.verbs import Verb
 
 
@@ -22,7 +22,7 @@ def whoami(look: Look) -> None:
 @click.command(
     cls=Verb,
     examples=(
-        "panda api GET /v1/jobs?status=failed",
+        "panda api GET /v1/jobs?status=failed --query 'data[].panda_id'",
         'panda api POST /v1/jobs/7000412958/cancel -d \'{"reason": "wrong input"}\'',
         "panda api POST /v1/jobsets -d @request.json",
     ),
@@ -30,14 +30,21 @@ def whoami(look: Look) -> None:
 @click.argument("method", type=click.Choice(["GET", "POST", "PUT", "DELETE"], case_sensitive=False))
 @click.argument("path")
 @click.option("-d", "--data", metavar="JSON|@FILE", help="The body.")
-def api(method: str, path: str, data: str | None) -> None:
+@PICKING[0]
+@PICKING[1]
+def api(method: str, path: str, data: str | None, query: str, jq: str) -> None:
     """Call the HTTP interface directly; the answer goes to stdout as JSON."""
     import json
+
+    from panda.cli.picking import line_of, picked
 
     if not path.startswith("/"):
         raise click.UsageError(f"{path!r} is no path: it starts with /")
     answer = connect().request(method.upper(), path, _document(data))
-    if answer is not None:
+    if query or jq:
+        for result in picked(answer, query=query, jq=jq):
+            click.echo(line_of(result))
+    elif answer is not None:
         click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from panda.cli import exits
+from panda.cli.session import where
 from panda.cli.show import say
 from panda.cli.verbs import Verb
 
@@ -53,7 +54,6 @@ def fleet(
     """
     from msgspec.structs import replace
 
-    from panda.client.environment import token_from, url_from
     from panda.errors import ConfigError
     from panda.simulation.fleet import Plan, play
     from panda.simulation.fleetfile import load_file
@@ -66,10 +66,10 @@ def fleet(
         pilot_token = token_file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as problem:
         raise ConfigError(f"no token for the pilots: {problem}") from problem
-    url = click.get_current_context().find_root().params.get("url") or url_from()
+    server = where()
     plan = Plan(
-        described, url, pilot_token, "" if pilots_only else token_from(url=url), seed=seed, seconds=seconds, jobs=jobs,
-        n_connections=connections, drain_s=drain_s,
+        described, server.url.value, pilot_token, "" if pilots_only else server.token.value, seed=seed, seconds=seconds,
+        jobs=jobs, n_connections=connections, drain_s=drain_s,
     )  # fmt: skip
     report = play(plan, say)
     click.echo(report.to_json() if form == "json" else report.text())

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import click
 
@@ -37,7 +38,7 @@ def watch(selectors: Sequence[str], mine: bool, most: int | None, look: Look) ->
             raise click.UsageError("watch follows one job, one job set, or everything")
         job, jobset = next(iter(selection.jobs), None), next(iter(selection.jobsets), None)
     # One line for each move, whatever is asked for: a list that never ends has no closing bracket.
-    each_line = Look("jsonl" if look.form == "json" else look.form or "plain", look.fields)
+    each_line = replace(look, form="jsonl" if look.form == "json" else look.form or "plain")
     n_moves = 0
     try:
         if _is_over(client, job, jobset):
@@ -49,7 +50,7 @@ def watch(selectors: Sequence[str], mine: bool, most: int | None, look: Look) ->
                 if is_over or _is_over(client, job, jobset):
                     return exits.OK
                 continue
-            emit(each_line, [moved.raw], columns.MOVES, columns.job_name)
+            emit(each_line, [moved.raw], columns.MOVES, columns.job_name, single=True)
             sys.stdout.flush()
             n_moves += 1
             if n_moves == most:

@@ -4,6 +4,7 @@ import io
 import threading
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
+from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -37,8 +38,10 @@ def script() -> Iterator[Scripted]:
 
 
 @pytest.fixture
-def panda(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Panda:
-    """Run a command line in this process; stdin is empty and no terminal."""
+def panda(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Panda:
+    """Run a command line in this process; stdin is empty and no terminal, and nothing is configured."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr("panda.client.configuration.SYSTEM_FILE", tmp_path / "none.toml")
 
     def command(*words: object, stdin: str = "") -> Ended:
         monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
