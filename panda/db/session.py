@@ -288,7 +288,10 @@ def _say(connection: Connection, words: bytes) -> None:
     try:
         result = _ours(connection).pgconn.exec_(words)
         if result.status != ExecStatus.COMMAND_OK:
-            raise error_from_result(result)
+            problem = error_from_result(result)
+            raise psycopg.OperationalError(str(problem)) if ours.closed else problem
+        if result.command_status == b"ROLLBACK" and words.startswith(b"COMMIT"):
+            raise psycopg.InternalError("a statement had failed, so nothing was committed")
     except psycopg.Error as problem:
         raise _told(connection, words.decode(), problem) from problem
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from panda.db.session import rows, run
+from panda.db.session import roll_back, rows, run
 from panda.dispatcher.words import OutputReport
 from panda.jobs import audit, kill
 from panda.jobs.spool import Spool
@@ -137,7 +137,7 @@ def broken(world, sql, values):
         for statement in sql.split(";"):
             run(connection, statement, values)
         yield connection
-        connection.rollback()
+        roll_back(connection)
 
 
 def test_each_breach_is_found_and_its_rows_are_named(world, played):
