@@ -22,6 +22,8 @@ from monitoring import (
     render,
     search,
     site_pages,
+    switch_pages,
+    trouble_pages,
     usage_pages,
 )
 from monitoring.page import Parts
@@ -84,6 +86,7 @@ def _add_places(app: falcon.App[falcon.Request, falcon.Response], parts: Parts) 
     app.add_route("/pilots", pilot_pages.Pilots(parts))
     app.add_route("/pilots/{pilot_id}", pilot_pages.Pilot(parts))
     app.add_route("/nodes/{queue}/{node}", pilot_pages.Node(parts))
+    app.add_route("/nodes/{queue}/{node}/pause", switch_pages.NodePause(parts))
     app.add_route("/datasets", data_pages.Datasets(parts))
     app.add_route("/datasets/{did}", data_pages.Dataset(parts))
     app.add_route("/files/{did}/{lfn}", data_pages.File(parts))
@@ -101,6 +104,9 @@ def _add_people(app: falcon.App[falcon.Request, falcon.Response], parts: Parts) 
     app.add_route("/incidents/{incident_id:int}/answer", incident_pages.AnswerIncident(parts))
     app.add_route("/celery", admin_pages.CelerySummary(parts))
     app.add_route("/admin", admin_pages.Admin(parts))
+    app.add_route("/admin/switches/pause", switch_pages.PauseSheet(parts))
+    app.add_route("/admin/switches/resume", switch_pages.ResumeSheet(parts))
+    app.add_route("/troubles", trouble_pages.Troubles(parts))
     app.add_route("/audit", admin_pages.Audit(parts))
 
 

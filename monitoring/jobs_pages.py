@@ -32,7 +32,8 @@ FACETS = (
 )
 #: Words of older links, and the field that each stands for.
 SHORT = {"status": "status", "queue": "queue", "error": "error", "jobset": "jobset", "owner": "owner"}
-KNOWN = ("q", *SHORT, "before", "json", "csv", "done", "job")
+KNOWN = ("q", *SHORT, "before", "json", "csv", "done", "job", "stage", "priority")
+NOT_FILTERS = frozenset({"json", "csv", "done", "stage", "priority"})
 
 CHANGED = """
 SELECT status, changed_at FROM jobs WHERE panda_id = ANY(%(panda_ids)s)
@@ -74,7 +75,7 @@ def asked_for(req: falcon.Request) -> Expression:
     """
     for name in req.params:
         if name not in KNOWN:
-            raise UnknownName("filter", name, [known for known in KNOWN if known not in ("json", "csv", "done")])
+            raise UnknownName("filter", name, [known for known in KNOWN if known not in NOT_FILTERS])
     parts = [read(req.get_param("q") or "", JOB_FIELDS)]
     for name, field in SHORT.items():
         value = req.get_param(name)

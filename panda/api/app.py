@@ -25,6 +25,7 @@ from panda.api import (
     shares,
     site_versions,
     sites,
+    switches,
     system,
     usage,
     users,
@@ -168,5 +169,7 @@ def _add_system(app: App, begin: Begin, settings: Settings) -> None:
     app.add_route("/v1/users/{name}/revoke-tokens", users.UserRevokeResource(begin, SMALL_MB))
     app.add_route(f"/v1/tokens/{{token_id:{ID}}}/revoke", users.TokenRevokeResource(begin, SMALL_MB))
     app.add_route(f"/v1/tokens/{{token_id:{ID}}}", people.TokenResource(begin))
+    app.add_route("/v1/switches", switches.SwitchesResource(begin))
+    app.add_route("/v1/switches/{what}", switches.SwitchResource(begin, SMALL_MB))
     app.add_route("/v1/shares", shares.SharesResource(begin))
     app.add_route("/v1/shares/{name}", shares.ShareResource(begin, SMALL_MB))

@@ -321,7 +321,7 @@ class JobCounts(Reply, kw_only=True):
 class JobActionRequest(Request, kw_only=True):
     """POST /v1/jobs/actions"""
 
-    action: Literal["retry", "cancel", "priority", "hold", "release"]
+    action: Literal["retry", "cancel", "priority", "hold", "release", "rebroker"]
     filter: Annotated[str, Meta(max_length=8_000)]
     """Which jobs, as in `jobset:7 status:failed error:stageout:*`."""
     reason: Text
@@ -477,6 +477,43 @@ class Share(Reply, kw_only=True):
     """Jobs that pilots may take; more than 10,000 of one share are not told apart."""
     deficit_cores: float
     """Cores that it runs below its part; negative: above it."""
+
+
+class Switch(Reply, kw_only=True):
+    """A pause. `site`, `queue` and `node` are empty where it is wider."""
+
+    what: str
+    site: str
+    queue: str
+    node: str
+    by: str
+    reason: str
+    at: datetime
+    until: datetime | None
+    """When it ends by itself."""
+
+
+class SwitchRequest(Request, kw_only=True):
+    """POST /v1/switches/{what}"""
+
+    paused: bool
+    reason: Text
+    site: Annotated[str, Meta(max_length=200)] = ""
+    queue: Annotated[str, Meta(max_length=200)] = ""
+    node: Annotated[str, Meta(max_length=200)] = ""
+    """Of that queue; for `dispatch` alone."""
+    for_s: Annotated[float, Meta(gt=0, le=31_622_400)] | None = None
+    """Ends by itself after this; none: somebody resumes it."""
+
+
+class SwitchSet(Reply, kw_only=True):
+    what: str
+    site: str
+    queue: str
+    node: str
+    paused: bool
+    n_woken: int
+    """Waiting jobs that brokerage looks at again at once; the others follow."""
 
 
 class ShareWeightRequest(Request, kw_only=True):

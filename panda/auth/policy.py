@@ -24,6 +24,7 @@ class Action(StrEnum):
     READ_SITES = "see sites and queues"
     SET_QUEUE = "set the status of queues"
     CHANGE_SITES = "change what is known of sites"
+    SET_SWITCH = "pause brokerage or dispatch"
     READ_SHARES = "see shares"
     SET_SHARE = "set the weights of shares"
     PILOT = "do a pilot's work"
@@ -69,6 +70,7 @@ TABLE: Mapping[Action, Rule] = {
     Action.READ_SITES:     Rule(_roles("user production pilot operator admin")),
     Action.SET_QUEUE:      Rule(_roles("operator admin")),
     Action.CHANGE_SITES:   Rule(_roles("operator admin")),
+    Action.SET_SWITCH:     Rule(_roles("operator admin")),
     Action.READ_SHARES:    Rule(_roles("user production operator admin")),
     Action.SET_SHARE:      Rule(_roles("operator admin")),
     Action.PILOT:          Rule(_roles("pilot")),

@@ -164,6 +164,24 @@ def release(selectors: Sequence[str], reason: str, manner: Manner, look: Look) -
 
 @click.command(
     cls=Verb,
+    examples=("panda rebroker 'status:activated queue:NORTH-Q' --reason 'no pilot comes there'", "panda rebroker 4711"),
+)
+@SELECTORS
+@REASON
+@DRY_RUN
+@YES
+@NO_WAIT
+@output_options
+def rebroker(selectors: Sequence[str], reason: str, dry_run: bool, yes: bool, no_wait: bool, look: Look) -> int:
+    """Let brokerage choose a queue anew for jobs that wait for a pilot, or for a queue."""
+    client = connect()
+    wish = Wish("rebroker", reason)
+    previews = _previewed(client, select(client, selectors, spells_out=False), wish)
+    return _carried_out(client, wish, previews, look, dry_run, yes, no_wait)
+
+
+@click.command(
+    cls=Verb,
     examples=("panda actions", "panda actions 12 --wait", "panda actions --filter 'status:running' -o json"),
 )
 @click.argument("action_id", required=False, type=click.IntRange(1), metavar="[ACTION]")
