@@ -23,6 +23,9 @@ from panda.api.service_schemas import (
     Ready,
     RevokeRequest,
     Root,
+    Switch,
+    SwitchRequest,
+    SwitchSet,
     Token,
     TokenCreated,
     TokenRequest,
@@ -479,43 +482,6 @@ class Share(Reply, kw_only=True):
     """Cores that it runs below its part; negative: above it."""
 
 
-class Switch(Reply, kw_only=True):
-    """A pause. `site`, `queue` and `node` are empty where it is wider."""
-
-    what: str
-    site: str
-    queue: str
-    node: str
-    by: str
-    reason: str
-    at: datetime
-    until: datetime | None
-    """When it ends by itself."""
-
-
-class SwitchRequest(Request, kw_only=True):
-    """POST /v1/switches/{what}"""
-
-    paused: bool
-    reason: Text
-    site: Annotated[str, Meta(max_length=200)] = ""
-    queue: Annotated[str, Meta(max_length=200)] = ""
-    node: Annotated[str, Meta(max_length=200)] = ""
-    """Of that queue; for `dispatch` alone."""
-    for_s: Annotated[float, Meta(gt=0, le=31_622_400)] | None = None
-    """Ends by itself after this; none: somebody resumes it."""
-
-
-class SwitchSet(Reply, kw_only=True):
-    what: str
-    site: str
-    queue: str
-    node: str
-    paused: bool
-    n_woken: int
-    """Waiting jobs that brokerage looks at again at once; the others follow."""
-
-
 class ShareWeightRequest(Request, kw_only=True):
     """PUT /v1/shares/{name}"""
 
@@ -551,6 +517,9 @@ __all__ = [
     "RevokeRequest",
     "Root",
     "ServerTime",
+    "Switch",
+    "SwitchRequest",
+    "SwitchSet",
     "Token",
     "TokenCreated",
     "TokenRequest",

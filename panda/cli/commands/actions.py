@@ -1,4 +1,4 @@
-"""`panda retry`, `cancel`, `priority`, `hold`, `release`, `actions`: what is asked of jobs, one or many."""
+"""`panda retry`, `cancel`, `priority`, `hold`, `release`, `rebroker`, `actions`: what is asked of jobs, one or many."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -167,17 +167,14 @@ def release(selectors: Sequence[str], reason: str, manner: Manner, look: Look) -
     examples=("panda rebroker 'status:activated queue:NORTH-Q' --reason 'no pilot comes there'", "panda rebroker 4711"),
 )
 @SELECTORS
-@REASON
-@DRY_RUN
-@YES
-@NO_WAIT
+@deed_options
 @output_options
-def rebroker(selectors: Sequence[str], reason: str, dry_run: bool, yes: bool, no_wait: bool, look: Look) -> int:
+def rebroker(selectors: Sequence[str], reason: str, manner: Manner, look: Look) -> int:
     """Let brokerage choose a queue anew for jobs that wait for a pilot, or for a queue."""
     client = connect()
     wish = Wish("rebroker", reason)
-    previews = _previewed(client, select(client, selectors, spells_out=False), wish)
-    return _carried_out(client, wish, previews, look, dry_run, yes, no_wait)
+    previews = previewed(client, select(client, selectors, spells_out=False), wish)
+    return carried_out(client, wish, previews, look, manner)
 
 
 @click.command(
