@@ -16,6 +16,7 @@ from monitoring import (
     incident_pages,
     job_acts,
     jobs_pages,
+    my_pages,
     pages,
     people_pages,
     pilot_pages,
@@ -23,6 +24,7 @@ from monitoring import (
     search,
     site_pages,
     switch_pages,
+    token_pages,
     trouble_pages,
     usage_pages,
 )
@@ -94,6 +96,14 @@ def _add_places(app: falcon.App[falcon.Request, falcon.Response], parts: Parts) 
 
 def _add_people(app: falcon.App[falcon.Request, falcon.Response], parts: Parts) -> None:
     app.add_route("/me", people_pages.Me(parts))
+    app.add_route("/me/views/new", my_pages.SaveView(parts))
+    app.add_route("/me/views/{name}/forget", my_pages.ForgetView(parts))
+    app.add_route("/me/notices/new", my_pages.AddRule(parts))
+    app.add_route("/me/notices/read", my_pages.MarkRead(parts))
+    app.add_route("/me/notices/{rule_id:int}/drop", my_pages.DropRule(parts))
+    app.add_route("/tokens", token_pages.Tokens(parts))
+    app.add_route("/tokens/new", token_pages.NewToken(parts))
+    app.add_route("/tokens/{token_id:int}/revoke", token_pages.RevokeToken(parts))
     app.add_route("/users", people_pages.Users(parts))
     app.add_route("/users/{name}", people_pages.User(parts))
     app.add_route("/usage", usage_pages.Usage(parts))

@@ -8,8 +8,8 @@ from sqlalchemy.engine import Connection
 
 from monitoring import job_acts, looks
 from monitoring.acting import Deed, Field, Sheet, SheetPage
-from monitoring.jobs_pages import asked_for
-from monitoring.page import Page, session_of
+from monitoring.jobs_pages import asked_for, views_of
+from monitoring.page import Page, Parts, session_of
 from monitoring.queries import facts
 from panda.auth import policy
 from panda.auth.identity import Identity
@@ -53,11 +53,11 @@ WHERE status <> 'previewed' AND (%(who)s::text IS NULL OR asked_by = %(who)s) OR
 """
 
 
-def meant(req: falcon.Request) -> Expression:
+def meant(req: falcon.Request, parts: Parts) -> Expression:
     """What the URL means: `job=…` repeated, or a filter."""
     ticked = [value for value in req.get_param_as_list("job") or [] if value]
     if not ticked:
-        return asked_for(req)
+        return asked_for(req, views_of(parts, session_of(req).subject))
     if len(ticked) > MAX_TICKED or not all(v.isascii() and v.isdecimal() and len(v) < 19 for v in ticked):
         raise Invalid(f"wants numbers of jobs, at most {MAX_TICKED}", where="job")
     return equal_to(JOB_FIELDS["panda_id"], *(int(value) for value in ticked))
@@ -87,7 +87,7 @@ class Bulk(SheetPage):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, verb: str) -> None:
         """The preview. It leaves a row that expires, and does nothing."""
-        said, stage = write(meant(req)) if verb in ACTIONS else "", req.get_param("stage") or ""
+        said, stage = write(meant(req, self._parts)) if verb in ACTIONS else "", req.get_param("stage") or ""
         priority = req.get_param("priority") or "0"
         back = "/jobs?" + urlencode({"q": req.get_param("q") or said})
         wish = _wish(verb, said, stage, priority, session_of(req).identity, "")

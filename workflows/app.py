@@ -35,6 +35,7 @@ TICK_S: dict[str, float] = {
     "panda.tick.sites": 5.0,
     "panda.tick.collect": 15.0,
     "panda.tick.transfers": 5.0,
+    "panda.tick.notices": 20.0,
     "panda.tick.deletions": 10.0,
     "panda.tick.history": 60.0,
     "panda.tick.audit": 60.0,

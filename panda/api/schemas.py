@@ -31,6 +31,8 @@ from panda.api.service_schemas import (
     TokenRequest,
     User,
     UserRequest,
+    View,
+    ViewRequest,
     WhoAmI,
 )
 from panda.dispatcher.words import (
@@ -527,5 +529,7 @@ __all__ = [
     "UpdateRequest",
     "User",
     "UserRequest",
+    "View",
+    "ViewRequest",
     "WhoAmI",
 ]

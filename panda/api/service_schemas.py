@@ -215,3 +215,20 @@ class SwitchSet(Reply, kw_only=True):
     paused: bool
     n_woken: int
     """Waiting jobs that brokerage looks at again at once; the others follow."""
+
+
+# ---- saved views ----------------------------------------------------------------------------
+
+
+class View(Reply, kw_only=True):
+    """A filter of jobs under a name; `@NAME` stands for it."""
+
+    name: str
+    filter: str
+    created_at: datetime
+
+
+class ViewRequest(Request, kw_only=True):
+    """PUT /v1/views/{name}"""
+
+    filter: Annotated[str, Meta(max_length=4_000)]

@@ -36,6 +36,7 @@ class Action(StrEnum):
     READ_USERS = "see users"
     READ_TOKENS = "see tokens"
     READ_PILOTS = "see pilots and nodes"
+    KEEP_VIEWS = "keep views and notices"
     ACT = "act on many jobs at once"
     READ_ACTIONS = "see actions on many jobs"
     READ_PILOT_NOTES = "see the notes and logs of pilots"
@@ -81,6 +82,7 @@ TABLE: Mapping[Action, Rule] = {
     Action.READ_AUDIT:     Rule(_roles("operator admin")),
     Action.READ_USERS:     Rule(_roles("operator admin"),                         _roles("user production")),
     Action.READ_TOKENS:    Rule(_roles("admin"),                                  _roles("user production operator")),
+    Action.KEEP_VIEWS:     Rule(_roles("user production operator admin")),
     Action.READ_PILOTS:    Rule(_roles("user production operator admin")),
     Action.ACT:            Rule(_roles("operator admin"),                         _roles("user production")),
     Action.READ_ACTIONS:   Rule(_roles("production operator admin"),              _roles("user")),

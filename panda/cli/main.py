@@ -37,6 +37,7 @@ VERBS = {
     "release": _entry(JOBS, "actions", "release", "Let held jobs go on."),
     "priority": _entry(JOBS, "actions", "priority", "Give waiting jobs another priority."),
     "rebroker": _entry(JOBS, "actions", "rebroker", "Let brokerage choose a queue anew for waiting jobs."),
+    "views": _entry(JOBS, "views", "views", "Keep filters under names; @NAME stands for one."),
     "actions": _entry(JOBS, "actions", "actions", "Show actions on many jobs, and how far they are."),
     "datasets": _entry(DATA, "data", "datasets", "List datasets, or the files of one."),
     "files": _entry(DATA, "nouns", "files", "List files."),

@@ -407,6 +407,19 @@ class Client:
         path = f"/v1/shares/{segment(share)}"
         return mapping(self._calls.json("PUT", path, document, idempotent=True), "weight", share=str)
 
+    def views(self) -> Pages[Reply]:
+        """My saved views, by name; facts in `.raw`."""
+        return pages(self._calls, "/v1/views", Reply)
+
+    def save_view(self, name: str, filter: str) -> Affected:
+        """Keep a filter of jobs under a name; the one that has it already is replaced."""
+        path = f"/v1/views/{segment(name)}"
+        return parsed(Affected, self._calls.json("PUT", path, {"filter": filter}, idempotent=True))
+
+    def forget_view(self, name: str) -> Affected:
+        """Raises NotFound: there is no such view."""
+        return parsed(Affected, self._calls.json("DELETE", f"/v1/views/{segment(name)}"))
+
     def switches(self) -> Pages[Reply]:
         """What is paused, the newest first; facts in `.raw`."""
         return pages(self._calls, "/v1/switches", Reply)

@@ -38,22 +38,19 @@ CREATE TABLE saved_views (
     owner text NOT NULL REFERENCES users, name text NOT NULL, filter text NOT NULL, created_at timestamptz NOT NULL,
     PRIMARY KEY (owner, name)
 );
--- What somebody wants to hear of: the end of their job sets, failures above a share, trouble (for operators).
+-- What somebody wants to hear of: the end of their job sets, failures above a share, incidents (for operators).
 CREATE TABLE notice_rules (
     rule_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, owner text NOT NULL REFERENCES users,
-    kind text NOT NULL CHECK (kind IN ('set_ended', 'set_failing', 'trouble')), above_percent int,
-    channel text NOT NULL CHECK (channel IN ('feed', 'webhook', 'mail')), target text NOT NULL DEFAULT '',
-    created_at timestamptz NOT NULL, last_set_id bigint NOT NULL DEFAULT 0
+    kind text NOT NULL CHECK (kind IN ('set_ended', 'set_failing', 'incident')), above_percent int,
+    created_at timestamptz NOT NULL, UNIQUE (owner, kind)
 );
-CREATE INDEX notice_rules_owner ON notice_rules (owner);
+-- What they heard. `key` tells what it is about: nobody hears of it twice.
 CREATE TABLE notices (
     notice_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, owner text NOT NULL, at timestamptz NOT NULL,
-    key text NOT NULL, message text NOT NULL, link text NOT NULL, read_at timestamptz,
-    channel text NOT NULL, target text NOT NULL DEFAULT '', due_at timestamptz, tries int NOT NULL DEFAULT 0,
-    sent_at timestamptz, error text, UNIQUE (owner, channel, target, key)
+    key text NOT NULL, message text NOT NULL, link text NOT NULL, read_at timestamptz, UNIQUE (owner, key)
 );
 CREATE INDEX notices_owner ON notices (owner, notice_id);
-CREATE INDEX notices_due ON notices (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX notices_at ON notices (at);
 """
 
 ACTIONS = """
