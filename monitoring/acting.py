@@ -54,7 +54,7 @@ def form_of(req: falcon.Request) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
 
 
-def deed_of(req: falcon.Request) -> Deed:
+def deed_of(req: falcon.Request, *, needs_reason: bool = True) -> Deed:
     """The deed that a form asks for.
 
     Raises:
@@ -70,7 +70,7 @@ def deed_of(req: falcon.Request) -> Deed:
     key, reason = form.get("key", ""), form.get("reason", "").strip()
     if not key or len(key) > 100:
         raise Invalid("the form has no key", where="key")
-    if not reason:
+    if not reason and needs_reason:
         raise Invalid("say why: the next shifter will ask", where="reason", code="no_reason")
     if len(reason) > MAX_REASON or "\x00" in reason:
         raise Invalid(f"longer than {MAX_REASON} characters, or not text", where="reason")
@@ -119,11 +119,15 @@ class Sheet(msgspec.Struct, frozen=True):
     note: str = ""
     is_possible: bool = True
     is_dangerous: bool = False
+    needs_reason: bool = True
     cli: str = ""
 
 
 class SheetPage(Page):
     """A page that asks, and acts when the form comes back."""
+
+    needs_reason = True
+    """Whether the deed concerns others, who will ask why."""
 
     def _ask(self, req: falcon.Request, resp: falcon.Response, sheet: Sheet) -> None:
         self._answer(
@@ -135,7 +139,7 @@ class SheetPage(Page):
         self, req: falcon.Request, resp: falcon.Response, act: Callable[[Connection, Deed], str], back: str
     ) -> str:
         """Carry out, then show `back` with the outcome on it. Returns the deed's key."""
-        deed = deed_of(req)
+        deed = deed_of(req, needs_reason=self.needs_reason)
         with self._parts.begin() as connection:
             told = carry_out(connection, deed, act)
         self._parts.memory.forget()

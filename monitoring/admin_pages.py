@@ -4,11 +4,12 @@ from urllib.parse import urlencode
 
 import falcon
 
-from monitoring import queries
+from monitoring import codes, queries, stuck
 from monitoring.page import Page, number_of, session_of
 from monitoring.queries import Facts, facts
 from panda.auth import audit_log, policy
 from panda.auth.policy import Action
+from panda.jobs import switches
 
 PAGE_SIZE = 50
 #: Looked at: the newest resting failures, the oldest waits of each kind.
@@ -72,7 +73,8 @@ class Admin(Page):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         policy.require(session_of(req).identity, Action.READ_AUDIT)
-        reader = self._parts.reader
+        reader, memory = self._parts.reader, self._parts.memory
+        usual = memory.of("usual stays", lambda: reader.block(stuck.usual).value or {}, stuck.USUAL_FOR_S, 600.0)
         data = {
             "failed": reader.block(lambda c: facts(c, FAILED, {"look_at": LOOK_AT})),
             "stuck": reader.block(lambda c: facts(c, STUCK)),
@@ -80,8 +82,11 @@ class Admin(Page):
             "kills": reader.block(lambda c: facts(c, KILLS)),
             "queues": reader.block(lambda c: [q for q in facts(c, queries.QUEUES) if q["status"] != "online"]),
             "ticks": reader.block(lambda c: facts(c, TICKS)),
+            "longer": reader.block(lambda c: stuck.longer(c, usual)),
+            "pauses": reader.block(lambda c: [pause._asdict() for pause in switches.current(c)]),
         }
-        self._answer(req, resp, "admin.html", data, self._now(), csv="failed", query_of=query_of, look_at=LOOK_AT)
+        self._answer(req, resp, "admin.html", data, self._now(), csv="failed", query_of=query_of, look_at=LOOK_AT,
+                     meaning=codes.meaning)  # fmt: skip
 
 
 def query_of(row: Facts) -> str:

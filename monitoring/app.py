@@ -16,13 +16,17 @@ from monitoring import (
     incident_pages,
     job_acts,
     jobs_pages,
+    my_pages,
     pages,
     people_pages,
     pilot_pages,
     render,
     search,
     site_pages,
+    switch_pages,
+    token_pages,
     transfer_pages,
+    trouble_pages,
     usage_pages,
 )
 from monitoring.page import Parts
@@ -86,6 +90,7 @@ def _add_places(app: falcon.App[falcon.Request, falcon.Response], parts: Parts) 
     app.add_route("/pilots/{pilot_id}", pilot_pages.Pilot(parts))
     app.add_route("/nodes/{queue}/{node}", pilot_pages.Node(parts))
     app.add_route("/transfers", transfer_pages.Transfers(parts))
+    app.add_route("/nodes/{queue}/{node}/pause", switch_pages.NodePause(parts))
     app.add_route("/datasets", data_pages.Datasets(parts))
     app.add_route("/datasets/{did}", data_pages.Dataset(parts))
     app.add_route("/files/{did}/{lfn}", data_pages.File(parts))
@@ -93,6 +98,14 @@ def _add_places(app: falcon.App[falcon.Request, falcon.Response], parts: Parts) 
 
 def _add_people(app: falcon.App[falcon.Request, falcon.Response], parts: Parts) -> None:
     app.add_route("/me", people_pages.Me(parts))
+    app.add_route("/me/views/new", my_pages.SaveView(parts))
+    app.add_route("/me/views/{name}/forget", my_pages.ForgetView(parts))
+    app.add_route("/me/notices/new", my_pages.AddRule(parts))
+    app.add_route("/me/notices/read", my_pages.MarkRead(parts))
+    app.add_route("/me/notices/{rule_id:int}/drop", my_pages.DropRule(parts))
+    app.add_route("/tokens", token_pages.Tokens(parts))
+    app.add_route("/tokens/new", token_pages.NewToken(parts))
+    app.add_route("/tokens/{token_id:int}/revoke", token_pages.RevokeToken(parts))
     app.add_route("/users", people_pages.Users(parts))
     app.add_route("/users/{name}", people_pages.User(parts))
     app.add_route("/usage", usage_pages.Usage(parts))
@@ -103,6 +116,9 @@ def _add_people(app: falcon.App[falcon.Request, falcon.Response], parts: Parts) 
     app.add_route("/incidents/{incident_id:int}/answer", incident_pages.AnswerIncident(parts))
     app.add_route("/celery", admin_pages.CelerySummary(parts))
     app.add_route("/admin", admin_pages.Admin(parts))
+    app.add_route("/admin/switches/pause", switch_pages.PauseSheet(parts))
+    app.add_route("/admin/switches/resume", switch_pages.ResumeSheet(parts))
+    app.add_route("/troubles", trouble_pages.Troubles(parts))
     app.add_route("/audit", admin_pages.Audit(parts))
 
 

@@ -8,8 +8,8 @@ from sqlalchemy.engine import Connection
 
 from monitoring import job_acts, looks
 from monitoring.acting import Deed, Field, Sheet, SheetPage
-from monitoring.jobs_pages import asked_for
-from monitoring.page import Page, session_of
+from monitoring.jobs_pages import asked_for, views_of
+from monitoring.page import Page, Parts, session_of
 from monitoring.queries import facts
 from panda.auth import policy
 from panda.auth.identity import Identity
@@ -22,9 +22,18 @@ from panda.jobs.nouns import JOB_FIELDS
 from panda.query import Expression, equal_to, write
 from panda.states import RETRY_STATUS, Stage
 
-ACTIONS = {"retry": Action.RETRY, "cancel": Action.CANCEL}
+#: The API asks for the same leave: whoever may cancel jobs may move them and their priority.
+ACTIONS = {"retry": Action.RETRY, "cancel": Action.CANCEL, "priority": Action.ACT, "rebroker": Action.ACT}
 MAX_TICKED = 500
-KILLS = "Running payloads are killed; this cannot be taken back."
+WARNINGS = {
+    "cancel": "Running payloads are killed; this cannot be taken back.",
+    "rebroker": "They leave their place at their queue; brokerage chooses anew among the queues that are open now.",
+    "priority": "Larger goes first, within a share. A point is worth a minute of waiting.",
+}
+TITLES = {"retry": "Retry", "cancel": "Cancel", "priority": "Set the priority of", "rebroker": "Broker anew"}
+#: What a verb does to a job, for a sentence.
+DONE = {"retry": "retried", "cancel": "cancelled", "priority": "given another priority", "rebroker": "brokered anew"}
+MOST_PRIORITY = 10_000
 
 #: The reason is asked for when the preview stands, and is kept with it.
 GIVE_REASON = """
@@ -44,24 +53,33 @@ WHERE status <> 'previewed' AND (%(who)s::text IS NULL OR asked_by = %(who)s) OR
 """
 
 
-def meant(req: falcon.Request) -> Expression:
+def meant(req: falcon.Request, parts: Parts) -> Expression:
     """What the URL means: `job=…` repeated, or a filter."""
     ticked = [value for value in req.get_param_as_list("job") or [] if value]
     if not ticked:
-        return asked_for(req)
+        return asked_for(req, views_of(parts, session_of(req).subject))
     if len(ticked) > MAX_TICKED or not all(v.isascii() and v.isdecimal() and len(v) < 19 for v in ticked):
         raise Invalid(f"wants numbers of jobs, at most {MAX_TICKED}", where="job")
     return equal_to(JOB_FIELDS["panda_id"], *(int(value) for value in ticked))
 
 
-def _wish(verb: str, said: str, stage: str, identity: Identity, reason: str) -> Wish:
-    """Raises UnknownName, Forbidden, Invalid (`bad_stage`)."""
+def _wish(verb: str, said: str, stage: str, priority: str, identity: Identity, reason: str) -> Wish:
+    """Raises UnknownName, Forbidden, Invalid (`bad_stage`, `bad_priority`)."""
     if verb not in ACTIONS:
         raise UnknownName("action", verb, list(ACTIONS))
     if stage and stage not in set(RETRY_STATUS):
         raise Invalid(f"an attempt starts at one of {', '.join(RETRY_STATUS)}", where="stage", code="bad_stage")
     owner = policy.scope(identity, ACTIONS[verb], None)
-    return Wish(verb, said, Stage(stage) if stage else None, None, identity.subject, owner, reason)  # type: ignore[arg-type]
+    number = _priority(priority) if verb == "priority" else None
+    return Wish(verb, said, Stage(stage) if stage else None, number, identity.subject, owner, reason)  # type: ignore[arg-type]
+
+
+def _priority(text: str) -> int:
+    digits = text.strip().removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal()) or int(digits[:9]) > MOST_PRIORITY:
+        message = f"wants a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY}"
+        raise Invalid(message, where="priority", code="bad_priority")
+    return int(text)
 
 
 class Bulk(SheetPage):
@@ -69,41 +87,47 @@ class Bulk(SheetPage):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, verb: str) -> None:
         """The preview. It leaves a row that expires, and does nothing."""
-        said, stage = write(meant(req)) if verb in ACTIONS else "", req.get_param("stage") or ""
+        said, stage = write(meant(req, self._parts)) if verb in ACTIONS else "", req.get_param("stage") or ""
+        priority = req.get_param("priority") or "0"
         back = "/jobs?" + urlencode({"q": req.get_param("q") or said})
-        wish = _wish(verb, said, stage, session_of(req).identity, "")
+        wish = _wish(verb, said, stage, priority, session_of(req).identity, "")
         found = bulk.preview(self._parts.begin, wish, self._parts.settings.api)
-        n, word = looks.count(found.n), verb.title()
         shown = [row._asdict() for row in found.first]
+        n, s = looks.count(found.n), "" if found.n == 1 else "s"
         told = [("Jobs", n), ("Filter", said)]
+        if verb == "priority":
+            told.append(("New priority", priority))
         told += [(f"Left alone: {looks.count(number)}", why) for why, number in list(found.untouched.items())[:4]]
-        fields = [
-            Field("said", kind="hidden", value=said), Field("stage", kind="hidden", value=stage),
-            Field("token", kind="hidden", value=found.token),
-            Field("action_id", kind="hidden", value=str(found.action_id)),
-        ]  # fmt: skip
-        if found.n > self._parts.settings.api.confirm_above:
-            fields.insert(0, Field("number", f"Type {found.n} to confirm", required=True,
-                                   help="So that nobody hits more than they meant to."))  # fmt: skip
-        if verb == "retry":
-            start = looks.STAGE_TITLE[Stage(stage)] if stage else "the stage that each failed in"
-            ids = [row["panda_id"] for row in shown]
-            cost = self._parts.reader.ask(lambda c: facts(c, job_acts.COST, {"panda_ids": ids})[0])
-            mean = cost["core_s"] / cost["n"] if cost["n"] else 0
-            told += [("Start at", start), ("Core time, by the first ones", looks.duration(mean * found.n)),
-                     ("Invalidated", "outputs of the failed attempts that are not published")]  # fmt: skip
+        told += self._cost(found.n, shown, stage) if verb == "retry" else []
         listed = f"The first {len(shown)} of {n} are listed." if found.n > len(shown) else ""
         sheet = Sheet(
-            f"{word} {n} job{'' if found.n == 1 else 's'}", f"{word} {n} job{'' if found.n == 1 else 's'}", back,
-            facts=told, fields=fields, is_possible=found.n > 0, is_dangerous=verb == "cancel",
-            warnings=[KILLS] if verb == "cancel" and found.n else [],
-            columns=["Job", "Name", "Queue", "Failed in", "Error", "Attempt"],
-            rows=[[str(row["panda_id"]), row["name"] or looks.UNKNOWN, row["queue"] or looks.UNKNOWN,
-                   row["failed_stage"] or looks.UNKNOWN, row["error_code"] or looks.UNKNOWN,
-                   f"{row['attempt_nr']}/{row['max_attempts']}"] for row in shown],
-            note=listed if found.n else f"No job that fits can be {'retried' if verb == 'retry' else 'cancelled'}.",
+            f"{TITLES[verb]} {n} job{s}", f"{TITLES[verb]} {n} job{s}", back, facts=told,
+            fields=self._fields(found, said, stage, priority), is_possible=found.n > 0, is_dangerous=verb == "cancel",
+            warnings=[WARNINGS[verb]] if verb in WARNINGS and found.n else [],
+            columns=["Job", "Name", "Queue", "Failed in", "Error", "Attempt"], rows=[_row(row) for row in shown],
+            note=listed if found.n else f"No job that fits can be {DONE[verb]}.", cli=_cli(verb, said, stage, priority),
         )  # fmt: skip
         self._ask(req, resp, sheet)
+
+    def _fields(self, found: bulk.Preview, said: str, stage: str, priority: str) -> list[Field]:
+        hidden = {
+            "said": said, "stage": stage, "priority": priority, "token": found.token,
+            "action_id": str(found.action_id),
+        }  # fmt: skip
+        fields = [Field(name, kind="hidden", value=value) for name, value in hidden.items()]
+        if found.n > self._parts.settings.api.confirm_above:
+            help_ = "So that nobody hits more than they meant to."
+            fields.insert(0, Field("number", f"Type {found.n} to confirm", required=True, help=help_))
+        return fields
+
+    def _cost(self, n: int, shown: list[dict[str, Any]], stage: str) -> list[tuple[str, str]]:
+        """What a retry repeats, by the first ones."""
+        start = looks.STAGE_TITLE[Stage(stage)] if stage else "the stage that each failed in"
+        ids = [row["panda_id"] for row in shown]
+        cost = self._parts.reader.ask(lambda c: facts(c, job_acts.COST, {"panda_ids": ids})[0])
+        mean = cost["core_s"] / cost["n"] if cost["n"] else 0
+        return [("Start at", start), ("Core time, by the first ones", looks.hours(mean * n)),
+                ("Invalidated", "outputs of the failed attempts that are not published")]  # fmt: skip
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, verb: str) -> None:
         """Begin what was previewed; the clock carries it out in chunks."""
@@ -112,7 +136,8 @@ class Bulk(SheetPage):
 
         def act(connection: Connection, deed: Deed) -> str:
             form = deed.form
-            wish = _wish(verb, form.get("said", ""), form.get("stage", ""), identity, deed.reason)
+            words = (form.get("said", ""), form.get("stage", ""), form.get("priority", ""))
+            wish = _wish(verb, *words, identity, deed.reason)
             number = form.get("number", "").replace(",", "").strip()
             action_id = int(form["action_id"]) if form.get("action_id", "").isdecimal() else 0
             run(connection, GIVE_REASON, {"reason": deed.reason, "action_id": action_id, "who": deed.who})
@@ -126,6 +151,18 @@ class Bulk(SheetPage):
         deed_id = self._act(req, resp, act, "/jobs/actions")
         if began and resp.location:
             resp.location = f"/jobs/actions/{began[0]}?{urlencode({'done': deed_id})}"
+
+
+def _row(job: dict[str, Any]) -> list[str]:
+    told = [job["name"], job["queue"], job["failed_stage"], job["error_code"]]
+    attempt = f"{job['attempt_nr']}/{job['max_attempts']}"
+    return [str(job["panda_id"]), *(word or looks.UNKNOWN for word in told), attempt]
+
+
+def _cli(verb: str, said: str, stage: str, priority: str) -> str:
+    quoted = "'" + said.replace("'", "'\\''") + "'"
+    more = {"retry": f" --stage {stage}" if stage else "", "priority": f" --to {priority}"}.get(verb, "")
+    return f"panda {verb} {quoted}{more}"
 
 
 class Actions(Page):

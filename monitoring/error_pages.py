@@ -6,7 +6,7 @@ from typing import Any
 import falcon
 
 from monitoring import codes, looks
-from monitoring.page import Page, session_of
+from monitoring.page import Page, Parts, session_of
 from monitoring.queries import Facts, facts
 from panda.auth import policy
 from panda.auth.policy import Action
@@ -84,20 +84,26 @@ class Errors(Page):
         reader = self._parts.reader
 
         def make() -> Any:
-            week = self._parts.memory.of("errors of the week", self._week, WEEK_S)
-            found = reader.block(lambda c: listed(facts(c, CODES, {"hours": hours}), _trends(c, hours), week))
+            usual = week(self._parts)
+            found = reader.block(lambda c: listed(facts(c, CODES, {"hours": hours}), trends(c, hours), usual))
             where = reader.block(lambda c: matrix(facts(c, MATRIX, {"hours": hours})))
             return {"errors": found, "matrix": where, "hours": hours}, self._now()
 
         data, as_of = self._parts.memory.of(("errors", hours), make)
         self._answer(req, resp, "errors.html", data, as_of, csv="errors", periods=PERIODS)
 
-    def _week(self) -> dict[tuple[str, str], Facts]:
-        found = self._parts.reader.block(lambda c: facts(c, WEEK)).value or []
+
+def week(parts: Parts) -> dict[tuple[str, str], Facts]:
+    """By code and stage: failures per hour in a week, and the first hour. Remembered for minutes."""
+
+    def ask() -> dict[tuple[str, str], Facts]:
+        found = parts.reader.block(lambda c: facts(c, WEEK)).value or []
         return {(row["error_code"], row["failed_stage"]): row for row in found}
 
+    return parts.memory.of("errors of the week", ask, WEEK_S, WEEK_S)
 
-def _trends(connection: Any, hours: int) -> dict[tuple[str, str], dict[datetime, int]]:
+
+def trends(connection: Any, hours: int) -> dict[tuple[str, str], dict[datetime, int]]:
     found: dict[tuple[str, str], dict[datetime, int]] = {}
     span = max(hours, 24)
     for row in facts(connection, TREND, {"hours": span, "bin_h": max(1, span // 24)}):
@@ -108,8 +114,10 @@ def _trends(connection: Any, hours: int) -> dict[tuple[str, str], dict[datetime,
 def listed(
     found: list[Facts], trends: dict[tuple[str, str], dict[datetime, int]], week: dict[tuple[str, str], Facts]
 ) -> list[Facts]:
-    """Codes with their meaning, their trend, and a mark: `new` (not a day old), `rising`, or none."""
+    """Codes with their meaning, their trend, and a mark: `new` (not a day old), `rising`, or none; marked ones with
+    the hour since which that is so."""
     bins = sorted({at for trend in trends.values() for at in trend})
+    bin_h = (bins[1] - bins[0]).total_seconds() / 3600 if len(bins) > 1 else 1.0
     newest = max((row["last_at"] for row in found), default=None)
     for row in found:
         key = (row["error_code"], row["failed_stage"])
@@ -119,6 +127,10 @@ def listed(
         is_new = before is None or (newest is not None and before["first_at"] > newest - timedelta(hours=24))
         rises = before is not None and row["per_hour"] > RISING * max(before["per_hour"], 0.05)
         row["mark"] = "new" if is_new else "rising" if rises else ""
+        usual = RISING * max(before["per_hour"], 0.05) * bin_h if before is not None else 0.0
+        risen = next((at for at in bins if trends.get(key, {}).get(at, 0) > usual), None)
+        first: datetime | None = before["first_at"] if before is not None else None
+        row["since"] = (first or risen) if is_new else risen if rises else None
     return found
 
 

@@ -1,8 +1,10 @@
 """Is each part alive, and one number about it. Each probe answers within about a second, or says why not."""
 
 import http.client
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import redis
 from sqlalchemy.engine import Connection
@@ -27,6 +29,8 @@ class Part:
     state: str
     told: str
     link: str = ""
+    since: datetime | None = None
+    """When this process saw it come into that state; None: it was so when it looked first."""
 
 
 class Health:
@@ -40,10 +44,12 @@ class Health:
             if url
             else None
         )
+        self._seen: dict[str, tuple[str, datetime | None]] = {}
+        self._guard = threading.Lock()
 
     def parts(self, pilots: Sequence[queries.Facts] | None) -> list[Part]:
         """The strip, left to right. `pilots`: rows of `queries.PILOTS`, None if they could not be read."""
-        return [
+        found = [
             self._api(),
             self._database(),
             self._redis_part(),
@@ -53,6 +59,16 @@ class Health:
             _pilots(pilots),
             self._transfers(),
         ]
+        return [replace(part, since=self._since(part)) for part in found]
+
+    def _since(self, part: Part) -> datetime | None:
+        now = datetime.now(UTC)  # for people; what is measured here is this process's own look
+        with self._guard:
+            state, since = self._seen.get(part.name, (part.state, None))
+            if state != part.state:
+                since = now
+            self._seen[part.name] = (part.state, since)
+            return since
 
     def lanes(self) -> dict[str, int | None]:
         """Messages that wait in each Celery lane; None while Redis does not answer."""

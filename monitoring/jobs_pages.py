@@ -1,5 +1,6 @@
 """The list of jobs: one filter for the page, its facets, its histogram, its table and what is done to all of it."""
 
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -8,13 +9,14 @@ import falcon
 from sqlalchemy.engine import Connection
 
 from monitoring import queries
-from monitoring.page import Page, number_of, session_of
+from monitoring.page import Page, Parts, number_of, session_of
 from monitoring.queries import Facts, facts
 from panda.auth import policy
 from panda.auth.identity import Identity
 from panda.auth.policy import Action
 from panda.db import lists
 from panda.errors import UnknownName
+from panda.jobs import views
 from panda.jobs.nouns import JOB_FIELDS, JOBS
 from panda.query import EVERYTHING, And, Comparison, Expression, Op, all_of, equal_to, read, write
 from panda.states import JobStatus
@@ -32,7 +34,8 @@ FACETS = (
 )
 #: Words of older links, and the field that each stands for.
 SHORT = {"status": "status", "queue": "queue", "error": "error", "jobset": "jobset", "owner": "owner"}
-KNOWN = ("q", *SHORT, "before", "json", "csv", "done", "job")
+KNOWN = ("q", *SHORT, "before", "json", "csv", "done", "job", "stage", "priority")
+NOT_FILTERS = frozenset({"json", "csv", "done", "stage", "priority"})
 
 CHANGED = """
 SELECT status, changed_at FROM jobs WHERE panda_id = ANY(%(panda_ids)s)
@@ -45,7 +48,7 @@ class Jobs(Page):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         identity = session_of(req).identity
-        expression = asked_for(req)
+        expression = asked_for(req, views_of(self._parts, identity.subject))
         mine = owned(identity, Action.READ_JOBS, expression)
         before = number_of(req, "before")
         reader = self._parts.reader
@@ -66,21 +69,29 @@ class Jobs(Page):
         )  # fmt: skip
 
 
-def asked_for(req: falcon.Request) -> Expression:
+def asked_for(req: falcon.Request, known: Callable[[], Mapping[str, str]] = dict) -> Expression:
     """The filter that a URL says: `q`, and the words of older links.
 
+    Args:
+        known: the reader's views, by name: `@NAME` stands for one.
     Raises:
+        NotFound: there is no such view.
         UnknownName: a parameter that there is not. BadFilter: a filter that cannot be meant.
     """
     for name in req.params:
         if name not in KNOWN:
-            raise UnknownName("filter", name, [known for known in KNOWN if known not in ("json", "csv", "done")])
-    parts = [read(req.get_param("q") or "", JOB_FIELDS)]
+            raise UnknownName("filter", name, [known for known in KNOWN if known not in NOT_FILTERS])
+    parts = [read(views.expanded(req.get_param("q") or "", known), JOB_FIELDS)]
     for name, field in SHORT.items():
         value = req.get_param(name)
         if value:
             parts.append(read(f"{field}:{_quoted(value)}", JOB_FIELDS))
     return all_of(*parts)
+
+
+def views_of(parts: Parts, owner: str) -> Callable[[], Mapping[str, str]]:
+    """What gives somebody's views, when a filter names one."""
+    return lambda: {view.name: view.filter for view in parts.reader.ask(lambda c: views.of(c, owner))}
 
 
 def owned(identity: Identity, action: Action, expression: Expression) -> Expression:

@@ -91,7 +91,10 @@ class Page:
         jobs = None if counts is None else sum(counts.get(status, 0) for status in ACTIVE)
         workers = [worker for worker in self._parts.celery.workers() if worker.is_alive]
         incidents = reader.block(lambda c: int(queries.facts(c, queries.N_INCIDENTS)[0]["n"])).value
-        return {"jobs": jobs, "queues": n_queues, "workers": len(workers) or None, "incidents": incidents or None}
+        return {
+            "jobs": jobs, "queues": n_queues, "workers": len(workers) or None, "incidents": incidents or None,
+            "troubles": self._parts.memory.last("n troubles"),
+        }  # fmt: skip
 
     def _whose(self, req: falcon.Request, owner: str | None) -> str | None:
         """Whose things a list may show this reader. Raises Forbidden."""

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 import falcon
 
-from monitoring import job_acts, job_page, job_queries, queries, render
+from monitoring import job_acts, job_page, job_queries, queries, render, trouble_pages
 from monitoring.overview import PERIODS, overview
 from monitoring.page import Page, number_of, session_of
 from monitoring.reading import Block
@@ -36,7 +36,9 @@ class Overview(Page):
 
         data, as_of = parts.memory.of(("overview", hours), make)
         data = _for_role(data, session_of(req).identity)
-        self._answer(req, resp, "overview.html", data, as_of, periods=PERIODS, api_port=parts.settings.api.port)
+        data["troubles"] = trouble_pages.found(parts) if _is_operating(session_of(req).identity) else []
+        self._answer(req, resp, "overview.html", data, as_of, periods=PERIODS, api_port=parts.settings.api.port,
+                     shown=trouble_pages.SHOWN_FIRST)  # fmt: skip
 
 
 class Job(Page):
@@ -158,15 +160,22 @@ def _text(req: falcon.Request, name: str) -> str | None:
     return text
 
 
-def _for_role(data: dict[str, Any], identity: Identity) -> dict[str, Any]:
-    """What payloads and components say is for those who may see everybody's jobs."""
+def _is_operating(identity: Identity) -> bool:
+    """Whether somebody sees what is wrong anywhere."""
     try:
         policy.require(identity, Action.READ_INCIDENTS)
     except Forbidden:
-        errors = data["errors"]
-        kept = [{name: value for name, value in row.items() if name != "message"} for row in errors.value or []]
-        return {**data, "errors": Block(kept, errors.trouble), "incidents": Block([])}
-    return data
+        return False
+    return True
+
+
+def _for_role(data: dict[str, Any], identity: Identity) -> dict[str, Any]:
+    """What payloads and components say is for those who may see everybody's jobs."""
+    if _is_operating(identity):
+        return data
+    errors = data["errors"]
+    kept = [{name: value for name, value in row.items() if name != "message"} for row in errors.value or []]
+    return {**data, "errors": Block(kept, errors.trouble), "incidents": Block([])}
 
 
 def jobset_facts(facts: queries.Facts) -> queries.Facts:

@@ -1,20 +1,25 @@
 """My Panda, and the people who use the system."""
 
-import falcon
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from typing import TypeVar
 
-from monitoring import queries
+import falcon
+from sqlalchemy.engine import Connection
+
+from monitoring import looks, queries, token_pages
 from monitoring.page import Page, session_of
 from monitoring.pages import jobset_facts
-from monitoring.queries import facts
+from monitoring.queries import Facts, facts
+from monitoring.reading import Block
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.errors import NotFound
+from panda.jobs import notices, views
 
-TOKENS = """
-SELECT label, roles, created_at, expires_at, revoked_at FROM (
-    SELECT * FROM tokens WHERE owner = %(owner)s ORDER BY created_at DESC LIMIT 200) AS mine
-WHERE revoked_at IS NULL ORDER BY created_at DESC LIMIT 20
-"""
+T = TypeVar("T")
+
 USERS = (
     "SELECT name, roles, created_at, banned_at, ban_reason FROM users WHERE name > %(after)s ORDER BY name LIMIT %(n)s"
 )
@@ -30,7 +35,17 @@ SELECT scope, name, status, n_files, size_bytes, created_at FROM (
     SELECT * FROM datasets ORDER BY dataset_id DESC LIMIT 5000) AS newest
 WHERE owner = %(owner)s ORDER BY created_at DESC LIMIT 10
 """
+#: Datasets that the newest job sets write into.
+OUTPUTS = """
+SELECT d.scope, d.name, d.status, d.n_files, d.size_bytes, s.jobset_id
+FROM (SELECT jobset_id, output_dataset_id FROM jobsets WHERE owner = %(owner)s
+        ORDER BY owner DESC, jobset_id DESC LIMIT 50) s,
+    LATERAL (SELECT * FROM datasets WHERE dataset_id = s.output_dataset_id OFFSET 0) d
+WHERE d.n_files > 0 ORDER BY s.jobset_id DESC LIMIT 10
+"""
 PAGE_SIZE = 100
+#: A set that has been waiting for so long is shown to its owner.
+WAITS_LONG_S = 86_400.0
 
 
 class Me(Page):
@@ -47,14 +62,42 @@ class Me(Page):
             raise NotFound("user", owner)
         sets = reader.block(lambda c: [jobset_facts(row) for row in queries.jobsets(c, owner, queries.BIGGEST, 20)])
         data = {
-            "user": known[0], "jobsets": sets,
+            "user": known[0], "jobsets": sets, "needs": needing(sets.value or [], self._now()),
             "usage": reader.block(lambda c: facts(c, USAGE, asked)),
             "datasets": reader.block(lambda c: facts(c, DATASETS, asked)),
-            "tokens": reader.block(lambda c: facts(c, TOKENS, asked)) if is_me else None,
+            "outputs": reader.block(lambda c: facts(c, OUTPUTS, asked)),
+            "tokens": self._mine(is_me, lambda c: facts(c, token_pages.TOKENS, {**asked, "n": 20, "all": False})),
+            "views": self._mine(is_me, lambda c: [view._asdict() for view in views.of(c, owner)]),
+            "rules": self._mine(is_me, lambda c: [rule._asdict() for rule in notices.rules(c, owner)]),
+            "notices": self._mine(is_me, lambda c: notices.newest(c, owner)),
         }  # fmt: skip
-        needs_me = [each for each in sets.value or [] if each["n_failed"] and each["status"] in ("running", "failed")]
-        self._answer(req, resp, "me.html", data, self._now(), csv="jobsets", is_me=is_me, needs_me=needs_me,
-                     roles=sorted(session_of(req).identity.roles))  # fmt: skip
+        session = session_of(req)
+        self._answer(
+            req, resp, "me.html", data, self._now(), csv="jobsets", is_me=is_me, kinds=notices.KINDS,
+            key=secrets.token_urlsafe(16), seal=session.seal, roles=sorted(session.identity.roles),
+        )  # fmt: skip
+
+    def _mine(self, is_me: bool, question: Callable[[Connection], T]) -> Block[T] | None:
+        """What nobody else is shown."""
+        return self._parts.reader.block(question) if is_me else None
+
+
+def needing(jobsets: list[Facts], now: datetime) -> list[Facts]:
+    """What wants a person: sets with failed jobs that may be retried, and sets that wait for longer than a day.
+    Each: `jobset_id`, `name`, `why`, `since`, `act` (words and link)."""
+    found = []
+    for each in jobsets:
+        number = each["jobset_id"]
+        if each["n_failed"] and each["status"] in ("running", "failed"):
+            act = ("Retry…", f"/jobsets/{number}/retry")
+            why, since = f"{looks.count(each['n_failed'])} failed", each["ended_at"]
+        elif each["n_open"] and not each["n_finished"] and (now - each["created_at"]).total_seconds() > WAITS_LONG_S:
+            act = ("Why?", f"/jobs/{each['first_panda_id']}#why")
+            why, since = "nothing of it has finished in a day", each["created_at"]
+        else:
+            continue
+        found.append({"jobset_id": number, "name": each["name"], "why": why, "since": since, "act": act})
+    return found
 
 
 class User(Me):

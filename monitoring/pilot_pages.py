@@ -8,6 +8,8 @@ from monitoring.queries import Facts, facts
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.errors import NotFound
+from panda.jobs import switches
+from panda.jobs.switches import Place
 
 SHOWN = 200
 
@@ -68,11 +70,13 @@ class Node(Page):
         reader = self._parts.reader
         resting = reader.block(lambda c: facts(c, site_queries.RESTING_OF_NODE, asked))
         ended = reader.block(lambda c: facts(c, site_queries.JOBS_OF_NODE, asked))
-        nodes = reader.block(lambda c: facts(c, site_queries.NODES, {"queues": [queue], "window_s": window}))
+        nodes = reader.block(lambda c: facts(c, site_queries.NODES, {"queues": [queue]}))
         mine = next((row for row in nodes.value or [] if row["node"] == node), None)
         jobs = [job for job in (resting.value or []) + (ended.value or []) if owner in (None, job["owner"])]
         pilots = reader.block(lambda c: facts(c, site_queries.PILOTS_OF, {"queue": queue}))
         here = [pilot for pilot in pilots.value or [] if pilot["node"] == node]
+        pauses = reader.block(switches.current).value or []
+        pause = next((each for each in pauses if each.place == Place(queue=queue, node=node)), None)
         data = {"node": node, "queue": queue, "summary": mine, "jobs": jobs, "pilots": here,
-                "trouble": resting.trouble or ended.trouble}  # fmt: skip
+                "trouble": resting.trouble or ended.trouble, "pause": pause}  # fmt: skip
         self._answer(req, resp, "node.html", data, self._now(), csv="jobs")

@@ -6,6 +6,7 @@ A block that is too slow, or a database that is away, costs the block, never the
 import threading
 import time
 from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy.engine import Connection
@@ -73,27 +74,52 @@ def trouble_of(problem: SQLAlchemyError) -> str:
 class Memory:
     """Answers that stay good for a moment, so that twenty viewers cost as much as one."""
 
-    def __init__(self, keep_s: float = 2.0, limit: int = 64) -> None:
-        self._keep_s, self._limit = keep_s, limit
+    def __init__(self, keep_s: float = 2.0, limit: int = 64, clock: Callable[[], float] = time.monotonic) -> None:
+        """`keep_s`: of an answer for which nothing else is said; 0: nothing is kept at all."""
+        self._keep_s, self._limit, self._clock = keep_s, limit, clock
         self._answers: dict[Hashable, tuple[float, Any]] = {}
         self._locks: dict[Hashable, threading.Lock] = {}
+        self._kept: dict[Hashable, Any] = {}
         self._guard = threading.Lock()
+        self._behind = ThreadPoolExecutor(1, thread_name_prefix="memory")
 
     def forget(self) -> None:
         """Somebody acted: what was remembered may be wrong now."""
         with self._guard:
             self._answers.clear()
 
-    def of(self, key: Hashable, make: Callable[[], T], keep_s: float | None = None) -> T:
-        """The remembered answer for `key`, or a new one; only one thread makes it. `keep_s`: as always, if None."""
+    def keep(self, key: Hashable, answer: Any) -> None:
+        """Remember something for `last`."""
+        self._kept[key] = answer
+
+    def last(self, key: Hashable) -> Any:
+        """What was kept last under this key, however old; None: nothing yet."""
+        return self._kept.get(key)
+
+    def of(self, key: Hashable, make: Callable[[], T], keep_s: float | None = None, stale_s: float = 0.0) -> T:
+        """The remembered answer for `key`, or a new one; only one thread makes it.
+
+        Args:
+            keep_s: how long it is good; as always, if None.
+            stale_s: for so much longer it is given away while a new one is made behind: then nobody waits for it.
+        """
+        good_s = 0.0 if not self._keep_s else self._keep_s if keep_s is None else keep_s
         with self._guard:
             if len(self._answers) > self._limit:
                 self._answers.clear()
                 self._locks.clear()
             lock = self._locks.setdefault(key, threading.Lock())
+            known = self._answers.get(key)
+        if known is not None and good_s and good_s < self._clock() - known[0] <= good_s + stale_s:
+            if not lock.locked():
+                self._behind.submit(self._made, key, make, lock, good_s)
+            return known[1]  # type: ignore[no-any-return]
+        return self._made(key, make, lock, good_s)
+
+    def _made(self, key: Hashable, make: Callable[[], T], lock: threading.Lock, good_s: float) -> T:
         with lock:
             made_at, answer = self._answers.get(key, (float("-inf"), None))
-            if time.monotonic() - made_at > (self._keep_s if keep_s is None else keep_s):
+            if self._clock() - made_at > good_s:
                 answer = make()
-                self._answers[key] = (time.monotonic(), answer)
+                self._answers[key] = (self._clock(), answer)
             return answer  # type: ignore[no-any-return]

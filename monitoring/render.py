@@ -23,7 +23,7 @@ THEME_COOKIE = "panda_theme"
 STATIC_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
 #: Numbers beside the entries of the menu, while nobody has counted.
-NO_NAV: dict[str, int | None] = {"jobs": None, "queues": None, "workers": None, "incidents": None}
+NO_NAV: dict[str, int | None] = {"jobs": None, "queues": None, "workers": None, "incidents": None, "troubles": None}
 
 #: Everything comes from us; no script and no style stands inside a page.
 SECURITY_HEADERS = {

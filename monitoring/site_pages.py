@@ -65,7 +65,6 @@ class Site(Page):
 
     def _of(self, queues: list[Facts]) -> dict[str, Any]:
         reader, names = self._parts.reader, [queue["name"] for queue in queues]
-        window = {"queues": names, "window_s": self._parts.settings.engine.retry_window_s}
         counts = reader.block(lambda c: facts(c, queries.COUNTS))
         pilots = reader.block(lambda c: facts(c, queries.PILOTS))
 
@@ -77,7 +76,7 @@ class Site(Page):
         return {
             "queues": reader.block(mine),
             "errors": reader.block(lambda c: facts(c, site_queries.ERRORS_OF_QUEUE, {"queues": names})),
-            "nodes": reader.block(lambda c: facts(c, site_queries.NODES, window)),
+            "nodes": reader.block(lambda c: facts(c, site_queries.NODES, {"queues": names})),
             "changes": reader.block(lambda c: [_told(*each) for each in newest_of(c, "queue", names, 12)]),
         }
 

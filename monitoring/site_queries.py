@@ -37,22 +37,25 @@ SELECT pilot_id, queue, node, version, cores, memory_mb, started_at, last_seen_a
 FROM pilots WHERE queue = %(queue)s AND last_seen_at > (SELECT panda_now()) - interval '1 day'
 ORDER BY queue, last_seen_at DESC LIMIT 1000
 """
-#: What became of the newest jobs that ended on a queue, by node; black holes stand out.
+#: What became of jobs by node in a day: attempts that failed, from their roll-up, and of each queue the newest
+#: jobs that finished. Black holes stand out.
 NODES = """
-SELECT node, count(*) AS n, count(*) FILTER (WHERE status = 'failed') AS n_failed,
-    percentile_cont(0.5) WITHIN GROUP (ORDER BY wall_s) AS p50_wall_s, max(ended_at) AS last_at
-FROM (
-    (SELECT node, status, wall_s, ended_at FROM jobs_archive WHERE computing_site = ANY(%(queues)s)
-        AND ended_at > (SELECT panda_now()) - interval '24 hours' ORDER BY computing_site, ended_at DESC LIMIT 5000)
-    UNION ALL
-    (SELECT f.node, f.status, f.wall_s, f.ended_at FROM (
-        SELECT panda_id FROM job_due WHERE waits_for IS NOT NULL AND waits_for = 'operator'
-        AND due_at > (SELECT panda_now()) + make_interval(secs => %(window_s)s - 86400) ORDER BY due_at DESC LIMIT 5000
-        ) AS resting CROSS JOIN LATERAL (
-        SELECT node, status, wall_s, ended_at, computing_site FROM jobs WHERE panda_id = resting.panda_id OFFSET 0) AS f
-        WHERE f.status = 'failed' AND f.computing_site = ANY(%(queues)s))
-    ) AS ended
-WHERE node IS NOT NULL GROUP BY node ORDER BY count(*) FILTER (WHERE status = 'failed') DESC, n DESC LIMIT 400
+WITH finished AS (
+    SELECT q.queue, f.node, count(*) AS n, percentile_cont(0.5) WITHIN GROUP (ORDER BY f.wall_s) AS p50_wall_s,
+        max(f.ended_at) AS last_at
+    FROM unnest(%(queues)s::text[]) AS q(queue), LATERAL (
+        SELECT node, wall_s, ended_at FROM jobs_archive WHERE computing_site = q.queue AND status = 'finished'
+            AND ended_at > (SELECT panda_now()) - interval '24 hours'
+        ORDER BY computing_site, ended_at DESC LIMIT 5000) AS f
+    WHERE f.node IS NOT NULL GROUP BY 1, 2),
+failed AS (
+    SELECT queue, node, sum(n)::bigint AS n, sum(wall_s) / sum(n) AS mean_wall_s, min(hour) AS first_at,
+        max(hour) AS last_at
+    FROM node_failures WHERE queue = ANY(%(queues)s::text[]) AND hour > (SELECT panda_now()) - interval '24 hours'
+    GROUP BY 1, 2)
+SELECT queue, node, coalesce(f.n, 0) + coalesce(x.n, 0) AS n, coalesce(x.n, 0) AS n_failed, f.p50_wall_s,
+    x.mean_wall_s AS failed_wall_s, x.first_at, greatest(f.last_at, x.last_at) AS last_at
+FROM finished f FULL JOIN failed x USING (queue, node) ORDER BY n_failed DESC, n DESC LIMIT 400
 """
 JOBS_OF_NODE = """
 SELECT panda_id, jobset_id, name, owner, status, attempt_nr, max_attempts, computing_site, failed_stage, error_code,

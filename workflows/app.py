@@ -38,6 +38,7 @@ TICK_S: dict[str, float] = {
     "panda.tick.space": 5.0,
     "panda.tick.storages": 15.0,
     "panda.tick.recalls": 2.0,
+    "panda.tick.notices": 20.0,
     "panda.tick.deletions": 10.0,
     "panda.tick.copies": 60.0,
     "panda.tick.history": 60.0,

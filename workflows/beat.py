@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from panda.dataservice import copies, deletion, recalls, space, transfers
 from panda.db.session import rows, run
 from panda.dispatcher import notes
-from panda.jobs import audit, bulk, counters, hold, share_usage, sweeping
+from panda.jobs import audit, bulk, counters, hold, notices, share_usage, sweeping
 from panda.logs import Log
 from panda.settings import current
 from panda.sites import collecting, removing, status, waking
@@ -160,6 +160,13 @@ def carry_out_deletions() -> None:
         deletion.expire(connection)
     while time.monotonic() < until and (deletion.take_out_unread(begin()) or deletion.carry_out(begin())):
         pass
+
+
+@tick("notices")
+def tell_people() -> None:
+    """What happened that somebody has a rule for."""
+    with begin()() as connection:
+        notices.tell(connection)
 
 
 @tick("audit")

@@ -26,9 +26,11 @@ from panda.api import (
     site_versions,
     sites,
     storage_quotas,
+    switches,
     system,
     usage,
     users,
+    views,
 )
 from panda.api.etags import Etags
 from panda.api.middleware import Gate
@@ -170,5 +172,9 @@ def _add_system(app: App, begin: Begin, settings: Settings) -> None:
     app.add_route("/v1/users/{name}/revoke-tokens", users.UserRevokeResource(begin, SMALL_MB))
     app.add_route(f"/v1/tokens/{{token_id:{ID}}}/revoke", users.TokenRevokeResource(begin, SMALL_MB))
     app.add_route(f"/v1/tokens/{{token_id:{ID}}}", people.TokenResource(begin))
+    app.add_route("/v1/views", views.ViewsResource(begin))
+    app.add_route("/v1/views/{name}", views.ViewResource(begin, SMALL_MB))
+    app.add_route("/v1/switches", switches.SwitchesResource(begin))
+    app.add_route("/v1/switches/{what}", switches.SwitchResource(begin, SMALL_MB))
     app.add_route("/v1/shares", shares.SharesResource(begin))
     app.add_route("/v1/shares/{name}", shares.ShareResource(begin, SMALL_MB))

@@ -23,11 +23,16 @@ from panda.api.service_schemas import (
     Ready,
     RevokeRequest,
     Root,
+    Switch,
+    SwitchRequest,
+    SwitchSet,
     Token,
     TokenCreated,
     TokenRequest,
     User,
     UserRequest,
+    View,
+    ViewRequest,
     WhoAmI,
 )
 from panda.dispatcher.words import (
@@ -321,7 +326,7 @@ class JobCounts(Reply, kw_only=True):
 class JobActionRequest(Request, kw_only=True):
     """POST /v1/jobs/actions"""
 
-    action: Literal["retry", "cancel", "priority", "hold", "release"]
+    action: Literal["retry", "cancel", "priority", "hold", "release", "rebroker"]
     filter: Annotated[str, Meta(max_length=8_000)]
     """Which jobs, as in `jobset:7 status:failed error:stageout:*`."""
     reason: Text
@@ -514,6 +519,9 @@ __all__ = [
     "RevokeRequest",
     "Root",
     "ServerTime",
+    "Switch",
+    "SwitchRequest",
+    "SwitchSet",
     "Token",
     "TokenCreated",
     "TokenRequest",
@@ -521,5 +529,7 @@ __all__ = [
     "UpdateRequest",
     "User",
     "UserRequest",
+    "View",
+    "ViewRequest",
     "WhoAmI",
 ]

@@ -175,3 +175,60 @@ class AuditEntry(Reply, kw_only=True):
     reason: str
     facts: dict[str, Any]
     request_id: str | None
+
+
+# ---- what operators paused ------------------------------------------------------------------
+
+
+class Switch(Reply, kw_only=True):
+    """A pause. `site`, `queue` and `node` are empty where it is wider."""
+
+    what: str
+    site: str
+    queue: str
+    node: str
+    by: str
+    reason: str
+    at: datetime
+    until: datetime | None
+    """When it ends by itself."""
+
+
+class SwitchRequest(Request, kw_only=True):
+    """POST /v1/switches/{what}"""
+
+    paused: bool
+    reason: Text
+    site: Annotated[str, Meta(max_length=200)] = ""
+    queue: Annotated[str, Meta(max_length=200)] = ""
+    node: Annotated[str, Meta(max_length=200)] = ""
+    """Of that queue; for `dispatch` alone."""
+    for_s: Annotated[float, Meta(gt=0, le=31_622_400)] | None = None
+    """Ends by itself after this; none: somebody resumes it."""
+
+
+class SwitchSet(Reply, kw_only=True):
+    what: str
+    site: str
+    queue: str
+    node: str
+    paused: bool
+    n_woken: int
+    """Waiting jobs that brokerage looks at again at once; the others follow."""
+
+
+# ---- saved views ----------------------------------------------------------------------------
+
+
+class View(Reply, kw_only=True):
+    """A filter of jobs under a name; `@NAME` stands for it."""
+
+    name: str
+    filter: str
+    created_at: datetime
+
+
+class ViewRequest(Request, kw_only=True):
+    """PUT /v1/views/{name}"""
+
+    filter: Annotated[str, Meta(max_length=4_000)]

@@ -25,6 +25,7 @@ class Action(StrEnum):
     READ_SITES = "see sites and queues"
     SET_QUEUE = "set the status of queues"
     CHANGE_SITES = "change what is known of sites"
+    SET_SWITCH = "pause brokerage or dispatch"
     READ_SHARES = "see shares"
     SET_SHARE = "set the weights of shares"
     PILOT = "do a pilot's work"
@@ -36,6 +37,7 @@ class Action(StrEnum):
     READ_USERS = "see users"
     READ_TOKENS = "see tokens"
     READ_PILOTS = "see pilots and nodes"
+    KEEP_VIEWS = "keep views and notices"
     ACT = "act on many jobs at once"
     READ_ACTIONS = "see actions on many jobs"
     READ_PILOT_NOTES = "see the notes and logs of pilots"
@@ -71,6 +73,7 @@ TABLE: Mapping[Action, Rule] = {
     Action.READ_SITES:     Rule(_roles("user production pilot operator admin")),
     Action.SET_QUEUE:      Rule(_roles("operator admin")),
     Action.CHANGE_SITES:   Rule(_roles("operator admin")),
+    Action.SET_SWITCH:     Rule(_roles("operator admin")),
     Action.READ_SHARES:    Rule(_roles("user production operator admin")),
     Action.SET_SHARE:      Rule(_roles("operator admin")),
     Action.PILOT:          Rule(_roles("pilot")),
@@ -81,6 +84,7 @@ TABLE: Mapping[Action, Rule] = {
     Action.READ_AUDIT:     Rule(_roles("operator admin")),
     Action.READ_USERS:     Rule(_roles("operator admin"),                         _roles("user production")),
     Action.READ_TOKENS:    Rule(_roles("admin"),                                  _roles("user production operator")),
+    Action.KEEP_VIEWS:     Rule(_roles("user production operator admin")),
     Action.READ_PILOTS:    Rule(_roles("user production operator admin")),
     Action.ACT:            Rule(_roles("operator admin"),                         _roles("user production")),
     Action.READ_ACTIONS:   Rule(_roles("production operator admin"),              _roles("user")),

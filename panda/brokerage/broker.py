@@ -7,6 +7,7 @@ reason, so that `panda why` has an answer.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 
 from sqlalchemy.engine import Connection
@@ -17,10 +18,11 @@ from panda.brokerage.snapshot import groups_of, queues_now
 from panda.brokerage.subjects import JobGroup, Queue
 from panda.db.session import rows, run
 from panda.errors import PandaError
-from panda.jobs import due, incidents, transitions
+from panda.jobs import due, incidents, switches, transitions
 from panda.jobs.incidents import Incident
+from panda.jobs.switches import Picture, What
 from panda.settings import Settings
-from panda.states import Stage, Wait
+from panda.states import QueueStatus, Stage, Wait
 
 #: The longest wait between two looks at a job that fits no queue, in seconds.
 MAX_QUEUE_WAIT_S = 600.0
@@ -57,7 +59,7 @@ def place(
 
     Returns: the PandaIDs that were assigned, ascending.
     """
-    queues = queues_now(connection)
+    queues = _open(queues_now(connection), switches.picture(connection))
     groups = groups_of(connection, panda_ids)
     if not groups:
         return []
@@ -79,6 +81,17 @@ def place(
     placed = transitions.assign_many(connection, queue_of, decision_of, by=by, chain_id=chain_id)
     _report(connection, [fault for decision in decisions for fault in decision.faults])
     return placed
+
+
+def _open(queues: Sequence[Queue], pauses: Picture) -> list[Queue]:
+    """The queues, those where an operator paused brokerage as if they were closed for new jobs."""
+    if not pauses.pauses:
+        return list(queues)
+    found = []
+    for queue in queues:
+        why = pauses.why(What.BROKERAGE, site=queue.site, queue=queue.name)
+        found.append(replace(queue, status=QueueStatus.BROKEROFF, status_reason=why) if why else queue)
+    return found
 
 
 def next_look_s(waited_s: float, first_s: float, longest_s: float = MAX_QUEUE_WAIT_S) -> float:

@@ -1,5 +1,5 @@
 """Which jobs a command means: `7000412958`, `100-120`, `set:9120`, `last`, `last:3`, `-` for stdin, or a filter
-in quotes: `'status:failed site:HOL* changed:24h'`.
+in quotes: `'status:failed site:HOL* changed:24h'`. `@NAME` stands for a saved view, alone or in a filter.
 
 Commas join them: `7,9-12`. What is read from stdin is what `-q` of another command prints.
 """
@@ -21,6 +21,9 @@ MAX_RANGE = 10_000
 
 _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?\Z")
 _SET = re.compile(r"set:([0-9]{1,18})\Z")
+#: As the server knows them; what stands in quotes is left alone there.
+_VIEW = re.compile(r"(?:^|[\s(])@[A-Za-z0-9]")
+_NAMED = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\w:=<>!,@])@([A-Za-z0-9][\w.-]*)')
 _LAST = re.compile(r"last(?::([0-9]{1,3}))?\Z")
 #: A comparison somewhere in it, and not just a misspelt selector.
 _FILTER = re.compile(r"(?!(?:set|last|task):\S*\Z)[^:=<>]*[A-Za-z_]\s*(?:!=|[:=<>])\s*\S")
@@ -77,6 +80,8 @@ def parse(texts: Sequence[str]) -> Words:
 
 def is_filter(word: str) -> bool:
     """Whether a word is a filter, rather than the name of a job or a job set."""
+    if _VIEW.search(word):
+        return True
     is_named = all(pattern.match(part) is None for part in word.split(",") for pattern in (_RANGE, _SET, _LAST))
     return is_named and _FILTER.match(word) is not None
 
@@ -89,7 +94,7 @@ def select(client: "Client", texts: Sequence[str], *, spells_out: bool = True) -
     Raises:
         click.UsageError: nothing at all is named.
     """
-    words = parse(list(_spelt_out(texts)))
+    words = parse([_without_views(client, text) for text in _spelt_out(texts)])
     jobsets = list(words.jobsets)
     if words.n_last:
         jobsets += newest(client, words.n_last)
@@ -98,6 +103,25 @@ def select(client: "Client", texts: Sequence[str], *, spells_out: bool = True) -
     if not selection.names:
         raise click.UsageError(f"no job is named: {HOW}")
     return _spelt(client, selection) if spells_out and selection.filters else selection
+
+
+def _without_views(client: "Client", text: str) -> str:
+    """Each `@NAME` in it replaced by what that view says. Raises CommandProblem: there is no such view."""
+    from panda.cli import exits
+    from panda.cli.problems import CommandProblem
+
+    if not _VIEW.search(text):
+        return text
+    known = {str(view.raw["name"]): str(view.raw["filter"]) for view in client.views()}
+
+    def meant(found: re.Match[str]) -> str:
+        name = found[1]
+        if name and name not in known:
+            hint = f"known: {', '.join(known) or 'none'}; keep one with `panda views save`"
+            raise CommandProblem(f"there is no view @{name}", code="not_found", exit_code=exits.NOT_FOUND, hint=hint)
+        return f"({known[name]})" if name else found[0]
+
+    return _NAMED.sub(meant, text)
 
 
 def _spelt(client: "Client", selection: Selection) -> Selection:

@@ -63,7 +63,8 @@ class Actions:
     def preview(
         self, action: str, filter: str, *, reason: str, stage: str | None = None, priority: int | None = None
     ) -> Preview:
-        """What `action` (retry, cancel, priority, hold or release) would reach of the jobs that fit; nothing is done.
+        """What `action` (retry, cancel, priority, hold, release, rebroker) reaches of the jobs that fit; nothing is
+        done.
 
         Args:
             filter: as in `jobset:7 status:failed`.

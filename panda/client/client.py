@@ -413,6 +413,38 @@ class Client:
         path = f"/v1/shares/{segment(share)}"
         return mapping(self._calls.json("PUT", path, document, idempotent=True), "weight", share=str)
 
+    def views(self) -> Pages[Reply]:
+        """My saved views, by name; facts in `.raw`."""
+        return pages(self._calls, "/v1/views", Reply)
+
+    def save_view(self, name: str, filter: str) -> Affected:
+        """Keep a filter of jobs under a name; the one that has it already is replaced."""
+        path = f"/v1/views/{segment(name)}"
+        return parsed(Affected, self._calls.json("PUT", path, {"filter": filter}, idempotent=True))
+
+    def forget_view(self, name: str) -> Affected:
+        """Raises NotFound: there is no such view."""
+        return parsed(Affected, self._calls.json("DELETE", f"/v1/views/{segment(name)}"))
+
+    def switches(self) -> Pages[Reply]:
+        """What is paused, the newest first; facts in `.raw`."""
+        return pages(self._calls, "/v1/switches", Reply)
+
+    def pause(
+        self, what: str, *, reason: str, site: str = "", queue: str = "", node: str = "", for_s: float | None = None
+    ) -> dict[str, Any]:
+        """Pause `brokerage` or `dispatch` at a place; nothing named: everywhere. `for_s`: ends by itself after that."""
+        place = {"site": site, "queue": queue, "node": node}
+        document = {"paused": True, "reason": reason, **place, **({} if for_s is None else {"for_s": for_s})}
+        return mapping(
+            self._calls.json("POST", f"/v1/switches/{segment(what)}", document, idempotent=True), "pause", queue=str
+        )
+
+    def resume(self, what: str, *, reason: str, site: str = "", queue: str = "", node: str = "") -> dict[str, Any]:
+        """End a pause, named as it was made. Raises NotFound: it is not paused."""
+        document = {"paused": False, "reason": reason, "site": site, "queue": queue, "node": node}
+        return mapping(self._calls.json("POST", f"/v1/switches/{segment(what)}", document), "pause", queue=str)
+
     def whoami(self) -> dict[str, Any]:
         """Who the server takes the caller for, and the roles."""
         return mapping(self._calls.get("/v1/whoami"), "person", subject=str)

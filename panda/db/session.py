@@ -285,8 +285,9 @@ _CURSOR = "panda_cursor"
 
 def _say(connection: Connection, words: bytes) -> None:
     """A word about the transaction. It has no values and no rows, so it goes by libpq's shortest way."""
+    ours = _ours(connection)
     try:
-        result = _ours(connection).pgconn.exec_(words)
+        result = ours.pgconn.exec_(words)
         if result.status != ExecStatus.COMMAND_OK:
             problem = error_from_result(result)
             raise psycopg.OperationalError(str(problem)) if ours.closed else problem

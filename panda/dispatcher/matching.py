@@ -21,8 +21,10 @@ from panda.db.session import rows
 from panda.dispatcher.shares import balance
 from panda.dispatcher.words import AcquireRequest
 from panda.errors import NotFound
+from panda.jobs import switches
+from panda.jobs.switches import Picture, What
 
-QUEUE = "SELECT status FROM queues WHERE name = %(queue)s"
+QUEUE = "SELECT status, site FROM queues WHERE name = %(queue)s"
 #: A skip scan over the claim index: one probe per distinct pair, however many jobs stand behind it.
 PAIRS = """
 WITH RECURSIVE pairs AS (
@@ -110,6 +112,9 @@ class Offer(NamedTuple):
     status: str
     pairs: list[Pair]
     seen_at: float
+    site: str = ""
+    pauses: Picture = Picture()
+    """What operators paused."""
 
 
 _offers: dict[str, Offer] = {}
@@ -132,7 +137,7 @@ def offer_of(connection: Connection, queue: str, *, anew: bool = False) -> Offer
         Pair(r.share, r.shape_id, r.cores, r.memory_mb, r.disk_mb, r.walltime_s, r.gpus, frozenset(r.tags))
         for r in rows(connection, PAIRS, {"queue": queue})
     ]
-    fresh = Offer(found[0].status, pairs, time.monotonic())
+    fresh = Offer(found[0].status, pairs, time.monotonic(), found[0].site, switches.picture(connection))
     with _lock:
         _offers[queue] = fresh
     return fresh
@@ -143,6 +148,7 @@ def forget() -> None:
     with _lock:
         _offers.clear()
     balance.forget()
+    switches.forget()
 
 
 def misfit(pair: Pair, request: AcquireRequest, tags: frozenset[str]) -> str | None:
@@ -166,6 +172,9 @@ def fitting(offer: Offer, request: AcquireRequest) -> tuple[dict[str, list[Pair]
     """The pairs that fit, by share; and why not, if none does."""
     if offer.status == "offline":
         return {}, "the queue is offline"
+    paused = offer.pauses.why(What.DISPATCH, site=offer.site, queue=request.queue, node=request.node)
+    if paused:
+        return {}, paused
     if not offer.pairs:
         return {}, "the queue has no ready job"
     tags = frozenset(request.tags)

@@ -19,13 +19,13 @@ from panda.auth import audit_log
 from panda.db import lists
 from panda.db.session import Begin, once, rows, run
 from panda.errors import Conflict, Invalid, NotFound
-from panda.jobs import hold, kill, priority, retry
+from panda.jobs import hold, kill, priority, rebroker, retry
 from panda.jobs.nouns import JOB_FIELDS, JOBS
 from panda.query import BadFilter, Comparison, Expression, Op, all_of, equal_to, read, settled, write
 from panda.settings import Api
 from panda.states import FINAL, RETRY_STATUS, JobStatus, Stage, Wait
 
-Verb = Literal["retry", "cancel", "priority", "hold", "release"]
+Verb = Literal["retry", "cancel", "priority", "hold", "release", "rebroker"]
 
 CHUNK = 500
 #: Rows that one statement of a preview counts.
@@ -51,6 +51,7 @@ REACHES: dict[str, Reach] = {
     "priority": Reach(frozenset(priority.WAITING), "it is {0}; only a waiting job has use of it"),
     "hold": Reach(frozenset(priority.WAITING), hold.WHY_NOT, False, "it is held already"),
     "release": Reach(frozenset(hold.HELD), "it is not held", True, "it is not held"),
+    "rebroker": Reach(rebroker.WAITING, rebroker.WHY_NOT, False, "it is held"),
 }
 
 NOW = "SELECT panda_now() AS now, (SELECT last_value FROM panda_id_seq) AS newest"
@@ -277,12 +278,17 @@ def _release(connection: Connection, panda_ids: Sequence[int], action: Row[Any])
     return hold.release(connection, panda_ids, by=action.asked_by, may_all=action.owner is None)
 
 
+def _rebroker(connection: Connection, panda_ids: Sequence[int], action: Row[Any]) -> tuple[list[int], dict[int, str]]:
+    return rebroker.rebroker(connection, panda_ids, by=action.asked_by, reason=action.reason)
+
+
 _ACTS: dict[str, Callable[[Connection, Sequence[int], Row[Any]], tuple[list[int], dict[int, str]]]] = {
     "retry": _retry,
     "cancel": _cancel,
     "priority": _prioritise,
     "hold": _hold,
     "release": _release,
+    "rebroker": _rebroker,
 }
 
 

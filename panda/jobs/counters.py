@@ -29,7 +29,11 @@ ON CONFLICT (day, owner, share, queue) DO UPDATE SET n_finished = u.n_finished +
     wall_s = u.wall_s + excluded.wall_s, cpu_s = u.cpu_s + excluded.cpu_s, core_s = u.core_s + excluded.core_s
 """
 FOLD_ERRORS = """
-WITH gone AS (DELETE FROM error_deltas RETURNING *)
+WITH gone AS (DELETE FROM error_deltas RETURNING *),
+nodes AS (
+    INSERT INTO node_failures AS f (hour, queue, node, n, wall_s)
+    SELECT hour, queue, node, sum(n), sum(wall_s) FROM gone WHERE node <> '' GROUP BY 1, 2, 3
+    ON CONFLICT (queue, hour, node) DO UPDATE SET n = f.n + excluded.n, wall_s = f.wall_s + excluded.wall_s)
 INSERT INTO error_hours AS e (hour, error_code, failed_stage, queue, n, wall_s)
 SELECT hour, error_code, failed_stage, queue, sum(n), sum(wall_s) FROM gone GROUP BY 1, 2, 3, 4
 ON CONFLICT (hour, error_code, failed_stage, queue) DO UPDATE SET n = e.n + excluded.n,
@@ -44,6 +48,14 @@ REMEMBER = f"""
 INSERT INTO count_history (at, status, n)
 SELECT date_trunc('minute', panda_now()), status, sum(n) FROM ({COUNTS}) now GROUP BY status ON CONFLICT DO NOTHING
 """
+#: A point of each queue's chart.
+REMEMBER_QUEUES = f"""
+INSERT INTO queue_history (queue, at, counts)
+SELECT queue, date_bin('5 minutes', panda_now(), timestamptz 'epoch'), jsonb_object_agg(status, n)
+FROM ({COUNTS}) now
+WHERE queue <> '' AND n > 0 AND status NOT IN ('finished', 'failed', 'cancelled', 'closed') GROUP BY queue
+ON CONFLICT DO NOTHING
+"""
 TIDY = """
 DELETE FROM count_history WHERE at < panda_now() - interval '90 days';
 DELETE FROM stage_runs WHERE minute < panda_now() - interval '30 days';
@@ -52,10 +64,14 @@ DELETE FROM transfer_waiters WHERE transfer_id = ANY(ARRAY(
     SELECT transfer_id FROM transfers WHERE ended_at < (SELECT panda_now()) - interval '7 days'));
 DELETE FROM transfers WHERE ended_at < (SELECT panda_now()) - interval '7 days';
 DELETE FROM stage_starts WHERE at < panda_now() - interval '10 minutes';
+DELETE FROM node_failures WHERE hour < panda_now() - interval '14 days';
 DELETE FROM error_hours WHERE hour < panda_now() - interval '90 days';
 DELETE FROM incidents WHERE last_at < panda_now() - interval '90 days';
 DELETE FROM page_deeds WHERE at < panda_now() - interval '7 days';
 DELETE FROM fair_clock WHERE at < panda_now();
+DELETE FROM switches WHERE until < panda_now() - interval '1 day';
+DELETE FROM queue_history WHERE at < panda_now() - interval '14 days';
+DELETE FROM notices WHERE at < panda_now() - interval '90 days';
 SELECT panda_ensure_partitions((SELECT last_value FROM panda_id_seq) + 5000000)
 """
 
@@ -74,8 +90,9 @@ def counts(connection: Connection) -> dict[tuple[str, str], int]:
 
 
 def remember(connection: Connection) -> None:
-    """One point per status for the charts, once a minute."""
+    """One point per status for the charts, once a minute; one per queue every five."""
     run(connection, REMEMBER)
+    run(connection, REMEMBER_QUEUES)
 
 
 def tidy(connection: Connection) -> None:

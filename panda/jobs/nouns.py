@@ -208,7 +208,7 @@ ACTIONS = Noun(
     name="action",
     fields=Fields(
         Field("action_id", Kind.WHOLE, "r.action_id", aliases=("id",)),
-        _word("action", ("retry", "cancel", "priority", "hold", "release")),
+        _word("action", ("retry", "cancel", "priority", "hold", "release", "rebroker")),
         _word("status", ("previewed", "running", "done", "stopped"), aliases=("state",)),
         Field("by", Kind.TEXT, "r.asked_by", "who asked for it", aliases=("owner", "user", "asked_by")),
         Field("reason", Kind.TEXT, "r.reason"),

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection, Row
 
 from panda.db.session import rows
 from panda.errors import NotFound
-from panda.jobs import queries, share_usage
+from panda.jobs import queries, share_usage, switches
 from panda.jobs.share_usage import Position
 from panda.states import FINAL, LEASED, RETRY_STATUS, JobStatus, Stage, Wait
 
@@ -26,7 +26,7 @@ SELECT j.panda_id, j.jobset_id, j.owner, j.share, j.status, j.attempt_nr, j.max_
     j.decision_id, j.pilot_id, j.node, j.failed_stage, j.error_code, j.error_message, j.exit_code, j.started_at,
     j.ended_at, j.kill_requested_at, j.kill_delivered_at, j.kill_by, j.kill_reason, {1} AS archived,
     d.stage, d.waits_for, d.due_at, d.deliveries, d.tries, d.missing, d.error, j.n_inputs,
-    q.status AS queue_status, q.status_reason AS queue_reason
+    q.status AS queue_status, q.status_reason AS queue_reason, q.site AS queue_site
 FROM (SELECT * FROM {0} WHERE panda_id = %(panda_id)s OFFSET 0) j
     LEFT JOIN LATERAL (SELECT * FROM job_due WHERE panda_id = j.panda_id OFFSET 0) d ON true
     LEFT JOIN queues q ON q.name = j.computing_site
@@ -222,6 +222,9 @@ def _for_a_pilot(connection: Connection, job: Row[Any]) -> Story:
         facts["queue_reason"] = job.queue_reason
         reason = f" ({job.queue_reason})" if job.queue_reason else ""
         return Story(f"It is ready at {job.queue}, which is {job.queue_status}{reason}.", facts)
+    paused = switches.picture(connection).why(switches.What.DISPATCH, site=job.queue_site or "", queue=job.queue)
+    if paused:
+        return Story(f"It is ready at {job.queue}, {ahead}; {paused}.", {**facts, "paused": paused})
     if pilots.n == 0:
         return Story(f"It is ready at {job.queue}, {ahead}, but no pilot has asked there for 10 minutes.", facts)
     busy = f"; the last one that got nothing was told: {pilots.nothing_because}" if pilots.nothing_because else ""

@@ -1,4 +1,4 @@
-"""`panda retry`, `cancel`, `priority`, `hold`, `release`, `actions`: what is asked of jobs, one or many."""
+"""`panda retry`, `cancel`, `priority`, `hold`, `release`, `rebroker`, `actions`: what is asked of jobs, one or many."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -160,6 +160,21 @@ def release(selectors: Sequence[str], reason: str, manner: Manner, look: Look) -
     held = {each: client.actions.preview("release", f"jobset:{each}", reason=reason).n for each in selection.jobsets}
     wholes = [Whole(each, n, client.release_jobset) for each, n in held.items()]
     return carried_out(client, wish, previewed(client, _without_sets(selection), wish), look, manner, wholes)
+
+
+@click.command(
+    cls=Verb,
+    examples=("panda rebroker 'status:activated queue:NORTH-Q' --reason 'no pilot comes there'", "panda rebroker 4711"),
+)
+@SELECTORS
+@deed_options
+@output_options
+def rebroker(selectors: Sequence[str], reason: str, manner: Manner, look: Look) -> int:
+    """Let brokerage choose a queue anew for jobs that wait for a pilot, or for a queue."""
+    client = connect()
+    wish = Wish("rebroker", reason)
+    previews = previewed(client, select(client, selectors, spells_out=False), wish)
+    return carried_out(client, wish, previews, look, manner)
 
 
 @click.command(

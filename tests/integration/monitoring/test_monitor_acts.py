@@ -56,7 +56,18 @@ def test_a_user_acts_on_their_own_jobs_alone(world: World, parts: Parts, token: 
     assert alice.get("/jobs/600/cancel").status_code == 403
     assert alice.post(f"/jobs/{world.jobs['running']}/cancel", **fields).status_code == 303
     assert alice.post("/queues/north/status", **{**fields, "status": "offline"}).status_code == 403
-    for path in ("/admin", "/audit", "/users", "/incidents"):
+    for path in ("/admin/switches/pause", "/admin/switches/resume", "/nodes/north/wn-1/pause"):
+        assert alice.post(path, **{**fields, "what": "dispatch", "queue": "north", "node": "wn-1"}).status_code == 403
+    assert world.count("SELECT count(*) FROM switches") == 0
+    for path in (
+        "/admin",
+        "/audit",
+        "/users",
+        "/incidents",
+        "/troubles",
+        "/admin/switches/pause",
+        "/nodes/north/wn-1/pause",
+    ):
         assert alice.get(path).status_code == 403, path
     assert world.count("SELECT count(*) FROM jobs WHERE kill_requested_at IS NOT NULL") == 1
 
@@ -104,3 +115,69 @@ def test_an_incident_is_acknowledged_and_closed_once(world: World, operator: Bro
 
     assert answers == [303, 303, 409]
     assert operator.json("/incidents")["data"]["incidents"][0]["closed_by"] == "olga"
+
+
+def test_a_node_is_taken_out_and_let_in_again_from_its_page(world: World, operator: Browser, parts: Parts) -> None:
+    fields = {"what": "dispatch", "queue": "north", "node": "wn-1"}
+
+    out = operator.post("/nodes/north/wn-1/pause", **form(operator, parts, for_s="3600", **fields))
+    page = operator.get("/nodes/north/wn-1").text
+
+    assert out.headers["location"] == "/nodes/north/wn-1?done=k1"
+    assert "Taken out" in page
+    assert "because" in page
+    assert [t["key"] for t in operator.json("/troubles")["data"]["troubles"]][
+        -1
+    ] == "paused dispatch node wn-1 of queue north"
+    assert world.count("SELECT count(*) FROM switches WHERE until > panda_now() + interval '59 minutes'") == 1
+
+    again = operator.post("/admin/switches/resume", **form(operator, parts, key="k2", **fields))
+    twice = operator.post("/admin/switches/resume", **form(operator, parts, key="k3", **fields))
+
+    assert (again.status_code, twice.status_code) == (303, 404)
+    assert world.count("SELECT count(*) FROM switches") == 0
+    assert world.count("SELECT count(*) FROM audit_log WHERE action IN ('pause_dispatch', 'resume_dispatch')") == 2
+
+
+def test_a_pause_that_cannot_be_meant_is_refused(world: World, operator: Browser, parts: Parts) -> None:
+    refused = [
+        {"what": "lunch"}, {"what": "dispatch", "place": "site:NOWHERE"}, {"what": "dispatch", "for_s": "soon"},
+        {"what": "dispatch", "place": "queue:north", "site": "NORTH"}, {"what": "dispatch", "reason": ""},
+    ]  # fmt: skip
+    for k, fields in enumerate(refused):
+        answer = operator.post("/admin/switches/pause", **form(operator, parts, key=f"k{k}", **fields))
+        assert answer.status_code in (400, 404), fields
+    everywhere = operator.post("/admin/switches/pause", **form(operator, parts, key="last", what="brokerage", place=""))
+
+    assert everywhere.status_code == 303
+    assert world.count("SELECT count(*) FROM switches") == 1
+    assert "everywhere" in operator.get("/admin").text
+
+
+def test_waiting_jobs_are_brokered_anew_or_get_another_priority(world: World, operator: Browser, parts: Parts) -> None:
+    for verb, words in (("rebroker", ""), ("priority", "&priority=-5")):
+        sheet = operator.json(f"/jobs/bulk/{verb}?q=status:activated{words}")["data"]["sheet"]
+        hidden = {field["name"]: field["value"] for field in sheet["fields"] if field["kind"] == "hidden"}
+        done = operator.post(f"/jobs/bulk/{verb}", **form(operator, parts, **{**hidden, "key": verb}))
+
+        assert dict(sheet["facts"])["Jobs"] == "1", verb
+        assert sheet["cli"].startswith(f"panda {verb} 'status:activated'")
+        assert done.headers["location"].startswith("/jobs/actions/"), done.text
+    assert world.count("SELECT count(*) FROM bulk_actions WHERE status = 'running' AND priority = -5") == 1
+    for path in (
+        "/jobs/bulk/priority?q=status:activated&priority=lots",
+        "/jobs/bulk/priority?q=status:activated&priority=99999",
+    ):
+        assert operator.get(path).status_code == 400
+
+
+def test_what_is_wrong_stands_on_the_overview_for_those_who_can_mend_it(
+    world: World, operator: Browser, parts: Parts, token: Token
+) -> None:
+    world.sql("UPDATE queues SET status = 'offline', status_reason = 'upgrade'")
+
+    data = operator.json("/")["data"]["troubles"]
+
+    assert "closed north" in [trouble["key"] for trouble in data]
+    assert "What is wrong" in operator.get("/").text
+    assert Browser(parts, token("alice", "user")).json("/")["data"]["troubles"] == []

@@ -1,0 +1,122 @@
+"""What the look for troubles reads: roll-ups, slim tables, and bounded looks at the newest of the large ones."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy.engine import Connection
+
+from monitoring import error_pages, queries, site_queries
+from monitoring.health import Part
+from monitoring.queries import Facts, facts
+from monitoring.reading import Reader
+from panda.jobs import switches
+from panda.jobs.switches import Pause
+
+#: Failed jobs that rest, the newest of the day, by everything that they may have in common.
+RESTING = """
+SELECT coalesce(f.error_code, 'none') AS code, coalesce(f.failed_stage, '') AS stage,
+    coalesce(f.computing_site, '') AS queue, coalesce(f.node, '') AS node, f.owner, count(*) AS n,
+    min(f.ended_at) AS first_at, max(f.ended_at) AS last_at, count(DISTINCT f.jobset_id) AS n_jobsets,
+    min(f.jobset_id) AS jobset_id, min(f.panda_id) AS panda_id
+FROM (SELECT panda_id FROM job_due WHERE waits_for IS NOT NULL AND waits_for = 'operator'
+        AND due_at > (SELECT panda_now()) + make_interval(secs => %(window_s)s - 86400)
+        ORDER BY due_at DESC LIMIT 5000) AS resting
+CROSS JOIN LATERAL (SELECT status, error_code, failed_stage, computing_site, node, owner, ended_at, jobset_id, panda_id
+    FROM jobs WHERE panda_id = resting.panda_id OFFSET 0) AS f
+WHERE f.status = 'failed' GROUP BY 1, 2, 3, 4, 5 ORDER BY n DESC LIMIT 1000
+"""
+#: Nodes with failures of the last three hours.
+NODES = """
+SELECT queue, node, sum(n)::bigint AS n, min(hour) AS first_at, max(hour) AS last_at FROM node_failures
+WHERE hour > (SELECT panda_now()) - interval '3 hours' GROUP BY queue, node ORDER BY n DESC LIMIT 200
+"""
+LAST_SEEN = """
+SELECT queue, max(last_seen_at) AS last_seen_at FROM pilots WHERE queue = ANY(%(queues)s) GROUP BY queue
+"""
+#: Tokens of pilots that ended lately or end soon, of the newest.
+TOKENS = """
+SELECT token_id, owner, label, roles, expires_at, expires_at <= (SELECT panda_now()) AS is_over
+FROM (SELECT * FROM tokens ORDER BY token_id DESC LIMIT 5000) AS newest
+WHERE revoked_at IS NULL AND expires_at BETWEEN (SELECT panda_now()) - interval '7 days'
+    AND (SELECT panda_now()) + interval '2 days'
+    AND EXISTS (SELECT FROM unnest(roles) AS role WHERE role LIKE 'pilot%%') ORDER BY expires_at LIMIT 100
+"""
+#: Who has how many open jobs, in the newest job sets.
+OPEN_BY_OWNER = """
+SELECT owner, sum(n_open)::bigint AS n_open, min(created_at) AS since, count(*) AS n_jobsets
+FROM (SELECT owner, n_open, created_at, jobset_id FROM jobsets ORDER BY jobset_id DESC LIMIT 2000) AS newest
+WHERE n_open > 0 GROUP BY owner ORDER BY n_open DESC LIMIT 50
+"""
+#: A stage ends within its hard limit (30 s); who is still at it then, hangs.
+BEGUN = """
+SELECT worker, min(at) AS since, sum(cardinality(panda_ids))::bigint AS n_jobs, count(*) AS n FROM stage_starts
+WHERE at < (SELECT panda_now()) - interval '20 seconds' GROUP BY worker ORDER BY since LIMIT 50
+"""
+CANARIES = """
+SELECT substr(key, 8) AS lane, value::timestamptz AS at,
+    extract(epoch FROM panda_now() - value::timestamptz)::float8 AS age_s
+FROM engine_state WHERE key IN ('canary.final', 'canary.stages')
+"""
+#: Who set the status of a queue last, of the newest deeds.
+STATUS_SET = """
+SELECT DISTINCT ON (target) target, at, who, reason FROM (
+    SELECT target, at, who, reason, action, audit_id FROM audit_log ORDER BY audit_id DESC LIMIT 2000) AS newest
+WHERE action = 'set_queue_status' ORDER BY target, audit_id DESC
+"""
+
+
+class Seen(NamedTuple):
+    """Everything at one moment. A part that could not be read is empty."""
+
+    now: datetime
+    parts: Sequence[Part] = ()
+    queues: Sequence[Facts] = ()  #: of `overview.queues`
+    codes: Sequence[Facts] = ()  #: of `error_pages.listed`, 24 h
+    resting: Sequence[Facts] = ()
+    nodes: Sequence[Facts] = ()
+    ended: Sequence[Facts] = ()  #: of `site_queries.NODES`, of queues with failing nodes
+    last_seen: Sequence[Facts] = ()
+    tokens: Sequence[Facts] = ()
+    owners: Sequence[Facts] = ()
+    begun: Sequence[Facts] = ()
+    canaries: Sequence[Facts] = ()
+    status_set: Sequence[Facts] = ()
+    pauses: Sequence[Pause] = ()
+    stuck: Sequence[Facts] = ()
+    n_active: int = 0  #: jobs on their way
+
+
+#: Queues whose nodes are compared.
+MAX_QUEUES = 6
+
+
+def look(reader: Reader, base: Seen, *, window_s: float, week: dict[tuple[str, str], Facts]) -> Seen:
+    """`base` (what the overview knows already) with everything else that a look for troubles needs."""
+
+    def ask(sql: str, **values: object) -> list[Facts]:
+        return reader.block(lambda c: facts(c, sql, values)).value or []
+
+    nodes = ask(NODES)
+    suspects = list(dict.fromkeys(row["queue"] for row in nodes))[:MAX_QUEUES]
+    waiting = [queue["name"] for queue in base.queues if queue["ready"] and not queue["pilots"]]
+    return base._replace(
+        codes=reader.block(lambda c: _codes(c, week)).value or [],
+        resting=ask(RESTING, window_s=window_s),
+        nodes=nodes,
+        ended=ask(site_queries.NODES, queues=suspects) if suspects else [],
+        last_seen=ask(LAST_SEEN, queues=waiting) if waiting else [],
+        tokens=ask(TOKENS),
+        owners=ask(OPEN_BY_OWNER),
+        begun=ask(BEGUN),
+        canaries=ask(CANARIES),
+        status_set=ask(STATUS_SET),
+        pauses=reader.block(switches.current).value or [],
+    )
+
+
+def _codes(connection: Connection, week: dict[tuple[str, str], Facts]) -> list[Facts]:
+    hours = {"hours": 24}
+    return error_pages.listed(
+        queries.facts(connection, error_pages.CODES, hours), error_pages.trends(connection, 24), week
+    )
