@@ -89,6 +89,8 @@ class Queue(Reply, kw_only=True):
     vos: list[str]
     """Empty: all. The same for `working_groups`."""
     working_groups: list[str]
+    requirements: str
+    """What it asks of jobs."""
     submitter: str
     max_pilots: int
     pilot_cores: int

@@ -33,6 +33,7 @@ SELECT q.name, q.site, t.cloud, q.status, q.status_reason, q.storage, d.status A
     p.full_because AS storage_full,
     (SELECT jsonb_object_agg(owner, because) FROM storage_quotas_reached WHERE storage = d.name) AS overdrawn,
     q.cores, q.memory_mb, q.disk_mb, q.walltime_s, q.offers AS tags, q.submitter, q.max_ready, q.requirements,
+    q.min_cores, q.min_memory_mb, q.min_walltime_s, q.corepower, q.gpus, q.vos, q.working_groups, q.max_running,
     greatest(coalesce(l.assigned, 0), 0) AS assigned, greatest(coalesce(l.activated, 0), 0) AS activated,
     greatest(coalesce(l.starting, 0), 0) AS starting, greatest(coalesce(l.running, 0), 0) AS running,
     coalesce(s.n, 0) AS n_pilots
@@ -88,6 +89,8 @@ def _queue(
     *,
     tags: Sequence[str],
     overdrawn: Mapping[str, str] | None,
+    vos: Sequence[str],
+    working_groups: Sequence[str],
     assigned: int,
     activated: int,
     starting: int,
@@ -95,8 +98,14 @@ def _queue(
     n_pilots: int,
     **facts: Any,
 ) -> Queue:
-    load = Load(assigned, activated, starting, running, n_pilots)
-    return Queue(**facts, tags=frozenset(tags), overdrawn=overdrawn or {}, load=load)
+    return Queue(
+        **facts,
+        tags=frozenset(tags),
+        vos=frozenset(vos),
+        working_groups=tuple(working_groups),
+        overdrawn=overdrawn or {},
+        load=Load(assigned, activated, starting, running, n_pilots),
+    )
 
 
 def groups_of(connection: Connection, panda_ids: Sequence[int]) -> list[JobGroup]:

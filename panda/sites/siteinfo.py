@@ -15,9 +15,11 @@ from typing import Any, get_args, get_origin
 import msgspec
 from sqlalchemy.engine import Connection, Row
 
+from panda import requirements
 from panda.db.session import rows, run
 from panda.errors import ConfigError, UnknownName
 from panda.names import checked
+from panda.requirements import BadRequirement
 from panda.states import QueueStatus
 
 
@@ -103,7 +105,9 @@ class Queue:
     vos: list[str] = field(default_factory=list)
     """Virtual organisations that may use it; empty: all."""
     working_groups: list[str] = field(default_factory=list)
-    """The same for working groups."""
+    """The same for working groups; `*` stands for any letters."""
+    requirements: str = ""
+    """What it asks of jobs, in the language of `panda.requirements`."""
     submitter: str = "none"
     """The plugin that starts pilots; `none`: they come by themselves."""
     max_pilots: int = 0
@@ -166,11 +170,11 @@ ON CONFLICT (name) DO UPDATE SET source = excluded.source, destination = exclude
 SYNC_QUEUES = """
 INSERT INTO queues AS q (name, site, storage, read_storages, write_storage, status, cores, memory_mb, disk_mb,
     walltime_s, min_cores, min_memory_mb, min_walltime_s, corepower, architecture, gpus, gpu_model, software,
-    containers, tags, vos, working_groups, submitter, max_pilots, pilot_cores, pilot_options, parameters, max_ready,
-    max_running)
+    containers, tags, vos, working_groups, requirements, submitter, max_pilots, pilot_cores, pilot_options, parameters,
+    max_ready, max_running)
 SELECT name, site, storage, read_storages, nullif(write_storage, ''), status, cores, memory_mb, disk_mb, walltime_s,
     min_cores, min_memory_mb, min_walltime_s, corepower, architecture, gpus, gpu_model, software, containers, tags, vos,
-    working_groups, submitter, max_pilots, pilot_cores, pilot_options, parameters, max_ready, max_running
+    working_groups, requirements, submitter, max_pilots, pilot_cores, pilot_options, parameters, max_ready, max_running
 FROM jsonb_populate_recordset(NULL::queues, %(queues)s::jsonb)
 ON CONFLICT (name) DO UPDATE SET site = excluded.site, storage = excluded.storage,
     read_storages = excluded.read_storages, write_storage = excluded.write_storage, cores = excluded.cores,
@@ -179,6 +183,7 @@ ON CONFLICT (name) DO UPDATE SET site = excluded.site, storage = excluded.storag
     corepower = excluded.corepower, architecture = excluded.architecture, gpus = excluded.gpus,
     gpu_model = excluded.gpu_model, software = excluded.software, containers = excluded.containers,
     tags = excluded.tags, vos = excluded.vos, working_groups = excluded.working_groups,
+    requirements = excluded.requirements,
     submitter = excluded.submitter, max_pilots = excluded.max_pilots, pilot_cores = excluded.pilot_cores,
     pilot_options = excluded.pilot_options, parameters = excluded.parameters, max_ready = excluded.max_ready,
     max_running = excluded.max_running, removed_at = NULL, empty_since = NULL,
@@ -404,6 +409,11 @@ def _check_sense(where: str, queue: Queue) -> None:
         least, most = getattr(queue, f"min_{what}"), getattr(queue, what)
         if least > most:
             raise ConfigError(f"{where}: min_{what} is {least}, more than {what} = {most}: no job would fit")
+    if queue.requirements:
+        try:
+            requirements.read(queue.requirements)
+        except BadRequirement as problem:
+            raise ConfigError(f"{where}: requirements: {problem}") from problem
     if queue.gpu_model and not queue.gpus:
         raise ConfigError(f"{where}: gpu_model is {queue.gpu_model!r}, but gpus is 0")
     for tag in queue.tags:

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from panda.brokerage.broker import place
+from panda.brokerage.snapshot import queues_now
 from panda.db.session import rows, run
 from panda.errors import ConfigError, Invalid, NotFound, UnknownName
 from panda.settings import Settings
@@ -66,6 +67,28 @@ def test_the_file_fills_the_tables(begin, tmp_path):
     )
 
 
+def test_brokerage_sees_what_the_file_says_of_a_queue(begin, tmp_path):
+    more = """
+corepower = 12.5
+min_cores = 2
+min_memory_mb = 100
+min_walltime_s = 60
+gpus = 1
+software = ["ROOT"]
+vos = ["atlas"]
+working_groups = ["higgs-*"]
+max_running = 3
+requirements = "job.cores > 1"
+"""
+    sync(begin, tmp_path, FILE.replace('tags = ["linux"]', f'tags = ["linux"]{more}'))
+
+    with begin() as connection:
+        [seen] = queues_now(connection)
+    assert (seen.corepower, seen.min_cores, seen.min_memory_mb, seen.min_walltime_s) == (12.5, 2, 100, 60)
+    assert (seen.gpus, seen.vos, seen.working_groups, seen.max_running) == (1, {"atlas"}, ("higgs-*",), 3)
+    assert (seen.tags, seen.requirements) == ({"linux", "gpu", "software:ROOT"}, "job.cores > 1")
+
+
 def test_a_changed_file_changes_limits_but_not_the_status_that_an_operator_set(begin, tmp_path):
     sync(begin, tmp_path)
     with begin() as connection:
@@ -83,6 +106,14 @@ def test_a_changed_file_changes_limits_but_not_the_status_that_an_operator_set(b
         ("cores = 2", "core = 2", UnknownName, r"\[queues.Q\]: unknown setting 'core'; did you mean 'cores'"),
         ("cores = 2", 'cores = "2"', ConfigError, r"\[queues.Q\]: cores wants int, got '2'"),
         ("cores = 2", "cores = true", ConfigError, "cores wants int, got True"),
+        ("cores = 2", "cores = 2\nmin_cores = 3", ConfigError, "min_cores is 3, more than cores = 2"),
+        ("cores = 2", "cores = 2\ncorepower = 0", ConfigError, "corepower is 0; it must be above 0"),
+        ("cores = 2", 'cores = 2\ncorepower = "10"', ConfigError, "corepower wants float"),
+        ("cores = 2", "cores = 3000000000", ConfigError, "cores is 3000000000; it must be below"),
+        ("cores = 2", 'cores = 2\nread_storages = ["X"]', UnknownName, "unknown storage 'X'"),
+        ("cores = 2", 'cores = 2\nwrite_storage = "TAPES"', UnknownName, "unknown storage 'TAPES'; did you mean 'TAPE'"),
+        ("cores = 2", 'cores = 2\nrequirements = "job.core > 1"', ConfigError, "requirements: .*job.core"),
+        ("cores = 2", "cores = 2\nparameters = { a = 1 }", ConfigError, "parameters wants strings by name"),
         ("cores = 2", "cores = 0", ConfigError, "cores is 0; it must be above 0"),
         ("cores = 2", "", ConfigError, r"\[queues.Q\]: cores is missing"),
         ('tags = ["linux"]', "tags = [1]", ConfigError, "tags wants a list of strings"),
