@@ -77,6 +77,7 @@ class Site(Page):
             "queues": reader.block(mine),
             "errors": reader.block(lambda c: facts(c, site_queries.ERRORS_OF_QUEUE, {"queues": names})),
             "nodes": reader.block(lambda c: facts(c, site_queries.NODES, {"queues": names})),
+            "downtimes": reader.block(lambda c: facts(c, site_queries.DOWNTIMES_OF, {"queues": names})),
             "changes": reader.block(lambda c: [_told(*each) for each in newest_of(c, "queue", names, 12)]),
         }
 

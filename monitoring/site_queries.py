@@ -11,6 +11,15 @@ WHERE q.site = %(site)s ORDER BY q.name LIMIT 500
 QUEUE = """
 SELECT q.*, s.cloud, s.description FROM queues q JOIN sites s ON s.name = q.site WHERE q.name = %(queue)s
 """
+#: Downtimes that are planned or going on, of queues, their sites and the storages that they use by default.
+DOWNTIMES_OF = """
+SELECT name, kind, target, starts_at, ends_at, reason, made_by, starts_at <= (SELECT panda_now()) AS is_now
+FROM downtimes d WHERE ends_at > (SELECT panda_now()) AND EXISTS (
+    SELECT FROM queues q WHERE q.name = ANY(%(queues)s) AND ((d.kind = 'queue' AND d.target = q.name)
+        OR (d.kind = 'site' AND d.target = q.site)
+        OR (d.kind = 'storage' AND d.target IN (q.storage, q.write_storage))))
+ORDER BY starts_at, name LIMIT 20
+"""
 #: Failures of the last day, and how many jobs ended, by queue: from roll-ups.
 FAILED_BY_QUEUE = """
 SELECT queue, sum(n)::bigint AS n FROM error_hours

@@ -16,7 +16,7 @@ from panda.dispatcher import notes
 from panda.jobs import audit, bulk, counters, hold, notices, share_usage, sweeping
 from panda.logs import Log
 from panda.settings import current
-from panda.sites import collecting, removing, status, waking
+from panda.sites import collecting, downtimes, removing, status, waking
 from panda.states import Stage
 from workflows.app import TICKS, app, begin
 from workflows.chain import TASK_OF
@@ -85,9 +85,11 @@ def wake_for_queues() -> None:
 
 @tick("sites")
 def look_after_sites() -> None:
-    """What places do by the clock: a status that has an end, queues that are on their way out."""
+    """What places do by the clock: ends of statuses and downtimes, queues that are on their way out."""
     with begin()() as connection:
         status.put_back(connection)
+    with begin()() as connection:
+        downtimes.see_ends(connection)
     removing.carry_out(begin(), current().engine.retry_window_s)
 
 

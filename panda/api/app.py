@@ -8,6 +8,7 @@ from panda import upstream
 from panda.api import (
     actions,
     data,
+    downtimes,
     errors,
     events,
     fleet,
@@ -156,6 +157,9 @@ def _add_system(app: App, begin: Begin, settings: Settings) -> None:
     version = f"/v1/site-versions/{{version_id:{ID}}}"
     app.add_route(version, site_versions.SiteVersionResource(begin))
     app.add_route(f"{version}/rollback", site_versions.SiteRollbackResource(begin, SMALL_MB))
+    app.add_route("/v1/downtimes", downtimes.DowntimesResource(begin, SMALL_MB))
+    app.add_route("/v1/downtimes/{name}", downtimes.DowntimeResource(begin, SMALL_MB))
+    app.add_route("/v1/downtimes/{name}/cancel", downtimes.DowntimeCancelResource(begin, SMALL_MB))
     app.add_route("/v1/site-imports", site_versions.SiteImportsResource(begin, settings))
     app.add_route("/v1/sites", sites.SitesResource(begin))
     app.add_route("/v1/sites/{name}", sites.SiteResource(begin))

@@ -1,7 +1,7 @@
 """What places look like on the wire: /v1/sites, /v1/queues, /v1/storages, and the versions of what is known of them."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -130,6 +130,50 @@ class QueueRemoved(Reply, kw_only=True):
     queue: str
     n_live: int
     """Jobs under way there."""
+
+
+class Downtime(Reply, kw_only=True):
+    """A time in which a place is not to be used."""
+
+    name: str
+    kind: str
+    """site, queue or storage"""
+    target: str
+    starts_at: datetime
+    ends_at: datetime
+    reason: str
+    made_by: str
+    made_at: datetime
+    status: str
+    """planned, now or over"""
+
+
+class DowntimeRequest(Request, kw_only=True):
+    """POST /v1/downtimes"""
+
+    kind: Literal["site", "queue", "storage"]
+    target: Name
+    starts_at: When | None = None
+    """None: now."""
+    ends_at: When
+    reason: Text
+    name: Annotated[str, Meta(max_length=250)] = ""
+    """None: one is made."""
+
+
+class DowntimeChangeRequest(Request, kw_only=True):
+    """POST /v1/downtimes/{name}"""
+
+    starts_at: When | None = None
+    """None: as it is. The same for `ends_at`."""
+    ends_at: When | None = None
+    reason: Text
+
+
+class DowntimeCancelRequest(Request, kw_only=True):
+    """POST /v1/downtimes/{name}/cancel"""
+
+    reason: Text
 
 
 class SiteVersion(Reply, kw_only=True):

@@ -2,11 +2,12 @@
 a pass decides on one consistent picture."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.engine import Connection, Row
 
-from panda.brokerage.subjects import JobGroup, Kind, Load, Locality, Queue, Wishes
+from panda.brokerage.subjects import JobGroup, Kind, Load, Locality, Planned, Queue, Wishes
 from panda.db.session import rows, run
 from panda.sites.waking import QUEUES_LOCK
 
@@ -28,7 +29,12 @@ loads AS (
     FROM counted GROUP BY queue),
 seen AS (
     SELECT queue, count(*)::int AS n FROM pilots
-    WHERE last_seen_at > (SELECT panda_now()) - make_interval(secs => %(pilot_seen_s)s) GROUP BY queue)
+    WHERE last_seen_at > (SELECT panda_now()) - make_interval(secs => %(pilot_seen_s)s) GROUP BY queue),
+-- Whatever is planned for a queue, its site or its storages: the downtime that it is in (the one that ends last), else
+-- the next one.
+planned AS MATERIALIZED (
+    SELECT kind, target, ends_at, reason, extract(epoch FROM starts_at - (SELECT panda_now()))::float8 AS starts_in_s
+    FROM downtimes WHERE ends_at > (SELECT panda_now()))
 SELECT q.name, q.site, t.cloud, q.status, q.status_reason, q.storage, d.status AS storage_status,
     p.full_because AS storage_full,
     (SELECT jsonb_object_agg(owner, because) FROM storage_quotas_reached WHERE storage = d.name) AS overdrawn,
@@ -36,10 +42,14 @@ SELECT q.name, q.site, t.cloud, q.status, q.status_reason, q.storage, d.status A
     q.min_cores, q.min_memory_mb, q.min_walltime_s, q.corepower, q.gpus, q.vos, q.working_groups, q.max_running,
     greatest(coalesce(l.assigned, 0), 0) AS assigned, greatest(coalesce(l.activated, 0), 0) AS activated,
     greatest(coalesce(l.starting, 0), 0) AS starting, greatest(coalesce(l.running, 0), 0) AS running,
-    coalesce(s.n, 0) AS n_pilots
+    coalesce(s.n, 0) AS n_pilots, w.kind || ' ' || w.target AS planned_what, w.starts_in_s AS planned_in_s,
+    w.ends_at AS planned_until, w.reason AS planned_reason
 FROM queues q JOIN storages d ON d.name = q.storage JOIN sites t ON t.name = q.site
 LEFT JOIN storage_space p ON p.storage = d.name
 LEFT JOIN loads l ON l.queue = q.name LEFT JOIN seen s ON s.queue = q.name
+LEFT JOIN LATERAL (SELECT * FROM planned WHERE (kind = 'queue' AND target = q.name)
+        OR (kind = 'site' AND target = q.site) OR (kind = 'storage' AND target IN (q.storage, q.write_storage))
+    ORDER BY greatest(starts_in_s, 0), ends_at DESC LIMIT 1) w ON true
 ORDER BY q.name
 """
 JOBS = """
@@ -96,14 +106,20 @@ def _queue(
     starting: int,
     running: int,
     n_pilots: int,
+    planned_what: str | None,
+    planned_in_s: float,
+    planned_until: datetime,
+    planned_reason: str,
     **facts: Any,
 ) -> Queue:
+    planned = Planned(planned_what, planned_in_s, planned_until, planned_reason) if planned_what else None
     return Queue(
         **facts,
         tags=frozenset(tags),
         vos=frozenset(vos),
         working_groups=tuple(working_groups),
         overdrawn=overdrawn or {},
+        downtime=planned,
         load=Load(assigned, activated, starting, running, n_pilots),
     )
 

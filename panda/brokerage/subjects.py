@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from fnmatch import fnmatchcase
 
 from panda.requirements.tree import Value
@@ -21,6 +22,18 @@ class Load:
     def waiting(self) -> int:
         """Jobs that have the queue and do not run yet."""
         return self.assigned + self.activated + self.starting
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The downtime that a queue is in, else the next one."""
+
+    what: str
+    """`site NORTH`, `queue NORTH-Q` or `storage NORTH-DISK`."""
+    starts_in_s: float
+    """Seconds until it begins; it has, if that is not above 0."""
+    ends_at: datetime
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +73,7 @@ class Queue:
     """Why the storage takes nothing more; None: it does."""
     overdrawn: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Owners that may keep nothing more there, and why."""
+    downtime: Planned | None = None
     load: Load = field(compare=False)
 
     def is_named(self, patterns: tuple[str, ...]) -> bool:

@@ -100,6 +100,16 @@ VERSIONS = (
     Column("names"),
     Column("why"),
 )
+DOWNTIMES = (
+    Column("name", "downtime"),
+    Column("status", kind="status"),
+    Column("kind", "of"),
+    Column("target"),
+    Column("starts_at", "starts", "time"),
+    Column("ends_at", "ends", "time"),
+    Column("made_by", "by"),
+    Column("reason"),
+)
 CHANGES = (Column("kind"), Column("name"), Column("change"), Column("field"), Column("was"), Column("now"))
 STORAGES = (
     Column("name", "storage"),

@@ -61,6 +61,7 @@ VERBS = {
     "switches": _entry(PLACES, "switches", "switches", "List what operators paused."),
     "pause": _entry(PLACES, "switches", "pause", "Stop brokerage or the handing out of jobs, somewhere or everywhere."),
     "resume": _entry(PLACES, "switches", "resume", "End a pause."),
+    "downtimes": _entry(PLACES, "downtimes", "downtimes", "List downtimes of places; plan, change and cancel them."),
     "shares": _entry(PLACES, "shares", "shares", "Show whose part of the machines is how large, or change it."),
     "login": _entry(PLACES, "login", "login", "Log in to a server."),
     "logout": _entry(PLACES, "login", "logout", "Forget the token that login kept."),

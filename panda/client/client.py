@@ -54,6 +54,7 @@ NOUNS: dict[str, tuple[str, type[Reply]]] = {
     "incidents": ("/v1/incidents", Reply),
     "audit": ("/v1/audit", Reply),
     "versions": ("/v1/site-versions", Reply),
+    "downtimes": ("/v1/downtimes", Reply),
 }
 
 
@@ -146,7 +147,7 @@ class Client:
 
         Args:
             noun: jobs, jobsets, attempts, actions, datasets, files, queues, sites, storages, pilots, nodes,
-                users, tokens, incidents, audit or versions (of what is known of places).
+                users, tokens, incidents, audit, downtimes or versions (of what is known of places).
             filter: as in `status:failed site:HOL* changed:24h`.
             sort: a field that the server can sort by; `-` before it: descending.
         Raises:

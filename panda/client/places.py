@@ -1,18 +1,19 @@
-"""What operators do with what is known of places: its versions, and queues that come and go."""
+"""What operators do with what is known of places: its versions, downtimes, and queues that come and go."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from panda.client.calls import Calls, mapping, segment
 from panda.client.pages import Pages, pages
-from panda.client.replies import Reply
+from panda.client.replies import Reply, parsed
 
 Changes = list[dict[str, Any]]
 """Each with `kind`, `name`, `change`, `field`, `was` and `now`."""
 
 
 class Places:
-    """/v1/site-versions, /v1/queues/{name}/…"""
+    """/v1/site-versions, /v1/site-imports, /v1/downtimes, /v1/queues/{name}/…"""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -60,6 +61,39 @@ class Places:
         document = {"documents": list(documents), "reason": reason, "status": status, "dry_run": dry_run}
         answer = self._calls.json("POST", "/v1/site-imports", document)
         return mapping(answer, "import", changes=list, inactive=list, n_things=int)
+
+    def plan_downtime(
+        self,
+        kind: str,
+        target: str,
+        *,
+        until: datetime,
+        reason: str,
+        since: datetime | None = None,
+        name: str = "",
+    ) -> Reply:
+        """Plan a downtime of a site, queue or storage; `since` unset: from now on. Raises Invalid, Conflict."""
+        document = {
+            "kind": kind,
+            "target": target,
+            "starts_at": since,
+            "ends_at": until,
+            "reason": reason,
+            "name": name,
+        }
+        return parsed(Reply, mapping(self._calls.json("POST", "/v1/downtimes", document), "downtime", name=str))
+
+    def change_downtime(
+        self, name: str, *, reason: str, since: datetime | None = None, until: datetime | None = None
+    ) -> Reply:
+        """Give a downtime another start or end. Raises NotFound, Invalid."""
+        document = {"starts_at": since, "ends_at": until, "reason": reason}
+        answer = self._calls.json("POST", f"/v1/downtimes/{segment(name)}", document, idempotent=True)
+        return parsed(Reply, mapping(answer, "downtime", name=str))
+
+    def cancel_downtime(self, name: str, *, reason: str) -> None:
+        """It does not take place, or is over. Raises NotFound."""
+        self._calls.json("POST", f"/v1/downtimes/{segment(name)}/cancel", {"reason": reason})
 
     def remove_queue(self, queue: str, *, reason: str) -> dict[str, Any]:
         """Take a queue away; `n_live` jobs are under way there. Raises NotFound, Conflict: somebody did already."""

@@ -27,6 +27,8 @@ from panda.sites.waking import look_again
 #: The source that an installation starts with, and the name that stands for it in versions.
 FILE, SITES_TOML = "file", "sites.toml"
 
+#: What is gone when its source no longer names it: nothing speaks of it.
+MAY_GO = frozenset({"link", "downtime"})
 NONE: Mapping[str, str] = MappingProxyType({})
 
 SAID = "SELECT kind, name, document FROM site_sources WHERE source = %(source)s"
@@ -56,13 +58,10 @@ def sync(connection: Connection, config: SiteConfig, data_dir: Path) -> Recorded
 
 def said_by(config: SiteConfig) -> State:
     """A whole file as documents: what it leaves out it says too, by the default."""
-    sections: Mapping[str, Sequence[Any]] = {
-        "sites": config.sites, "storages": config.storages, "links": config.links, "queues": config.queues
-    }  # fmt: skip
     return {
         (KIND_OF[section], entry.name): siteinfo.document_of(entry)
-        for section, entries in sections.items()
-        for entry in entries
+        for section in KIND_OF
+        for entry in getattr(config, section)
     }
 
 
@@ -107,12 +106,13 @@ def put(
     """The same within somebody's change of places; `before` is what there is."""
     where = where or deed.who
     said = said_before(connection, source)
-    given = {key: _rooted(key, document, data_dir) for key, document in given.items()}
+    given = {key: _settled(where, key, document, data_dir) for key, document in given.items()}
     wanted = {key: _wanted(where, key, given[key], before.get(key), said.get(key)) for key in given}
     entries = {key: entry for key, entry in wanted.items() if entry is not None}
-    gone = [name for kind, name in said.keys() - given.keys() if kind == "link"]
+    gone = [key for key in said.keys() - given.keys() if key[0] in MAY_GO]
     _check(where, entries.values(), before, gone)
-    write(connection, [entry for key, entry in entries.items() if _differs(entry, before.get(key))], gone)
+    changed = [entry for key, entry in entries.items() if _differs(entry, before.get(key))]
+    write(connection, changed, gone, by=deed.who)
     _set_statuses(connection, statuses, before, deed)
     if source is not None:
         _remember(connection, source, given, sorted(said.keys() - given.keys()))
@@ -130,20 +130,29 @@ def sources(connection: Connection) -> dict[tuple[str, str], str]:
     return {(row.kind, row.name): row.source for row in rows(connection, SAYS)}
 
 
-def write(connection: Connection, entries: Iterable[Any], gone: Sequence[str]) -> None:
-    """Rows for entries of any section, and the end of links; the caller changes places, and checked them."""
+def write(connection: Connection, entries: Iterable[Any], gone: Sequence[tuple[str, str]], *, by: str) -> None:
+    """Rows for entries of any section, and the end of things that may go; the caller changes places, and checked
+    them."""
     config = siteinfo.sorted_out(entries)
     siteinfo.write_sites(connection, config.sites)
     siteinfo.write_storages(connection, config.storages)
-    siteinfo.drop_links(connection, [*gone, *(link.name for link in config.links)])  # two may have changed places
+    dropped = [name for kind, name in gone if kind == "link"]
+    siteinfo.drop_links(connection, [*dropped, *(link.name for link in config.links)])  # two may have changed places
     siteinfo.write_links(connection, config.links)
     siteinfo.write_queues(connection, config.queues)
+    siteinfo.drop_downtimes(connection, [name for kind, name in gone if kind == "downtime"])
+    siteinfo.write_downtimes(connection, config.downtimes, by=by)
 
 
-def _rooted(key: tuple[str, str], document: Document, data_dir: Path) -> Document:
-    if key[0] != "storage" or not isinstance(document.get("root"), str):
-        return document
-    return document | {"root": siteinfo.rooted(document["root"], data_dir)}
+def _settled(where: str, key: tuple[str, str], document: Document, data_dir: Path) -> Document:
+    """What can be said in several ways is said in the one that rows have."""
+    if key[0] == "storage" and isinstance(document.get("root"), str):
+        return document | {"root": siteinfo.rooted(document["root"], data_dir)}
+    if key[0] == "downtime":
+        moments = [what for what in ("starts_at", "ends_at") if what in document]
+        names = {what: f"{where} [downtimes.{key[1]}]: {what}" for what in moments}
+        return document | {what: siteinfo.moment_of(document[what], names[what]) for what in moments}
+    return document
 
 
 def _wanted(where: str, key: tuple[str, str], given: Document, now: Document | None, said: Document | None) -> Any:
@@ -169,15 +178,21 @@ def _differs(entry: Any, now: Document | None) -> bool:
     return any(wanted[key] != (now.get(key) or type(wanted[key])()) for key in wanted if key != "status")
 
 
-def _check(where: str, entries: Iterable[Any], before: State, gone: Sequence[str]) -> None:
+def names_of(state: Iterable[tuple[str, str]]) -> tuple[list[str], list[str], list[str]]:
+    """Sites, storages and queues, by name, of what is known."""
+    keys = list(state)
+    sites, storages, queues = ([name for of, name in keys if of == kind] for kind in ("site", "storage", "queue"))
+    return sites, storages, queues
+
+
+def _check(where: str, entries: Iterable[Any], before: State, gone: Sequence[tuple[str, str]]) -> None:
     """The state as a whole, which is made of what is said and of what is there, makes sense."""
     config = siteinfo.sorted_out(entries)
-    there = {kind: [name for of, name in before if of == kind] for kind in ("site", "storage")}
-    siteinfo.check(where, config, there["site"], there["storage"])
+    siteinfo.check(where, config, *names_of(before))
     pairs = {(link.source, link.destination): link for link in config.links}
     named = {link.name for link in config.links}
     for (kind, name), document in before.items():
-        if kind != "link" or name in gone or name in named:
+        if kind != "link" or (kind, name) in gone or name in named:
             continue
         link: Link | None = pairs.get((document["source"], document["destination"]))
         if link is not None:

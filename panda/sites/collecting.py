@@ -32,7 +32,7 @@ MAX_BYTES = 50_000_000
 WITHIN_S = 15.0
 MAX_REDIRECTS = 3
 #: Queues speak of storages, and these of sites.
-PLACES_FIRST = ("site", "storage", "queue", "link")
+PLACES_FIRST = ("site", "storage", "queue", "link", "downtime")
 
 #: Whoever asks first when it is due marks it; the others find the mark.
 DUE = """
@@ -164,8 +164,7 @@ def _check(key: tuple[str, str], document: Document, now: State, given: State) -
     section = SECTION_OF[key[0]]
     whole = siteinfo.spoken(section, now.get(key, {})) | document
     entry = siteinfo.entry_of(section, key[1], whole, "documents")
-    places = ({name for of, name in now.keys() | given.keys() if of == kind} for kind in ("site", "storage"))
-    siteinfo.check("documents", siteinfo.sorted_out([entry]), *places)
+    siteinfo.check("documents", siteinfo.sorted_out([entry]), *applying.names_of(now.keys() | given.keys()))
 
 
 def _gone(said: State, given: State, gone_percent: int) -> list[str]:

@@ -1,7 +1,8 @@
-"""Sites, queues, storages, and the versions of what is known of them, as they can be listed."""
+"""Sites, queues, storages, downtimes, and the versions of what is known of them, as they can be listed."""
 
 from panda.db.lists import Noun, Order, Walk
 from panda.query import Cost, Field, Fields, Kind
+from panda.sites.siteinfo import PLACES
 from panda.states import QueueStatus
 
 SITES_SHOWN = "SELECT name, cloud, description, max_running FROM sites WHERE name = ANY(%(ids)s)"
@@ -25,6 +26,12 @@ VERSIONS_SHOWN = """
 SELECT v.version_id, v.at, v.who, v.source, v.why, v.n_changed, v.request_id, ARRAY(
     SELECT name FROM site_revisions r WHERE r.version_id = v.version_id ORDER BY name LIMIT 20) AS names
 FROM site_versions v WHERE v.version_id = ANY(%(ids)s)
+"""
+_DOWNTIME_STATUS = """CASE WHEN {0}.ends_at <= (SELECT panda_now()) THEN 'over'
+    WHEN {0}.starts_at > (SELECT panda_now()) THEN 'planned' ELSE 'now' END"""
+DOWNTIMES_SHOWN = f"""
+SELECT name, kind, target, starts_at, ends_at, reason, made_by, made_at, {_DOWNTIME_STATUS.format("d")} AS status
+FROM downtimes d WHERE name = ANY(%(ids)s)
 """
 _BY_NAME = {"name": Order(("name",), ("text",), newest_first=False)}
 _NAME = Field("name", Kind.TEXT, "r.name", cost=Cost.INDEX)
@@ -120,3 +127,21 @@ VERSIONS = Noun(
     walk=lambda _: Walk(("site_versions",)),
     show=VERSIONS_SHOWN,
 )  # fmt: skip
+DOWNTIMES = Noun(
+    name="downtime",
+    fields=Fields(
+        _NAME,
+        Field("status", Kind.WORD, f"({_DOWNTIME_STATUS.format('r')})", words=("planned", "now", "over")),
+        Field("kind", Kind.WORD, "r.kind", words=PLACES),
+        Field("target", Kind.TEXT, "r.target", aliases=("site", "queue", "storage")),
+        Field("starts", Kind.TIME, "r.starts_at", aliases=("starts_at",)),
+        Field("ends", Kind.TIME, "r.ends_at", aliases=("ends_at",)),
+        Field("made_by", Kind.TEXT, "r.made_by", aliases=("by",)),
+        Field("reason", Kind.TEXT, "r.reason"),
+    ),
+    columns="name, kind, target, starts_at, ends_at, made_by, reason",
+    identity=("name",),
+    orders=_BY_NAME,
+    walk=lambda _: Walk(("downtimes",)),
+    show=DOWNTIMES_SHOWN,
+)

@@ -52,7 +52,7 @@ def roll_back(
         _check_names(names, then, now)
         wanted = {key: document for key, document in then.items() if not names or key[1] in names}
         new = [key for key in sorted(now.keys() - then.keys()) if not names or key[1] in names]
-        _write(connection, wanted, now, [name for kind, name in new if kind == "link"])
+        _write(connection, wanted, now, [key for key in new if key[0] in applying.MAY_GO], by)
         for kind, name in new:
             if kind == "queue" and not now[kind, name].get("removed_at"):
                 removing.take_away(connection, name, by=by, reason=f"version {version_id} did not know it")
@@ -72,7 +72,7 @@ def _check_names(names: Sequence[str], then: State, now: State) -> None:
             raise UnknownName("thing", name, known, where="names")
 
 
-def _write(connection: Connection, wanted: State, now: State, gone: Sequence[str]) -> None:
+def _write(connection: Connection, wanted: State, now: State, gone: Sequence[tuple[str, str]], by: str) -> None:
     """Raises Invalid: it cannot be any more what it was."""
     differing = {key: document for key, document in wanted.items() if key[0] in SECTION_OF and document != now.get(key)}
     try:
@@ -80,11 +80,10 @@ def _write(connection: Connection, wanted: State, now: State, gone: Sequence[str
             siteinfo.entry_of_row(SECTION_OF[kind], name, document, "the version")
             for (kind, name), document in differing.items()
         ]
-        places = ({name for of, name in now if of == kind} for kind in ("site", "storage"))
-        siteinfo.check("the version", siteinfo.sorted_out(entries), *places)
+        siteinfo.check("the version", siteinfo.sorted_out(entries), *applying.names_of(now))
     except (ConfigError, UnknownName) as problem:
         raise Invalid(str(problem), code="bad_site_data") from problem
-    applying.write(connection, entries, gone)
+    applying.write(connection, entries, gone, by=by)
 
 
 def _restore_statuses(connection: Connection, wanted: State, now: State, by: str, why: str) -> None:

@@ -7,10 +7,11 @@ movers read the tables. How the one becomes the other: `applying`.
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_args, get_origin
+from typing import Any, NewType, get_args, get_origin
 
 import msgspec
 from sqlalchemy.engine import Connection, Row
@@ -21,6 +22,11 @@ from panda.errors import ConfigError, UnknownName
 from panda.names import checked
 from panda.requirements import BadRequirement
 from panda.states import QueueStatus
+
+#: An instant as PostgreSQL writes it into JSON: ISO 8601 in UTC, whole seconds.
+Moment = NewType("Moment", str)
+#: Instants beyond these are mistakes.
+YEARS = range(2000, 2101)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,26 +128,44 @@ class Queue:
     """Jobs that may run here at once; 0: any number."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Downtime:
+    """A time in which a place is not to be used."""
+
+    name: str
+    kind: str
+    """What it is for: a site, a queue or a storage."""
+    target: str
+    starts_at: Moment
+    ends_at: Moment
+    reason: str = ""
+
+
 @dataclass(frozen=True)
 class SiteConfig:
     """A file's content, checked: names are known, references lead somewhere."""
 
-    sites: list[Site]
-    storages: list[Storage]
-    queues: list[Queue]
-    links: list[Link]
+    sites: list[Site] = field(default_factory=list)
+    storages: list[Storage] = field(default_factory=list)
+    queues: list[Queue] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+    downtimes: list[Downtime] = field(default_factory=list)
 
 
-SECTIONS: Mapping[str, type] = MappingProxyType({"sites": Site, "storages": Storage, "queues": Queue, "links": Link})
+SECTIONS: Mapping[str, type] = MappingProxyType(
+    {"sites": Site, "storages": Storage, "queues": Queue, "links": Link, "downtimes": Downtime}
+)
 #: The word for one thing of a section, as versions and downtimes have it.
 KIND_OF: Mapping[str, str] = MappingProxyType(
-    {"sites": "site", "storages": "storage", "queues": "queue", "links": "link"}
+    {"sites": "site", "storages": "storage", "queues": "queue", "links": "link", "downtimes": "downtime"}
 )
 SECTION_OF: Mapping[str, str] = MappingProxyType({kind: section for section, kind in KIND_OF.items()})
 #: Settings of which zero or less makes no sense.
 _POSITIVE = frozenset({"cores", "memory_mb", "disk_mb", "walltime_s", "pilot_cores", "corepower"})
 #: Numbers stay below this.
 MOST = 2**31
+#: What a downtime can be for.
+PLACES = ("site", "queue", "storage")
 
 SYNC_SITES = """
 INSERT INTO sites (name, cloud, description, max_running)
@@ -190,6 +214,14 @@ ON CONFLICT (name) DO UPDATE SET site = excluded.site, storage = excluded.storag
     status = CASE WHEN q.removed_at IS NULL THEN q.status ELSE excluded.status END,
     status_reason = CASE WHEN q.removed_at IS NULL THEN q.status_reason ELSE '' END
 """
+SYNC_DOWNTIMES = """
+INSERT INTO downtimes (name, kind, target, starts_at, ends_at, reason, made_by)
+SELECT name, kind, target, starts_at, ends_at, reason, %(by)s
+FROM jsonb_populate_recordset(NULL::downtimes, %(downtimes)s::jsonb)
+ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, target = excluded.target, starts_at = excluded.starts_at,
+    ends_at = excluded.ends_at, reason = excluded.reason, made_by = excluded.made_by, seen_end = false
+"""
+DROP_DOWNTIMES = "DELETE FROM downtimes WHERE name = ANY(%(names)s)"
 QUEUES = """
 SELECT q.*, s.cloud FROM queues q JOIN sites s ON s.name = q.site ORDER BY q.name
 """
@@ -225,7 +257,7 @@ def config_of(
         if section not in SECTIONS:
             raise UnknownName("section", section, list(SECTIONS), where=where)
     read = {section: _read_section(where, section, document.get(section, {})) for section in SECTIONS}
-    config = SiteConfig(read["sites"], read["storages"], read["queues"], read["links"])
+    config = SiteConfig(**read)
     check(where, config, sites, storages)
     return config
 
@@ -289,6 +321,17 @@ def drop_links(connection: Connection, names: Sequence[str]) -> None:
     run(connection, DROP_LINKS, {"names": list(names)})
 
 
+def write_downtimes(connection: Connection, downtimes: Sequence[Downtime], *, by: str) -> None:
+    """Bring these rows up to what is said, by `by`."""
+    values = {"downtimes": msgspec.json.encode([asdict(each) for each in downtimes]).decode(), "by": by}
+    run(connection, SYNC_DOWNTIMES, values)
+
+
+def drop_downtimes(connection: Connection, names: Sequence[str]) -> None:
+    """They are not planned any more."""
+    run(connection, DROP_DOWNTIMES, {"names": list(names)})
+
+
 def write_queues(connection: Connection, queues: Sequence[Queue]) -> None:
     """Bring these rows up to what is said; the status only of those that are new."""
     run(connection, SYNC_QUEUES, {"queues": msgspec.json.encode([asdict(queue) for queue in queues]).decode()})
@@ -309,7 +352,9 @@ def storages(connection: Connection) -> list[Row[Any]]:
     return rows(connection, STORAGES)
 
 
-def check(path: str, config: SiteConfig, sites: Iterable[str], storages: Iterable[str]) -> None:
+def check(
+    path: str, config: SiteConfig, sites: Iterable[str], storages: Iterable[str], queues: Iterable[str] = ()
+) -> None:
     """Whether references lead somewhere, and nothing contradicts itself. Raises: as `load_file`."""
     site_names = sorted({site.name for site in config.sites} | set(sites))
     storage_names = sorted({storage.name for storage in config.storages} | set(storages))
@@ -329,6 +374,7 @@ def check(path: str, config: SiteConfig, sites: Iterable[str], storages: Iterabl
         _check_known("queue status", queue.status, list(QueueStatus), where)
         _check_known("submitter", queue.submitter, ["none", *_installed("panda.submitters")], where)
         _check_sense(where, queue)
+    _check_downtimes(path, config, site_names, storage_names, queues)
 
 
 def _check_is_disk(config: SiteConfig, name: str, where: str) -> None:
@@ -342,7 +388,7 @@ def sorted_out(entries: Iterable[Any]) -> SiteConfig:
     of_kind: dict[type, list[Any]] = {kind: [] for kind in SECTIONS.values()}
     for entry in sorted(entries, key=lambda entry: str(entry.name)):
         of_kind[type(entry)].append(entry)
-    return SiteConfig(of_kind[Site], of_kind[Storage], of_kind[Queue], of_kind[Link])
+    return SiteConfig(*of_kind.values())
 
 
 def rooted(root: str, data_dir: Path) -> str:
@@ -372,10 +418,26 @@ def _read_entry(path: str, section: str, name: str, entry: Any) -> Any:
     ]  # fmt: skip
     if missing:
         raise ConfigError(f"{where}: {missing[0]} is missing")
-    return SECTIONS[section](name=name, **entry)
+    values = {key: moment_of(value, f"{where}: {key}") if known[key].type is Moment else value
+              for key, value in entry.items()}  # fmt: skip
+    return SECTIONS[section](name=name, **values)
+
+
+def moment_of(value: Any, where: str) -> Moment:
+    """An instant, as a text in ISO 8601 or as TOML has it, with its time zone. Raises ConfigError."""
+    try:
+        at = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+        if at.tzinfo is None or at.year not in YEARS:
+            raise ValueError
+        return Moment(at.astimezone(UTC).replace(microsecond=0).isoformat())
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"{where} wants a time with its zone, as 2026-01-31T18:00:00Z, got {value!r:.60}") from None
 
 
 def _check_value(where: str, key: str, value: Any, wanted: Any) -> None:
+    if wanted is Moment:
+        moment_of(value, f"{where}: {key}")
+        return
     kind: Any = get_origin(wanted) or wanted
     allowed: Any = (int, float) if kind is float else kind
     if isinstance(value, bool) or not isinstance(value, allowed):
@@ -419,6 +481,18 @@ def _check_sense(where: str, queue: Queue) -> None:
     for tag in queue.tags:
         if tag.startswith("arch:") and queue.architecture and tag != f"arch:{queue.architecture}":
             raise ConfigError(f"{where}: tags has {tag}, but architecture is {queue.architecture!r}")
+
+
+def _check_downtimes(
+    path: str, config: SiteConfig, sites: Sequence[str], storages: Sequence[str], queues: Iterable[str]
+) -> None:
+    known = {"site": sites, "storage": storages, "queue": sorted({queue.name for queue in config.queues} | set(queues))}
+    for downtime in config.downtimes:
+        where = f"{path} [downtimes.{downtime.name}]"
+        _check_known("kind", downtime.kind, PLACES, where)
+        _check_known(downtime.kind, downtime.target, known[downtime.kind], where)
+        if downtime.ends_at <= downtime.starts_at:
+            raise ConfigError(f"{where}: ends_at is not later than starts_at = {downtime.starts_at}")
 
 
 def _check_links(path: str, links: Sequence[Link], site_names: Sequence[str]) -> None:

@@ -5,6 +5,7 @@
 
 ORDER = (
     "status",
+    "downtime",
     "access",
     "storage",
     "wishes",

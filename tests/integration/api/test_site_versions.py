@@ -4,6 +4,8 @@ import pytest
 
 from panda.db.session import run
 
+DOWNTIME = {"kind": "queue", "target": "HOLLAND-CPU", "ends_at": "2035-01-31T18:00:00Z", "reason": "kernel"}
+
 
 @pytest.fixture
 def changed(operator, sites):
@@ -60,6 +62,22 @@ def test_a_status_has_an_end(operator, anna, sites):
     assert anna.get("/v1/queues", params={"filter": "until>2034-01-01 status_by:otto"}).json["data"] == [shown]
 
 
+def test_a_downtime_is_planned_changed_and_cancelled(operator, anna, sites):
+    wish = {"kind": "queue", "target": "HOLLAND-CPU", "ends_at": "2035-01-31T18:00:00Z", "reason": "kernel"}
+    answer = operator.post("/v1/downtimes", wish)
+    address = answer.headers["location"]
+
+    assert (answer.status_code, answer.json["status"], answer.json["made_by"]) == (201, "now", "otto")
+    later = {"starts_at": "2035-01-31T08:00:00+01:00", "ends_at": "2035-02-01T18:00:00+01:00", "reason": "later"}
+    assert operator.post(address, later).json["ends_at"] == "2035-02-01T17:00:00Z"
+    [shown] = anna.get("/v1/downtimes", params={"filter": "status:planned queue:HOLLAND*"}).json["data"]
+    assert (shown, anna.get(address).json) == (anna.get(address).json, shown)
+    assert operator.post("/v1/downtimes", wish | {"name": shown["name"]}).status_code == 409
+    assert operator.post(f"{address}/cancel", {"reason": "postponed"}).status_code == 204
+    assert anna.get("/v1/downtimes").json["data"] == []
+    assert anna.post("/v1/downtimes", wish).status_code == 403
+
+
 def test_a_queue_is_taken_away(operator, anna, sites):
     answer = operator.post("/v1/queues/HOLLAND-CPU/remove", {"reason": "closed"})
 
@@ -90,6 +108,18 @@ def test_an_operator_imports_first_dry(operator, anna, sites):
         ("POST", "/v1/queues/HOLLAND-GPU/remove", {"reason": "x"}, 404, "not_found"),
         ("POST", "/v1/queues/HOLLAND-CPU/remove", {"reason": "  "}, 422, "no_reason"),
         ("POST", "/v1/queues/HOLLAND-CPU/remove", {}, 422, "invalid"),
+        ("POST", "/v1/downtimes", DOWNTIME | {"ends_at": "2001-01-01T00:00:00Z"}, 422, "bad_downtime"),
+        ("POST", "/v1/downtimes", DOWNTIME | {"ends_at": "2035-01-01T00:00:00"}, 422, "invalid"),
+        ("POST", "/v1/downtimes", DOWNTIME | {"ends_at": "soon"}, 422, "invalid"),
+        ("POST", "/v1/downtimes", DOWNTIME | {"starts_at": "2036-01-01T00:00:00Z"}, 422, "bad_downtime"),
+        ("POST", "/v1/downtimes", DOWNTIME | {"starts_at": "0001-01-01T00:00:00+23:59"}, 422, "bad_downtime"),
+        ("POST", "/v1/downtimes", DOWNTIME | {"target": "HOLLAND-GPU"}, 422, "bad_downtime"),
+        ("POST", "/v1/downtimes", DOWNTIME | {"kind": "cloud"}, 422, "invalid"),
+        ("POST", "/v1/downtimes", DOWNTIME | {"reason": ""}, 422, "no_reason"),
+        ("POST", "/v1/downtimes", DOWNTIME | {"name": "a/b"}, 422, "bad_name"),
+        ("POST", "/v1/downtimes/none", {"reason": "x"}, 404, "not_found"),
+        ("POST", "/v1/downtimes/none/cancel", {"reason": "x"}, 404, "not_found"),
+        ("GET", "/v1/downtimes?filter=status:soon", None, 400, "bad_filter"),
         ("GET", "/v1/site-versions/999", None, 404, "not_found"),
         ("GET", "/v1/site-versions/x", None, 404, "no_such_path"),
         ("GET", "/v1/site-versions/diff", None, 400, "invalid"),

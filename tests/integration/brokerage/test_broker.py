@@ -108,6 +108,7 @@ def test_what_fits_no_queue_waits_and_knows_why(begin, make_queue, make_jobs):
     assert decision.chosen == {}
     assert [(step["criterion"], step["left"], step["refused"]) for step in decision.funnel] == [
         ("status", 3, {"EAST-Q": "the queue is offline (cooling)"}),
+        ("downtime", 3, {}),
         ("access", 3, {}),
         ("storage", 2, {"SOUTH-Q": "its storage SOUTH-DISK is offline"}),
         ("wishes", 2, {}),

@@ -59,6 +59,25 @@ def test_history_difference_and_the_way_back(ops: Begin, panda: Panda) -> None:
     assert panda("sites", "rollback", "999", "--reason", "x").code == 3
 
 
+def test_downtimes_are_planned_changed_and_cancelled(ops: Begin, panda: Panda) -> None:
+    made = panda("downtimes", "add", "HOLLAND", "--until", "6h", "--reason", "cooling", "--name", "cooling")
+    assert (made.code, made.out.split("\t")[:4]) == (0, ["cooling", "now", "site", "HOLLAND"]), made.err
+    panda("downtimes", "add", "HOLLAND-DISK", "--from", "1d", "--until", "2d", "--reason", "disks")
+
+    found = listed(panda, "downtimes")
+    assert [(each["kind"], each["status"]) for each in found] == [("storage", "planned"), ("site", "now")]
+    moved = panda("downtimes", "change", "cooling", "--from", "2d", "--until", "3d", "--reason", "late", "-o", "json")
+    assert json.loads(moved.out)["status"] == "planned"
+    assert "is cancelled" in panda("downtimes", "cancel", "cooling", "--reason", "postponed").err
+    assert [each["target"] for each in listed(panda, "downtimes", "--filter", "kind:storage", "--all")] == [
+        "HOLLAND-DISK"
+    ]
+    assert panda("downtimes", "add", "NOWHERE", "--until", "6h", "--reason", "x").code == 3
+    assert panda("downtimes", "add", "HOLLAND", "--until", "2001-01-01", "--reason", "x").code == 6
+    assert panda("downtimes", "change", "cooling", "--reason", "x").code == 2
+    assert panda("downtimes", "cancel", "cooling", "--reason", "x").code == 3
+
+
 def test_files_are_imported_first_dry(ops: Begin, panda: Panda, tmp_path: Path) -> None:
     toml, other = tmp_path / "more.toml", tmp_path / "queues.json"
     toml.write_text('[queues.HOLLAND-CPU]\ncores = 16\nsoftware = ["ROOT-6.32"]\n')

@@ -93,6 +93,20 @@ def test_a_queue_is_switched_for_a_while(world: World, operator: Browser, parts:
     assert world.count("SELECT count(*) FROM queues WHERE status_until > panda_now() + interval '59 minutes'") == 1
 
 
+def test_a_downtime_stands_on_the_pages_of_its_queue_and_site(world: World, operator: Browser) -> None:
+    world.sql(
+        "INSERT INTO downtimes (name, kind, target, starts_at, ends_at, reason, made_by)"
+        " SELECT 'd', 'site', site, panda_now() - interval '1 hour', panda_now() + interval '1 day', 'new cooling', 'otto'"
+        " FROM queues WHERE name = 'north'"
+    )
+
+    site = operator.json("/queues/north")["data"]["queue"]["site"]
+    for path in ("/queues/north", f"/sites/{site}"):
+        page = operator.get(path).text
+        assert "is in downtime until" in page
+        assert "new cooling" in page
+
+
 def test_all_that_match_are_acted_on_after_a_preview(world: World, operator: Browser, parts: Parts) -> None:
     preview = operator.json("/jobs/bulk/retry?q=status:failed")["data"]["sheet"]
     hidden = {field["name"]: field["value"] for field in preview["fields"] if field["kind"] == "hidden"}

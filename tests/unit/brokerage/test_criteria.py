@@ -1,14 +1,21 @@
 """Each criterion refuses what it is for, and says why in words that a job's owner understands."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from panda import plugins
 from panda.brokerage.criteria import ORDER
 from panda.brokerage.criteria.base import Rationing
 from panda.brokerage.policies import GROUP
-from panda.brokerage.subjects import Load, Locality, values_of
+from panda.brokerage.subjects import Load, Locality, Planned, values_of
 from panda.requirements import NAMES, Type
 from tests.unit.brokerage.subjects import a_kind, a_queue, wishes
+
+
+def planned(starts_in_s):
+    return Planned("site S", starts_in_s, datetime(2026, 2, 1, 18, tzinfo=UTC), "cooling")
+
 
 CASES = [
     ("status", {}, {}, None),
@@ -17,6 +24,13 @@ CASES = [
     ("status", {"wishes": wishes(sites=["Q"])}, {"status": "test"}, None),
     ("status", {"wishes": wishes(sites=["*"])}, {"status": "test"}, "the queue is test"),
     ("status", {"wishes": wishes(sites=["Q"])}, {"status": "offline"}, "the queue is offline"),
+    ("downtime", {}, {"downtime": planned(-60)}, "site S is in downtime until 2026-02-01 18:00 UTC (cooling)"),
+    ("downtime", {"walltime_s": 7_200}, {"downtime": planned(3_600)},
+     "site S goes into downtime in 60 min, until 2026-02-01 18:00 UTC (cooling); the job may take 2.0 h"),
+    ("downtime", {"walltime_s": 3_600}, {"downtime": planned(3_600)}, None),
+    ("downtime", {"walltime_s": 3_600}, {"downtime": planned(3_600), "corepower": 5.0},
+     "site S goes into downtime in 60 min, until 2026-02-01 18:00 UTC (cooling); the job may take 2.0 h"),
+    ("downtime", {"walltime_s": 86_400}, {"downtime": planned(12 * 3_600)}, None),
     ("access", {}, {}, None),
     ("access", {}, {"vos": frozenset({"belle"})}, "it is for belle, the job set is of no virtual organisation"),
     ("access", {"wishes": wishes(vo="atlas")}, {"vos": frozenset({"atlas", "belle"})}, None),
@@ -105,6 +119,13 @@ def test_the_tighter_limit_of_a_queue_counts():
     assert criterion("occupancy", per_running=1, at_least=1).room(place) == 5
 
 
+def test_how_long_before_a_downtime_a_queue_is_closed_can_be_said():
+    place, job = a_queue(downtime=planned(3_600)), a_kind(walltime_s=7_200)
+
+    assert criterion("downtime", ahead_s=1_800).refuse(job, place) is None
+    assert criterion("downtime", ahead_s=3_601).refuse(job, place) is not None
+
+
 def test_memory_for_each_core_may_be_asked_for():
     strict = criterion("resources", memory_per_core=True)
 
@@ -121,6 +142,8 @@ def test_memory_for_each_core_may_be_asked_for():
         ("occupancy", {"at_least": 0}),
         ("occupancy", {"at_least": 1.5}),
         ("resources", {"memory_per_core": 1}),
+        ("downtime", {"ahead_s": -1}),
+        ("downtime", {"ahead_s": "1h"}),
     ],
 )
 def test_an_option_that_makes_no_sense_is_refused(name, options):
