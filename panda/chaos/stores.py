@@ -164,7 +164,6 @@ def _lock_downwards(lab: Lab, until: float) -> None:
             ids = [row[0] for row in person.execute(UNDER_WAY).fetchall()]
             for panda_id in ids:
                 person.execute("SELECT FROM job_due WHERE panda_id = %s FOR UPDATE", [panda_id])
-            person.rollback()
         time.sleep(0.05)
 
 
