@@ -199,7 +199,7 @@ class JobLogResource:
             "offset": whole_number(-MAX_ID, MAX_ID, "Byte to begin with; negative: from the end."),
             "limit": whole_number(1, MAX_CHUNK_BYTES, "Bytes at most."),
         },
-        problems={404: "not_expanded", 422: "bad_name"},
+        problems={404: "not_expanded", 422: "bad_name", 503: "spool_down"},
     )
     def on_get(self, req: falcon.Request, resp: falcon.Response, panda_id: int, name: str) -> None:
         """A part of a log as plain text; `X-Log-Size` tells how long the log is by now.

@@ -82,7 +82,7 @@ class PilotLogResource:
         takes=Raw("application/octet-stream"),
         headers=("X-Lease-Token",),
         parameters={"offset": whole_number(0, MAX_LOG_BYTES, "Byte of the log that the chunk begins with.")},
-        problems={409: "log_gap stale_lease", 422: "bad_name", 507: "storage_full"},
+        problems={409: "log_gap stale_lease", 422: "bad_name", 503: "spool_down", 507: "storage_full"},
     )
     def on_put(self, req: falcon.Request, resp: falcon.Response, panda_id: int, attempt_nr: int, name: str) -> None:
         """A chunk of a log. 409 `log_gap` with `size_bytes`: go on from there; 409 `stale_lease`: stop."""

@@ -28,7 +28,7 @@ class SandboxResource:
         schemas.SandboxStored,
         status=(200, 201),
         takes=Raw("application/gzip"),
-        problems={422: "invalid hash_mismatch", 507: "storage_full"},
+        problems={422: "invalid hash_mismatch", 503: "spool_down", 507: "storage_full"},
     )
     def on_put(self, req: falcon.Request, resp: falcon.Response, sha256: str) -> None:
         """Store the body; 201 if it is new. 422 `hash_mismatch`: these bytes have another hash."""
@@ -39,7 +39,7 @@ class SandboxResource:
         show(resp, schemas.SandboxStored(sha256=stored.sha256, size_bytes=stored.size_bytes))
 
     @allowed(Action.READ_SANDBOX)
-    @gives(Raw("application/gzip"), problems={422: "invalid"})
+    @gives(Raw("application/gzip"), problems={422: "invalid", 503: "spool_down"})
     def on_get(self, req: falcon.Request, resp: falcon.Response, sha256: str) -> None:
         """The bytes."""
         size_bytes = self._size(sha256)

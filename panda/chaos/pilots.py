@@ -44,26 +44,33 @@ class Seen:
 class PlayedPilot(threading.Thread):
     """One pilot with a slot for a batch of jobs."""
 
-    def __init__(self, number: int, line: Line, history: History, seen: Seen, stop: threading.Event, seed: int) -> None:
+    def __init__(
+        self, number: int, line: Line, history: History, seen: Seen, stop: threading.Event, seed: int, n: int = BATCH
+    ) -> None:
         super().__init__(name=f"played-{number}", daemon=True)
         self.pilot_id = f"played-{seed}-{number}"
         self._line, self._history, self._seen, self._stop_event = line, history, seen, stop
         self._random = random.Random(f"{seed}/{number}")
+        self._n = n
         self.is_silent = threading.Event()
 
     def run(self) -> None:
         """Claim and run until told to stop."""
         while not self._stop_event.is_set():
-            jobs = self._acquire()
-            if jobs:
-                self._work(jobs)
-            else:
+            if not self.turn():
                 self._stop_event.wait(0.2)
+
+    def turn(self) -> bool:
+        """Claim once, and run what was given. Returns whether anything was."""
+        jobs = self._acquire()
+        if jobs:
+            self._work(jobs)
+        return bool(jobs)
 
     def _acquire(self) -> list[dict[str, Any]]:
         """One claim; asked again with the same id until it is answered."""
         request = {
-            "pilot_id": self.pilot_id, "queue": QUEUE, "request_id": uuid4().hex, "n": BATCH, "cores": 64,
+            "pilot_id": self.pilot_id, "queue": QUEUE, "request_id": uuid4().hex, "n": self._n, "cores": 64,
             "memory_mb": 64_000, "disk_mb": 100_000, "walltime_s": 86_400, "node": "lab", "wait_s": 0,
         }  # fmt: skip
         while not self._stop_event.is_set():

@@ -27,6 +27,8 @@ class Weather:
     """Nothing passes, and nothing is refused: a partition that drops."""
     busy: float = 0.0
     """Answered 503 with Retry-After, by nobody."""
+    cut_after: bytes = b""
+    """The first request that holds this arrives; then the connection is cut, so that nobody hears what came of it."""
     chunk_bytes: int = BLOCK_BYTES
     """Blocks are passed on in pieces of this size."""
 
@@ -35,7 +37,8 @@ FAIR = Weather()
 
 
 class Proxy:
-    """Listens on a free port of 127.0.0.1 in a thread of its own, and passes everything to `host:port`."""
+    """Listens on a free port of 127.0.0.1 in a thread of its own, and passes everything to `host:port`, or to the
+    socket that `host` names."""
 
     def __init__(self, host: str, port: int, seed: int) -> None:
         self.weather = FAIR
@@ -73,7 +76,10 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            upstream_reader, upstream_writer = await asyncio.open_connection(*self._to)
+            host, port = self._to
+            upstream_reader, upstream_writer = await (
+                asyncio.open_unix_connection(host) if host.startswith("/") else asyncio.open_connection(host, port)
+            )
         except OSError:
             writer.close()
             return
@@ -121,6 +127,11 @@ class Proxy:
             body = b'{"status": 503, "code": "unavailable", "detail": "the proxy plays a server that is busy"}'
             back.write(REFUSAL + body.ljust(90))
             await back.drain()
+            return False
+        if weather.cut_after and weather.cut_after in block:
+            self.weather = FAIR
+            writer.write(block)
+            await writer.drain()
             return False
         if self._random.random() < weather.cut:
             writer.write(block[: len(block) // 2])

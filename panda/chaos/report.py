@@ -15,6 +15,8 @@ class Report:
     """The figures of one run; times are seconds."""
 
     seed: int
+    clocks: str
+    """How the clocks of the processes stood to that of the machine."""
     load_s: float
     rest_s: float
     n_sets: int
@@ -53,6 +55,7 @@ class Report:
         found = [f"  {name.replace('_', ' ')}: {len(rows)}" for name, rows in proof.items()]
         lines = [
             f"seed {self.seed}: {'every promise held' if self.holds else 'A PROMISE WAS BROKEN'}",
+            f"  clocks: {self.clocks}",
             f"  {self.load_s:.0f} s of load, {sum(n for _, n in self.faults.values())} faults of"
             f" {len(self.faults)} kinds; at rest {self.rest_s:.0f} s later",
             f"  {self.n_jobs} jobs accepted in {self.n_sets} sets, {self.jobs_per_s:.1f} jobs/s ended under faults",

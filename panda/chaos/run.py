@@ -13,16 +13,17 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from panda.chaos import faults as all_faults
+from panda.chaos import clocks, people, stores
 from panda.chaos.ask import Line
-from panda.chaos.faults import REFUSED, Fault, Lab, NotPossible
+from panda.chaos.faults import FAULTS, REFUSED
 from panda.chaos.history import History
+from panda.chaos.lab import Broken, Fault, Lab, NotPossible
 from panda.chaos.load import Load
 from panda.chaos.pilots import PlayedPilot, Seen
 from panda.chaos.proof import OPEN, STATUSES, TIMES, prove
 from panda.chaos.proxy import Proxy
 from panda.chaos.report import Report
-from panda.chaos.system import System
+from panda.chaos.system import DISKS_MB, System
 
 N_PILOTS = 6
 #: Before the first fault: what the system does when nothing breaks.
@@ -37,7 +38,7 @@ class Plan:
     seed: int
     rate: float = 70.0
     """Played jobs submitted per second."""
-    faults: Sequence[Fault] = all_faults.FAULTS
+    faults: Sequence[Fault] = FAULTS
     pause_s: tuple[float, float] = (0.5, 2.5)
     """Between two faults."""
     rest_s: float = 240.0
@@ -54,7 +55,7 @@ def run(plan: Plan, environ: Mapping[str, str], keep: Path | None, say: Callable
     folder = Path(tempfile.mkdtemp(prefix="panda-chaos-"))
     try:
         say(f"seed {plan.seed}: starting a system in {folder}")
-        system = System.started(folder, environ, has_small_disk=True)
+        system = System.started(folder, {**environ, **clocks.environ(plan.seed)}, disks_mb=DISKS_MB)
         try:
             return _Run(plan, system, say).carry_out()
         finally:
@@ -87,10 +88,25 @@ class _Run:
                         plan.seed)
             for nr in range(N_PILOTS)
         ]  # fmt: skip
-        self._lab = Lab(system, self._proxy, self._pilots, direct, self._random, self._stop_load)
+        self._n_newcomers = N_PILOTS
+        self._lab = Lab(
+            system,
+            self._proxy,
+            self._pilots,
+            direct,
+            self._random,
+            self._stop_load,
+            self._load.accepted,
+            self._newcomer,
+        )
         self._injected: Counter[str] = Counter()
         self._skipped: dict[str, str] = {}
         self._broken: list[dict[str, str]] = []
+
+    def _newcomer(self) -> PlayedPilot:
+        self._n_newcomers += 1
+        line = Line(self._proxy.url, self._system.pilot_token)
+        return PlayedPilot(self._n_newcomers, line, self._history, self._seen, self._stop_pilots, self._plan.seed, n=1)
 
     def carry_out(self) -> Report:
         try:
@@ -120,14 +136,16 @@ class _Run:
         load_s = time.monotonic() - began
         self._stop_load.set()
         self._load.join(60)
-        all_faults.open_queue_again(self._lab.line)
+        people.open_queue_again(self._lab.line)
+        stores.cure(self._lab)
         n_done = self._n_ended()
         self._say(f"seed {self._plan.seed}: {sum(self._injected.values())} faults; coming to rest")
         rest_s = self._come_to_rest()
         proof = prove(self._system, self._load.accepted, self._seen, self._load.changed_ids)
         proof.faults_that_found = self._broken
         return Report(
-            seed=self._plan.seed, load_s=load_s, rest_s=rest_s, n_sets=len(self._load.accepted),
+            seed=self._plan.seed, clocks=clocks.told(self._plan.seed), load_s=load_s, rest_s=rest_s,
+            n_sets=len(self._load.accepted),
             n_jobs=sum(each.n_jobs for each in self._load.accepted), n_ended_under_load=n_done,
             by_status={row.status: row.n for row in self._system.query(STATUSES)},
             faults={fault.name: (fault.number, self._injected[fault.name]) for fault in self._plan.faults
@@ -153,7 +171,7 @@ class _Run:
                 operation.fail(why=str(reason))
                 self._skipped[fault.name] = str(reason)
                 return
-            except AssertionError as found:
+            except Broken as found:
                 self._broken.append({"fault": fault.name, "found": str(found)})
             except REFUSED as problem:
                 operation.fail(why=repr(problem)[:200])

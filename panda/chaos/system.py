@@ -59,7 +59,10 @@ disk_mb = 100000
 walltime_s = 86400
 submitter = "none"
 """
-SPOOL_MB = 24
+#: Folders on disks of their own, in memory. That of the database holds its log (at most 2 GB) too.
+DISKS_MB: Mapping[str, int] = {"spool": 24, "redis": 64, "postgres": 3000}
+#: So much memory must be free beside such a disk.
+SPARE_MB = 4000
 
 
 class System:
@@ -84,25 +87,25 @@ class System:
         *,
         sites: str = SITES,
         settings: Mapping[str, object] = SETTINGS,
-        has_small_disk: bool = False,
+        disks_mb: Mapping[str, int] | None = None,
     ) -> Self:
         """`panda up` in `folder`.
 
         Args:
             settings: as `engine_sweep_s`.
-            has_small_disk: its spool is on a disk of its own that can be filled, where we may mount one.
+            disks_mb: folders of it that lie on disks of their own, which can be filled; where we may mount any.
         Raises:
             Unavailable: it does not start.
         """
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "sites.toml").write_text(sites)
         environ = dict(environ) | {f"PANDA_{name.upper()}": str(value) for name, value in settings.items()}
-        if has_small_disk:
-            _mount_small_disk(folder / "spool")
+        for name, size_mb in (disks_mb or {}).items():
+            _mount(folder / name, size_mb)
         done = local("up", "--data", str(folder), "--port", "0", "--detach", environ=environ)
         if done.returncode:
             local("down", "--data", str(folder), environ=environ)
-            _unmount(folder / "spool")
+            _unmount_all(folder)
             raise Unavailable(f"the system does not start: {done.stderr[-2000:]}")
         return cls(folder, environ, json.loads(done.stdout))
 
@@ -112,12 +115,12 @@ class System:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
         done = local("down", "--data", str(self.folder), environ=self.environ)
-        _unmount(self.folder / "spool")
+        _unmount_all(self.folder)
         return done
 
-    @property
-    def has_small_disk(self) -> bool:
-        return (self.folder / "spool").is_mount()
+    def has_disk(self, name: str) -> bool:
+        """Whether this folder lies on a disk of its own."""
+        return (self.folder / name).is_mount()
 
     def pid(self, name: str) -> int:
         """The process that runs under this name of the Procfile (or `postgres`, `redis`) now; 0: none."""
@@ -183,15 +186,23 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def _mount_small_disk(place: Path) -> None:
-    """A disk that can be filled without harm to anybody. Without the right to mount there is none."""
-    if os.geteuid() or shutil.which("mount") is None:
+def _mount(place: Path, size_mb: int) -> None:
+    """A disk that can be filled without harm to anybody. Without the right to mount, or the memory, there is none."""
+    if os.geteuid() or shutil.which("mount") is None or _free_mb() < size_mb + SPARE_MB:
         return
     place.mkdir(parents=True, exist_ok=True)
-    words = ["mount", "-t", "tmpfs", "-o", f"size={SPOOL_MB}m", "tmpfs", str(place)]
+    words = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m,mode=0700", "tmpfs", str(place)]
     subprocess.run(words, capture_output=True, check=False)
 
 
-def _unmount(place: Path) -> None:
-    if place.is_mount():
-        subprocess.run(["umount", str(place)], capture_output=True, check=False)
+def _free_mb() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
+def _unmount_all(folder: Path) -> None:
+    for place in folder.iterdir():
+        if place.is_mount():
+            subprocess.run(["umount", str(place)], capture_output=True, check=False)

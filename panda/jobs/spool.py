@@ -18,13 +18,20 @@ from sqlalchemy.engine import Connection
 
 from panda.db.session import Begin, asynchronous, rows, run
 from panda.errors import Conflict, Invalid, NotFound, StaleLease, TooLarge, Unavailable
+from panda.logs import Log as Logger
 from panda.names import SHA256, checked
+
+log = Logger("panda.spool")
 
 BLOCK_BYTES = 1 << 18
 #: Largest chunk of a log that one request may bring, or ask for.
 MAX_CHUNK_BYTES = 4_000_000
 #: A log grows no further than this.
 MAX_LOG_BYTES = 200_000_000
+#: What a disk says that is read-only, broken, gone or not ours, and a process that may open no more files. Anything
+#: else (a client that went away) is no trouble of the spool.
+OUR_TROUBLES = (errno.EROFS, errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.EACCES, errno.EPERM,
+                errno.ENOTDIR, errno.EMFILE, errno.ENFILE)  # fmt: skip
 #: Different logs of one attempt.
 MAX_LOGS = 50
 
@@ -101,6 +108,13 @@ class StorageFull(Unavailable):
     retry_after_s = 60
 
 
+class SpoolDown(Unavailable):
+    """The disk of the spool cannot be used: it is read-only, broken or gone. Nothing was kept."""
+
+    code = "spool_down"
+    retry_after_s = 60
+
+
 class Stored(NamedTuple):
     """A sandbox. `is_new`: these bytes were not here before."""
 
@@ -130,7 +144,7 @@ class Spool:
         Bytes, then row: each is on disk before the next exists.
         Raises:
             HashMismatch, Invalid: other bytes came; not a hash. TooLarge: more than `cap_bytes`.
-            StorageFull: no room.
+            StorageFull, SpoolDown: no room; a disk that cannot be used.
         """
         path = self._sandbox(sha256)
         with _storing():
@@ -152,7 +166,8 @@ class Spool:
     def open_sandbox(self, sha256: str) -> BinaryIO:
         """The bytes. Raises NotFound, Invalid."""
         try:
-            return self._sandbox(sha256).open("rb")
+            with _storing():
+                return self._sandbox(sha256).open("rb")
         except FileNotFoundError:
             raise NotFound("sandbox", sha256) from None
 
@@ -173,7 +188,7 @@ class Spool:
         the comparison to the end of the transaction, so two chunks never race for one place.
         Raises:
             StaleLease: `token` is not the lease of this attempt, or the attempt has ended.
-            LogGap: bytes before `offset` are missing. TooLarge, Invalid, StorageFull.
+            LogGap: bytes before `offset` are missing. TooLarge, Invalid, StorageFull, SpoolDown.
         """
         checked(name, "name")
         if len(chunk) > MAX_CHUNK_BYTES:
@@ -203,21 +218,22 @@ class Spool:
 
         Without an attempt: the newest one that has such a log.
         Raises:
-            NotFound: there is no such log.
+            NotFound: there is no such log. SpoolDown.
         """
         checked(name, "name")
         found = rows(connection, NEWEST_LOG, {"panda_id": panda_id, "name": name, "attempt_nr": attempt_nr})
         if not found:
             raise NotFound(f"log of job {panda_id}", name)
-        log = found[0]
+        newest = found[0]
         run(
             connection, WATCH,
-            {"panda_id": panda_id, "attempt_nr": log.attempt_nr, "name": name, "for_s": float(WATCH_S)},
+            {"panda_id": panda_id, "attempt_nr": newest.attempt_nr, "name": name, "for_s": float(WATCH_S)},
         )  # fmt: skip
-        start = max(0, log.size_bytes + offset) if offset < 0 else min(offset, log.size_bytes)
-        n_bytes = min(limit, MAX_CHUNK_BYTES, log.size_bytes - start)
-        content = _read_at(self._log(panda_id, log.attempt_nr, name), start, n_bytes)
-        return Log(log.attempt_nr, log.size_bytes, start, content)
+        start = max(0, newest.size_bytes + offset) if offset < 0 else min(offset, newest.size_bytes)
+        n_bytes = min(limit, MAX_CHUNK_BYTES, newest.size_bytes - start)
+        with _storing():
+            content = _read_at(self._log(panda_id, newest.attempt_nr, name), start, n_bytes)
+        return Log(newest.attempt_nr, newest.size_bytes, start, content)
 
     def is_watched(self, connection: Connection, panda_id: int, attempt_nr: int, name: str) -> bool:
         """Somebody reads this log now, so its pilot should send it more often."""
@@ -317,10 +333,13 @@ def _read_at(path: Path, offset: int, n_bytes: int) -> bytes:
 
 @contextlib.contextmanager
 def _storing() -> Iterator[None]:
-    """A full disk gets its name."""
+    """Troubles of the disk get their name."""
     try:
         yield
     except OSError as problem:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull("the disk of the spool is full") from problem
-        raise
+        if problem.errno not in OUR_TROUBLES:
+            raise
+        log.error("the disk of the spool cannot be used", problem=repr(problem))
+        raise SpoolDown(f"the disk of the spool cannot be used: {problem.strerror}") from problem

@@ -64,7 +64,10 @@ def test_the_lab_finds_jobs_that_are_gone_and_jobs_that_do_not_end(world, looked
     assert proof.lost_jobs[0]["there"] == 2
     assert "I1" in {each["invariant"] for each in proof.invariants}
     with world.begin() as connection:  # so that nobody else finds it
-        execute(connection, "TRUNCATE jobs, job_due, ready, job_events, jobsets, jobset_parents")
+        execute(
+            connection,
+            "TRUNCATE jobs, job_due, ready, job_events, jobsets, jobset_parents, job_counts, job_count_deltas",
+        )
 
 
 def test_the_lab_finds_an_end_that_was_taken_and_forgotten(world, looked_at):

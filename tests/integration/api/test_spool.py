@@ -1,7 +1,9 @@
 """Sandboxes and logs: bytes that come whole, or not at all."""
 
+import errno
 import gzip
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,6 +92,20 @@ def test_a_full_disk_gets_its_own_answer(anna, settings, monkeypatch):
     assert answer.headers["Retry-After"] == "60"
 
 
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EIO, errno.EMFILE])
+def test_a_disk_that_cannot_be_used_is_a_clear_answer_and_nothing_is_kept(anna, settings, monkeypatch, code):
+    def broken(path: Path) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(spool, "_sync_folder", broken)
+    answer = put(anna)
+    monkeypatch.undo()
+
+    assert (answer.status_code, answer.json["code"]) == (503, "spool_down")
+    assert answer.headers["Retry-After"] == "60"
+    assert put(anna).status_code == 201
+
+
 # ---- logs -----------------------------------------------------------------------------------
 
 
@@ -150,6 +166,21 @@ def test_a_chunk_that_came_in_part_is_completed(append, log):
 
     assert append(3, b"lo world").json["size_bytes"] == 11
     assert log().content == b"hello world"
+
+
+def test_a_chunk_that_the_disk_did_not_take_is_not_counted_and_comes_again(append, log, monkeypatch):
+    append(0, b"hello ")
+
+    def broken(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(spool.os, "pwrite", broken)
+    refused = append(6, b"world")
+    monkeypatch.undo()
+
+    assert (refused.status_code, refused.json["code"]) == (503, "spool_down")
+    assert log().content == b"hello "
+    assert append(6, b"world").json["size_bytes"] == 11
 
 
 def test_a_gap_is_refused_and_told_where_to_go_on(append, log):

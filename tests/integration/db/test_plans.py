@@ -23,6 +23,7 @@ UNBOUNDED = {
     "panda.chaos.proof.ENDS": "the proof after the faults",
     "panda.chaos.proof.TIMES": "the proof after the faults",
     "panda.chaos.proof.WHY_OPEN": "the proof after the faults",
+    "panda.chaos.stores.UNDER_WAY": "a fault: somebody locks some of what is under way",
     "panda.dataservice.admission.ARRIVING": "what moves right now: as much as the limits let through",
     "panda.dataservice.admission.MOVING": "what moves right now: as much as the limits let through",
     "panda.dataservice.flow.LINKS": "what moves right now, for the page of links",
