@@ -16,7 +16,7 @@ from panda.dispatcher import notes
 from panda.jobs import audit, bulk, counters, hold, notices, share_usage, sweeping
 from panda.logs import Log
 from panda.settings import current
-from panda.sites import collecting, downtimes, removing, status, waking
+from panda.sites import collecting, downtimes, leaving, removing, status, waking
 from panda.states import Stage
 from workflows.app import TICKS, app, begin
 from workflows.chain import TASK_OF
@@ -101,6 +101,12 @@ def collect_sites() -> None:
         begin(), sites.collect_from, current().data_dir, every_s=sites.collect_s,
         gone_percent=sites.collect_gone_percent, with_status=sites.collect_status,
     )  # fmt: skip
+
+
+@tick("rebroker")
+def leave_offline_queues() -> None:
+    """Jobs that wait at queues which went offline are brokered anew."""
+    leaving.leave_offline(begin(), current().brokerage.leave_offline_s)
 
 
 @tick("fold")

@@ -113,6 +113,7 @@ def _add_jobs(app: App, begin: Begin, settings: Settings, spool: Spool) -> None:
     app.add_route(f"{job}/logs", jobs.JobLogsResource(begin))
     app.add_route(f"{job}/logs/{{name}}", jobs.JobLogResource(begin, spool))
     app.add_route(f"{job}/retry", jobs.JobRetryResource(begin, SMALL_MB))
+    app.add_route(f"{job}/rebroker", jobs.JobRebrokerResource(begin, SMALL_MB))
     app.add_route(f"{job}/cancel", jobs.JobCancelResource(begin, SMALL_MB))
     app.add_route(f"{job}/hold", holds.JobHoldResource(begin, SMALL_MB))
     app.add_route(f"{job}/release", holds.JobReleaseResource(begin, SMALL_MB))

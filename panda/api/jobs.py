@@ -15,7 +15,7 @@ from panda.auth.policy import Action
 from panda.db import lists
 from panda.db.session import Begin
 from panda.errors import Conflict, UnknownName
-from panda.jobs import kill, queries, retry
+from panda.jobs import kill, queries, rebroker, retry
 from panda.jobs.nouns import GROUPS, JOBS
 from panda.jobs.spool import MAX_CHUNK_BYTES, Spool
 from panda.jobs.why import why
@@ -256,6 +256,39 @@ class JobRetryResource:
                 facts={"stage": asked.stage}, request_id=req.context.request_id,
             )  # fmt: skip
         show(resp, schemas.Affected(n=len(outcome.retried)))
+
+
+class JobRebrokerResource:
+    """/v1/jobs/{panda_id}/rebroker"""
+
+    def __init__(self, begin: Begin, max_mb: int) -> None:
+        self._begin = begin
+        self._body = Body(schemas.RebrokerRequest, max_mb, may_be_empty=True)
+
+    @allowed(Action.RETRY)
+    @gives(
+        schemas.Affected,
+        takes=schemas.RebrokerRequest,
+        takes_nothing_too=True,
+        problems={404: "not_expanded", 409: "cannot_rebroker", 422: "bad_name too_many_places"},
+    )
+    def on_post(self, req: falcon.Request, resp: falcon.Response, panda_id: int) -> None:
+        """Let brokerage look again at a job that no pilot has. It rather goes elsewhere than where it was."""
+        asked = self._body.read(req)
+        identity = req.context.identity
+        with self._begin() as connection:
+            policy.require(identity, Action.RETRY, queries.owner_of(connection, panda_id))
+            queries.check_made(connection, panda_id)
+            reached, refused = rebroker.rebroker(
+                connection, [panda_id], exclude=asked.exclude, by=identity.subject, reason=asked.reason
+            )
+            if panda_id in refused:
+                raise Conflict(f"job {panda_id}: {refused[panda_id]}", code="cannot_rebroker")
+            audit_log.record(
+                connection, identity.subject, "rebroker", f"job {panda_id}", reason=asked.reason,
+                facts={"exclude": asked.exclude}, request_id=req.context.request_id,
+            )  # fmt: skip
+        show(resp, schemas.Affected(n=len(reached)))
 
 
 class JobCancelResource:

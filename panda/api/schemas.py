@@ -287,6 +287,14 @@ class HoldRequest(Request, kw_only=True):
     reason: Text = ""
 
 
+class RebrokerRequest(Request, kw_only=True):
+    """POST /v1/jobs/{id}/rebroker"""
+
+    exclude: Annotated[list[Name], Meta(max_length=50)] = []
+    """Sites and queues, or patterns of them, that the job is kept from for good."""
+    reason: Text = ""
+
+
 class Affected(Reply, kw_only=True):
     """How many jobs an action reached; what it could not do, by PandaID."""
 
@@ -333,6 +341,8 @@ class JobActionRequest(Request, kw_only=True):
     stage: Literal["define", "broker", "stage_in", "stage_out"] | None = None
     """Where the new attempts start; none: where each one failed."""
     priority: Annotated[int, Meta(ge=-10_000, le=10_000)] | None = None
+    exclude: Annotated[list[Name], Meta(max_length=50)] = []
+    """Sites and queues, or patterns of them, that a rebrokerage keeps the jobs from for good."""
     dry_run: bool = False
     """Only tell what would be done."""
     token: Annotated[str, Meta(max_length=200)] = ""

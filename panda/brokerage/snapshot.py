@@ -55,6 +55,7 @@ ORDER BY q.name
 JOBS = """
 SELECT j.panda_id, j.jobset_id, j.share, j.owner, j.shape_id, j.n_inputs, j.n_outputs, b.document_hash,
     s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.gpus, s.tags,
+    coalesce(j.computing_site, '') AS came_from, j.decision_id IS NOT NULL AS was_decided,
     extract(epoch FROM (SELECT panda_now()) - j.changed_at)::float8 AS waited_s
 FROM (SELECT * FROM jobs WHERE panda_id = ANY(%(panda_ids)s) AND status = 'defined' OFFSET 0) j
 JOIN shapes s ON s.shape_id = j.shape_id,
@@ -81,6 +82,12 @@ SELECT panda_id, storage, count(*)::int AS n_files, sum(size_bytes)::bigint AS n
 FROM held GROUP BY panda_id, storage
 UNION ALL
 SELECT panda_id, '', count(*)::int, sum(size_bytes)::bigint FROM inputs GROUP BY panda_id
+"""
+
+#: Asked only for jobs that brokerage has seen before: it is with somebody's second wish that these come.
+AVOIDS = """
+SELECT panda_id, array_agg(place ORDER BY place) AS places FROM job_avoids
+WHERE panda_id = ANY(%(panda_ids)s) GROUP BY panda_id
 """
 
 #: Wishes of job sets by the hash of their document, which never changes.
@@ -129,24 +136,26 @@ def groups_of(connection: Connection, panda_ids: Sequence[int]) -> list[JobGroup
     jobs = rows(connection, JOBS, {"panda_ids": list(panda_ids)})
     wishes = _wishes_of(connection, jobs)
     localities = _localities_of(connection, [job.panda_id for job in jobs if job.n_inputs])
+    avoids = _avoids_of(connection, [job.panda_id for job in jobs if job.was_decided])
     groups: dict[tuple[Any, ...], JobGroup] = {}
     for job in jobs:
         wish, locality = wishes[bytes(job.document_hash)], localities.get(job.panda_id)
-        key = (job.shape_id, job.share, job.owner, job.n_outputs > 0, wish, locality)
+        avoid = avoids.get(job.panda_id, ())
+        key = (job.shape_id, job.share, job.owner, job.n_outputs > 0, wish, locality, avoid, job.came_from)
         group = groups.get(key)
         if group is None:
-            group = groups[key] = JobGroup(_kind(job, wish, locality))
+            group = groups[key] = JobGroup(_kind(job, wish, locality, avoid))
         group.panda_ids.append(job.panda_id)
         group.waited_s.append(job.waited_s)
         group.jobset_ids.add(job.jobset_id)
     return list(groups.values())
 
 
-def _kind(job: Row[Any], wishes: Wishes, locality: Locality | None) -> Kind:
+def _kind(job: Row[Any], wishes: Wishes, locality: Locality | None, avoid: tuple[str, ...]) -> Kind:
     return Kind(
         shape_id=job.shape_id, share=job.share, owner=job.owner, cores=job.cores, memory_mb=job.memory_mb,
         disk_mb=job.disk_mb, walltime_s=job.walltime_s, gpus=job.gpus, tags=frozenset(job.tags), wishes=wishes,
-        locality=locality, writes=job.n_outputs > 0,
+        locality=locality, writes=job.n_outputs > 0, avoid=avoid, came_from=job.came_from,
     )  # fmt: skip
 
 
@@ -172,6 +181,11 @@ def _wishes(row: Row[Any]) -> Wishes:
         vo=row.vo or "",
         working_group=row.working_group or "",
     )
+
+
+def _avoids_of(connection: Connection, panda_ids: list[int]) -> dict[int, tuple[str, ...]]:
+    found = rows(connection, AVOIDS, {"panda_ids": panda_ids}) if panda_ids else []
+    return {row.panda_id: tuple(row.places) for row in found}
 
 
 def _localities_of(connection: Connection, panda_ids: list[int]) -> dict[int, Locality]:

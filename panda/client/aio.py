@@ -249,6 +249,7 @@ class AsyncClient(_Mirror[Client]):
     usage = _mirrored(Client.usage)
     why = _mirrored(Client.why)
     retry = _mirrored(Client.retry)
+    rebroker = _mirrored(Client.rebroker)
     cancel = _mirrored(Client.cancel)
     hold = _mirrored(Client.hold)
     release = _mirrored(Client.release)

@@ -298,6 +298,17 @@ class Client:
         path = f"/v1/jobs/{panda_id}/retry"
         return parsed(Affected, self._calls.json("POST", path, _retry(stage, reason), headers=_key()))
 
+    def rebroker(self, panda_id: int, *, exclude: Sequence[str] = (), reason: str = "") -> Affected:
+        """Let brokerage look again at a job that no pilot has.
+
+        Args:
+            exclude: sites and queues, or patterns of them, that the job is kept from for good.
+        Raises:
+            Conflict: it runs or has ended, or brokerage has not seen it yet.
+        """
+        path, document = f"/v1/jobs/{panda_id}/rebroker", {"exclude": list(exclude), "reason": reason}
+        return parsed(Affected, self._calls.json("POST", path, document, headers=_key(), idempotent=True))
+
     def cancel(self, panda_id: int, *, reason: str = "") -> Affected:
         """Cancel a job; a running one hears of it at its pilot's next heartbeat."""
         return self._said(f"/v1/jobs/{panda_id}/cancel", reason)

@@ -59,6 +59,7 @@ ON CONFLICT DO NOTHING
 TIDY = """
 DELETE FROM count_history WHERE at < panda_now() - interval '90 days';
 DELETE FROM stage_runs WHERE minute < panda_now() - interval '30 days';
+DELETE FROM job_avoids WHERE at < panda_now() - interval '60 days';
 DELETE FROM brokerage_decisions WHERE at < panda_now() - interval '30 days';
 DELETE FROM transfer_waiters WHERE transfer_id = ANY(ARRAY(
     SELECT transfer_id FROM transfers WHERE ended_at < (SELECT panda_now()) - interval '7 days'));

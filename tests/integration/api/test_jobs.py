@@ -146,6 +146,24 @@ def test_a_failed_job_is_retried_once(anna, ten, engine, begin):
     assert [tuple(row) for row in audit] == [("anna", "retry", f"job {ten[0]}", "disk is back")]
 
 
+def test_a_waiting_job_is_brokered_anew_and_its_new_place_is_not_the_old_one(anna, caller, ten, engine, begin):
+    engine.activate(ten[0])
+    first = anna.post(f"/v1/jobs/{ten[0]}/rebroker", {"exclude": ["SIT*"], "reason": "slow"})
+    again = anna.post(f"/v1/jobs/{ten[0]}/rebroker")
+    engine.fail(ten[1])
+
+    assert (first.status_code, first.json["n"], again.json["n"]) == (200, 1, 1)
+    with begin() as connection:
+        [avoided] = rows(connection, "SELECT place FROM job_avoids WHERE panda_id = %(id)s", {"id": ten[0]})
+        audit = rows(connection, "SELECT action, reason, facts FROM audit_log ORDER BY audit_id LIMIT 1")
+    assert avoided.place == "SIT*"
+    assert [tuple(row) for row in audit] == [("rebroker", "slow", {"exclude": ["SIT*"]})]
+    refused = anna.post(f"/v1/jobs/{ten[1]}/rebroker")
+    assert (refused.status_code, refused.json["code"]) == (409, "cannot_rebroker")
+    assert caller("bert", "user").post(f"/v1/jobs/{ten[0]}/rebroker").status_code == 403
+    assert anna.post(f"/v1/jobs/{ten[0]}/rebroker", {"exclude": [" "]}).json["code"] == "bad_name"
+
+
 def test_a_waiting_job_is_cancelled_at_once_and_asking_again_does_no_harm(anna, ten):
     first = anna.post(f"/v1/jobs/{ten[0]}/cancel", {"reason": "typo"})
     second = anna.post(f"/v1/jobs/{ten[0]}/cancel")

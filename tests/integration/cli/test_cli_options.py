@@ -73,7 +73,7 @@ HEALTHY: dict[tuple[str, str], Any] = {
     ("GET", "/v1/jobs/7/usage"): {"panda_id": 7, "points": [{"at": AT, "cpu_s": 1.0}]},
     ("GET", "/v1/jobs/7/why"): {"panda_id": 7, "status": "finished", "summary": "it has ended"},
     ("GET", "/v1/jobs/7/logs"): page(LOG),
-    **{("POST", f"/v1/jobs/7/{deed}"): {"n": 1} for deed in ("retry", "cancel", "hold", "release")},
+    **{("POST", f"/v1/jobs/7/{deed}"): {"n": 1} for deed in ("retry", "cancel", "hold", "release", "rebroker")},
     ("GET", "/v1/datasets"): page(DATASET),
     ("POST", "/v1/datasets"): DATASET,
     ("GET", "/v1/datasets/user.ann:out"): DATASET,
@@ -152,6 +152,9 @@ release set:9 --yes --no-wait
 release 'status:pending' --dry-run
 priority set:9 --to 5 --reason r --yes --no-wait -o json --fields n -q
 priority set:9 --to 5 --dry-run
+rebroker 7 --exclude S --reason r -o json --fields n -q
+rebroker set:9 --exclude S --exclude 'T*' --dry-run
+rebroker set:9 --yes --no-wait
 actions --filter 'status:done' --limit 3 -o json --fields status -q
 actions 5 --wait
 datasets --match 'user*' --filter 'owner:ann' --limit 3 -o json --fields dataset -q
