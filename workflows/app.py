@@ -43,6 +43,7 @@ TICK_S: dict[str, float] = {
     "panda.tick.deletions": 10.0,
     "panda.tick.copies": 60.0,
     "panda.tick.history": 60.0,
+    "panda.tick.estimates": 60.0,
     "panda.tick.audit": 60.0,
     "panda.tick.canary": 60.0,
     "panda.tick.tidy": 600.0,

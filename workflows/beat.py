@@ -13,7 +13,8 @@ from sqlalchemy.engine import Connection
 from panda.dataservice import copies, deletion, recalls, space, transfers
 from panda.db.session import rows, run
 from panda.dispatcher import notes
-from panda.jobs import audit, bulk, counters, hold, notices, share_usage, sweeping
+from panda.dispatcher import tally as dispatch_counts
+from panda.jobs import audit, bulk, counters, estimates, hold, notices, share_usage, sweeping
 from panda.logs import Log
 from panda.settings import current
 from panda.sites import collecting, downtimes, leaving, removing, status, waking
@@ -125,6 +126,15 @@ def history() -> None:
         counters.remember(connection)
 
 
+@tick("estimates")
+def keep_estimates() -> None:
+    """When some waiting jobs will start; and what became of what was said before."""
+    with begin()() as connection:
+        estimates.compare(connection)
+    with begin()() as connection:
+        estimates.predict(connection)
+
+
 @tick("transfers")
 def requeue_transfers() -> None:
     """Transfers whose mover went silent, and those that nobody waits for any more."""
@@ -204,3 +214,5 @@ def _tidy(connection: Connection) -> None:
     bulk.tidy(connection)
     hold.tidy(connection)
     notes.forget_old(connection)
+    dispatch_counts.forget_old(connection)
+    estimates.forget_old(connection)

@@ -18,7 +18,6 @@ from panda.errors import Conflict, UnknownName
 from panda.jobs import kill, queries, rebroker, retry
 from panda.jobs.nouns import GROUPS, JOBS
 from panda.jobs.spool import MAX_CHUNK_BYTES, Spool
-from panda.jobs.why import why
 from panda.query import Expression, all_of, equal_to
 from panda.settings import Engine
 from panda.states import JobStatus, Stage
@@ -135,36 +134,6 @@ class JobAttemptsResource:
             policy.require(req.context.identity, Action.READ_JOBS, queries.owner_of(connection, panda_id))
             attempts = queries.attempts(connection, panda_id)
         show_page(resp, [schemas.Attempt(**row._asdict()) for row in attempts])
-
-
-class JobWhyResource:
-    """/v1/jobs/{panda_id}/why"""
-
-    def __init__(self, begin: Begin) -> None:
-        self._begin = begin
-
-    @allowed(Action.READ_JOBS)
-    @gives(schemas.Why, problems={404: "not_expanded"})
-    def on_get(self, req: falcon.Request, resp: falcon.Response, panda_id: int) -> None:
-        """Why a job is where it is."""
-        with self._begin() as connection:
-            answer = why(connection, panda_id)
-            policy.require(req.context.identity, Action.READ_JOBS, answer.owner)
-        show(
-            resp,
-            schemas.Why(
-                panda_id=answer.panda_id,
-                status=answer.status,
-                summary=answer.summary,
-                waits_for=answer.waits_for,
-                until=answer.until,
-                funnel=[schemas.Verdict(**verdict) for verdict in answer.decision.funnel],
-                chosen=answer.queue,
-                weights=answer.decision.weights,
-                decided_at=answer.decision.at,
-                facts=answer.facts,
-            ),
-        )
 
 
 class JobLogsResource:

@@ -35,6 +35,7 @@ from panda.api.service_schemas import (
     ViewRequest,
     WhoAmI,
 )
+from panda.api.why_schemas import Ahead, Change, Estimate, PilotWhy, Verdict, Waiting, Why
 from panda.dispatcher.words import (
     AcquireReply,
     AcquireRequest,
@@ -241,32 +242,6 @@ class PilotNotes(Reply, kw_only=True):
     """See the exit codes of the pilot in docs/reference/cli.md; none: it has not said goodbye."""
     why: str | None
     log: str | None
-
-
-class Verdict(Reply, kw_only=True):
-    """One criterion of brokerage: how many queues were left after it, and whom it refused."""
-
-    criterion: str
-    left: int
-    refused: dict[str, str]
-    """queue -> why"""
-
-
-class Why(Reply, kw_only=True):
-    """GET /v1/jobs/{panda_id}/why"""
-
-    panda_id: int
-    status: str
-    summary: str
-    """One sentence that answers the question."""
-    waits_for: str | None
-    until: datetime | None
-    funnel: list[Verdict]
-    chosen: str | None
-    weights: dict[str, float]
-    decided_at: datetime | None
-    facts: dict[str, Any]
-    """Whatever else helps: pilots seen, missing files, parents, position."""
 
 
 class RetryRequest(Request, kw_only=True):
@@ -510,9 +485,12 @@ class ShareWeightSet(Reply, kw_only=True):
 __all__ = [
     "AcquireReply",
     "AcquireRequest",
+    "Ahead",
     "Alive",
     "AuditEntry",
     "BanRequest",
+    "Change",
+    "Estimate",
     "HeartbeatReply",
     "HeartbeatRequest",
     "Incident",
@@ -524,6 +502,7 @@ __all__ = [
     "PageEnd",
     "PilotEnd",
     "PilotEnvironment",
+    "PilotWhy",
     "Problem",
     "Ready",
     "RevokeRequest",
@@ -539,7 +518,10 @@ __all__ = [
     "UpdateRequest",
     "User",
     "UserRequest",
+    "Verdict",
     "View",
     "ViewRequest",
+    "Waiting",
     "WhoAmI",
+    "Why",
 ]

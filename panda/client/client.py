@@ -28,6 +28,7 @@ from panda.client.replies import (
     JobEvent,
     JobFile,
     JobSet,
+    PilotWhy,
     Reply,
     Why,
     parsed,
@@ -279,8 +280,12 @@ class Client:
         return mapping(self._calls.get(f"/v1/jobs/{panda_id}/usage", {"attempt": attempt}), "usage", points=list)
 
     def why(self, panda_id: int) -> Why:
-        """Why the job is where it is: its wait, and what brokerage said of each queue."""
+        """Why the job is where it is: its wait, who comes first, what would let it run, what brokerage said."""
         return parsed(Why, self._calls.get(f"/v1/jobs/{panda_id}/why"))
+
+    def why_pilot(self, pilot_id: str) -> PilotWhy:
+        """Why a pilot got nothing. Raises NotFound."""
+        return parsed(PilotWhy, self._calls.get(f"/v1/pilots/{segment(pilot_id)}/why"))
 
     def logs(self, panda_id: int) -> Logs:
         """The job's logs: `.list()`, `.blocks()`, `.tail()`, `.follow()`."""

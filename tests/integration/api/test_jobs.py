@@ -218,8 +218,10 @@ def test_why_no_queue_fits(anna, ten, begin):
 
     answer = anna.get(f"/v1/jobs/{ten[0]}/why").json
 
-    assert "No queue fits it: of 2 queues the last to be refused was" in answer["summary"]
-    assert "HOLLAND-CPU: needs 64000 MB, has 16000 MB" in answer["summary"]
+    assert answer["summary"] == (
+        "No queue fits it. All 2 queues refuse it: OLD: it is offline (status); "
+        "HOLLAND-CPU: needs 64000 MB, has 16000 MB (memory). Brokerage looks again by itself."
+    )
     assert [verdict["criterion"] for verdict in answer["funnel"]] == ["status", "memory"]
     assert answer["weights"] == {"HOLLAND-CPU": 0.5}
     assert answer["until"]
@@ -266,6 +268,29 @@ def test_why_a_job_waits_for_a_pilot(anna, ten, engine, acquire):
         accompanied["summary"] == "It is ready at HOLLAND-CPU, behind 1 like it; 1 pilot was seen there in 10 minutes."
     )
     assert accompanied["facts"]["jobs_ahead"] == 1
+
+
+def test_why_a_pilot_got_nothing(anna, caller, ten, engine, acquire):
+    engine.activate(ten[0])
+    acquire(1)
+    pilot_id = anna.get("/v1/pilots").json["data"][0]["pilot_id"]
+
+    answer = anna.get(f"/v1/pilots/{pilot_id}/why").json
+
+    assert answer["summary"] == f"It has work: job {ten[0]} of its last ask."
+    assert anna.get("/v1/pilots/nobody/why").status_code == 404
+    assert caller("pia", "pilot").get(f"/v1/pilots/{pilot_id}/why").status_code == 403
+
+
+def test_why_tells_what_would_change_it(anna, ten, engine):
+    engine.activate(ten[0])
+
+    answer = anna.get(f"/v1/jobs/{ten[0]}/why").json
+
+    assert {"who": "operator", "say": "start pilots at HOLLAND-CPU", "queues": [],
+            "command": ""} in answer["changes"]  # fmt: skip
+    assert answer["since"]
+    assert (answer["ahead"], answer["estimate"]) == ([], None)
 
 
 def test_why_a_job_waits_at_a_queue_that_is_offline(anna, ten, engine, operator):

@@ -72,6 +72,7 @@ HEALTHY: dict[tuple[str, str], Any] = {
     ("GET", "/v1/jobs/7/attempts"): page({"attempt_nr": 1}),
     ("GET", "/v1/jobs/7/usage"): {"panda_id": 7, "points": [{"at": AT, "cpu_s": 1.0}]},
     ("GET", "/v1/jobs/7/why"): {"panda_id": 7, "status": "finished", "summary": "it has ended"},
+    ("GET", "/v1/pilots/Q-1/why"): {"pilot_id": "Q-1", "summary": "it has work"},
     ("GET", "/v1/jobs/7/logs"): page(LOG),
     **{("POST", f"/v1/jobs/7/{deed}"): {"n": 1} for deed in ("retry", "cancel", "hold", "release", "rebroker")},
     ("GET", "/v1/datasets"): page(DATASET),
@@ -136,6 +137,8 @@ count 'changed:1h' --by site,status -o csv --fields n -q
 errors 'set:9' --by node -o json --fields n -q
 attempts --filter 'outcome:failed' --sort -panda_id --limit 2 -o json --fields panda_id -q
 why 7 -o json --fields summary -q
+why Q-1 7
+why pilot:Q-1 -o json
 logs 7 --list -o json --fields name -q
 wait 7 --for done --timeout 5s --job-code -o json --fields status -q
 watch last -o json --fields now -q
