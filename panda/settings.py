@@ -121,6 +121,8 @@ class Brokerage:
 
     policies: str = ""
     """File (TOML) with the policies; empty: `brokerage.toml` in the data folder, or the built-in ones without it."""
+    leave_offline_s: int = 60
+    """Jobs that wait at a queue which has been offline for so long are brokered anew."""
 
 
 @dataclass(frozen=True)

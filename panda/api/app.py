@@ -32,6 +32,7 @@ from panda.api import (
     usage,
     users,
     views,
+    why,
 )
 from panda.api.etags import Etags
 from panda.api.middleware import Gate
@@ -85,6 +86,7 @@ def _add_pilots(app: App, begin: Begin, settings: Settings, spool: Spool) -> Non
     app.add_route(log, pilots.PilotLogResource(begin, spool))
     app.add_route("/v1/pilots/{pilot_id}/environment", pilot_notes.PilotEnvironmentResource(begin, SMALL_MB))
     app.add_route("/v1/pilots/{pilot_id}/end", pilot_notes.PilotEndResource(begin, SMALL_MB))
+    app.add_route("/v1/pilots/{pilot_id}/why", why.PilotWhyResource(begin))
     app.add_route("/v1/pilots/{pilot_id}/notes", pilot_notes.PilotNotesResource(begin))
 
 
@@ -108,11 +110,12 @@ def _add_jobs(app: App, begin: Begin, settings: Settings, spool: Spool) -> None:
     app.add_route(f"{job}/events", jobs.JobEventsResource(begin))
     app.add_route(f"{job}/files", jobs.JobFilesResource(begin))
     app.add_route(f"{job}/attempts", jobs.JobAttemptsResource(begin))
-    app.add_route(f"{job}/why", jobs.JobWhyResource(begin))
+    app.add_route(f"{job}/why", why.JobWhyResource(begin, settings))
     app.add_route(f"{job}/usage", usage.JobUsageResource(begin))
     app.add_route(f"{job}/logs", jobs.JobLogsResource(begin))
     app.add_route(f"{job}/logs/{{name}}", jobs.JobLogResource(begin, spool))
     app.add_route(f"{job}/retry", jobs.JobRetryResource(begin, SMALL_MB))
+    app.add_route(f"{job}/rebroker", jobs.JobRebrokerResource(begin, SMALL_MB))
     app.add_route(f"{job}/cancel", jobs.JobCancelResource(begin, SMALL_MB))
     app.add_route(f"{job}/hold", holds.JobHoldResource(begin, SMALL_MB))
     app.add_route(f"{job}/release", holds.JobReleaseResource(begin, SMALL_MB))

@@ -37,7 +37,7 @@ VERBS = {
     "hold": _entry(JOBS, "actions", "hold", "Let jobs stand still until they are released."),
     "release": _entry(JOBS, "actions", "release", "Let held jobs go on."),
     "priority": _entry(JOBS, "actions", "priority", "Give waiting jobs another priority."),
-    "rebroker": _entry(JOBS, "actions", "rebroker", "Let brokerage choose a queue anew for waiting jobs."),
+    "rebroker": _entry(JOBS, "actions", "rebroker", "Let brokerage look again at jobs that no pilot has."),
     "views": _entry(JOBS, "views", "views", "Keep filters under names; @NAME stands for one."),
     "actions": _entry(JOBS, "actions", "actions", "Show actions on many jobs, and how far they are."),
     "datasets": _entry(DATA, "data", "datasets", "List datasets, or the files of one."),
