@@ -16,6 +16,7 @@ from panda.api import (
     incidents,
     jobs,
     jobsets,
+    login,
     metrics,
     moves,
     people,
@@ -38,7 +39,7 @@ from panda.api.etags import Etags
 from panda.api.middleware import Gate
 from panda.api.origin import Origins
 from panda.api.rates import Rates
-from panda.auth.tokens import Verifier
+from panda.auth.verifiers import verifier
 from panda.db.session import Begin
 from panda.jobs.spool import Spool
 from panda.settings import Settings
@@ -54,7 +55,7 @@ SMALL_MB = 1
 
 def create_app(begin: Begin, settings: Settings) -> App:
     """The WSGI app. `begin` opens its transactions; the spool lies in the settings' data folder."""
-    verify = Verifier(begin)
+    verify = verifier(begin, settings)
     meter = metrics.Meter()
     middleware: list[Any] = [
         meter,
@@ -145,6 +146,7 @@ def _add_system(app: App, begin: Begin, settings: Settings) -> None:
     app.add_route("/readyz", system.ReadyResource(begin, settings.store.redis_url))
     app.add_route("/openapi.json", reference.OpenApiResource(app))
     app.add_route("/docs", reference.DocsResource(app))
+    app.add_route("/v1/login", login.LoginResource(begin, settings.oidc))
     app.add_route("/v1/whoami", system.WhoAmIResource())
     app.add_route("/v1/tokens", system.TokensResource(begin, SMALL_MB))
     app.add_route("/v1/incidents", incidents.IncidentsResource(begin, SMALL_MB))
