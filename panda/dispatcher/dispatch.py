@@ -176,7 +176,8 @@ def _remember(connection: Connection, request: AcquireRequest, panda_ids: list[i
 
 def _payloads(connection: Connection, queue: str, claimed: Sequence[tuple[Row[Any], str]]) -> list[PilotJob]:
     with_files = {row.panda_id: row.walltime_s for row, _ in claimed if row.n_inputs or row.n_outputs}
-    links = links_of(connection, queue, with_files)
+    direct = {row.panda_id for row, _ in claimed if row.spec.get("direct_read")}
+    links = links_of(connection, queue, with_files, direct)
     return [
         PilotJob(
             panda_id=row.panda_id,

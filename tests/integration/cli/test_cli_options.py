@@ -119,7 +119,7 @@ HEALTHY: dict[tuple[str, str], Any] = {
 TALKING = """
 submit --name a --input user.ann:in --files-per-job 2 --output user.ann:out/x.%SEQ --output-storage D -q -- run %IN %OUT
 submit --upload b.txt --count 2 --cores 1 --memory 1GB --disk 1GB --walltime 1h --tag x --site S --dry-run -- run
-submit --priority 5 --max-attempts 2 --env A=b --share default --after set:9 --key k --fields n_jobs -- run
+submit --priority 5 --max-attempts 2 --direct-read --env A=b --share default --after set:9 --key k --fields n_jobs -- run
 submit --gpus 1 --prefer S --requirements 'queue.cores > 1' --kind analysis --vo v --working-group g -q -- run
 submit DIR/jobs.yaml --set who=me --wait --timeout 9s -o json
 submit DIR/jobs.yaml --set who=me --print-yaml
