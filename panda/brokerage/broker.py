@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from panda.brokerage import policies
 from panda.brokerage.deciding import Decision, Fault, decide
-from panda.brokerage.snapshot import groups_of, queues_now
+from panda.brokerage.snapshot import groups_of, placed_on_the_map, queues_now
 from panda.brokerage.subjects import JobGroup, Queue
 from panda.db.session import rows, run
 from panda.errors import PandaError
@@ -63,6 +63,7 @@ def place(
     groups = groups_of(connection, panda_ids)
     if not groups:
         return []
+    queues = placed_on_the_map(connection, queues, (group.kind for group in groups))
     decisions = _decisions(groups, queues, settings)
     decision_ids = _record(connection, groups, decisions)
 

@@ -1,13 +1,24 @@
 """What brokerage sees: the queues with their load, and the jobs to place. One statement each, so that
 a pass decides on one consistent picture."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy.engine import Connection, Row
 
-from panda.brokerage.subjects import JobGroup, Kind, Load, Locality, Planned, Queue, Wishes
+from panda.brokerage.subjects import (
+    SMALL_MB,
+    Geography,
+    JobGroup,
+    Kind,
+    Load,
+    Locality,
+    Planned,
+    Queue,
+    Wishes,
+)
 from panda.db.session import rows, run
 from panda.sites.waking import QUEUES_LOCK
 
@@ -30,6 +41,9 @@ loads AS (
 seen AS (
     SELECT queue, count(*)::int AS n FROM pilots
     WHERE last_seen_at > (SELECT panda_now()) - make_interval(secs => %(pilot_seen_s)s) GROUP BY queue),
+paces AS (
+    SELECT queue, (sum(n) FILTER (WHERE bucket > (SELECT panda_now()) - interval '1 hour'))::int AS n FROM queue_starts
+    WHERE bucket > (SELECT panda_now()) - interval '2 hours' GROUP BY queue),
 -- Whatever is planned for a queue, its site or its storages: the downtime that it is in (the one that ends last), else
 -- the next one.
 planned AS MATERIALIZED (
@@ -40,14 +54,15 @@ SELECT q.name, q.site, t.cloud, q.status, q.status_reason, q.storage, d.status A
     (SELECT jsonb_object_agg(owner, because) FROM storage_quotas_reached WHERE storage = o.name) AS overdrawn,
     q.cores, q.memory_mb, q.disk_mb, q.walltime_s, q.offers AS tags, q.submitter, q.max_ready, q.requirements,
     q.min_cores, q.min_memory_mb, q.min_walltime_s, q.corepower, q.gpus, q.vos, q.working_groups, q.max_running,
+    q.read_storages,
     greatest(coalesce(l.assigned, 0), 0) AS assigned, greatest(coalesce(l.activated, 0), 0) AS activated,
     greatest(coalesce(l.starting, 0), 0) AS starting, greatest(coalesce(l.running, 0), 0) AS running,
-    coalesce(s.n, 0) AS n_pilots, w.kind || ' ' || w.target AS planned_what, w.starts_in_s AS planned_in_s,
+    coalesce(s.n, 0) AS n_pilots, CASE WHEN e.queue IS NOT NULL THEN coalesce(e.n, 0) END AS starts, w.kind || ' ' || w.target AS planned_what, w.starts_in_s AS planned_in_s,
     w.ends_at AS planned_until, w.reason AS planned_reason
 FROM queues q JOIN storages d ON d.name = q.storage JOIN sites t ON t.name = q.site
 JOIN storages o ON o.name = coalesce(q.write_storage, q.storage)
 LEFT JOIN storage_space p ON p.storage = d.name LEFT JOIN storage_space f ON f.storage = o.name
-LEFT JOIN loads l ON l.queue = q.name LEFT JOIN seen s ON s.queue = q.name
+LEFT JOIN loads l ON l.queue = q.name LEFT JOIN seen s ON s.queue = q.name LEFT JOIN paces e ON e.queue = q.name
 LEFT JOIN LATERAL (SELECT * FROM planned WHERE (kind = 'queue' AND target = q.name)
         OR (kind = 'site' AND target = q.site) OR (kind = 'storage' AND target IN (q.storage, q.write_storage))
     ORDER BY greatest(starts_in_s, 0), ends_at DESC LIMIT 1) w ON true
@@ -88,6 +103,12 @@ UNION ALL
 SELECT panda_id, '', count(*)::int, sum(size_bytes)::bigint FROM inputs GROUP BY panda_id
 """
 
+#: Where storages are, and how far sites are from each other; asked where jobs have inputs.
+PLACES = """
+SELECT s.name AS storage, s.site, t.cloud, NULL AS source, NULL AS destination, NULL::int AS distance
+FROM storages s JOIN sites t ON t.name = s.site
+UNION ALL SELECT NULL, NULL, NULL, source, destination, distance FROM links
+"""
 AWAY = """
 SELECT r.storage, count(*)::int AS n
 FROM (SELECT file_id FROM job_files
@@ -131,6 +152,8 @@ def _queue(
     starting: int,
     running: int,
     n_pilots: int,
+    starts: int | None,
+    read_storages: Sequence[str],
     planned_what: str | None,
     planned_in_s: float,
     planned_until: datetime,
@@ -145,8 +168,21 @@ def _queue(
         working_groups=tuple(working_groups),
         overdrawn=overdrawn or {},
         downtime=planned,
-        load=Load(assigned, activated, starting, running, n_pilots),
+        read_storages=tuple(read_storages),
+        load=Load(assigned, activated, starting, running, n_pilots, starts),
     )
+
+
+def placed_on_the_map(connection: Connection, queues: Sequence[Queue], kinds: Iterable[Kind]) -> list[Queue]:
+    """The queues, with the distances that brokerage needs if one of the kinds has inputs."""
+    if all(kind.locality is None for kind in kinds):
+        return list(queues)
+    found = rows(connection, PLACES)
+    geography = Geography(
+        {row.storage: (row.site, row.cloud) for row in found if row.storage is not None},
+        {(row.source, row.destination): row.distance for row in found if row.storage is None},
+    )
+    return [replace(queue, geography=geography) for queue in queues]
 
 
 def groups_of(connection: Connection, panda_ids: Sequence[int]) -> list[JobGroup]:
@@ -233,4 +269,13 @@ def _localities_of(connection: Connection, panda_ids: list[int]) -> dict[int, Lo
             there, whole = (row.n_bytes, total.n_bytes) if total.n_bytes else (row.n_files, total.n_files)
             if 10 * there >= whole:
                 tenths.setdefault(row.panda_id, []).append((row.storage, int(10 * there // whole)))
-    return {i: Locality(nowhere.get(i, 0), tuple(sorted(tenths.get(i, [])))) for i in totals}
+    return {
+        i: Locality(nowhere.get(i, 0), tuple(sorted(tenths.get(i, []))), _coarse_mb(total.n_bytes))
+        for i, total in totals.items()
+    }
+
+
+def _coarse_mb(n_bytes: int) -> int:
+    """Bytes in MB, rounded up to a power of two, so that jobs of one dataset look alike."""
+    n_mb = -(-n_bytes // 1_000_000)
+    return 0 if n_mb < SMALL_MB else 1 << (int(n_mb) - 1).bit_length()

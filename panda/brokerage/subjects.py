@@ -1,11 +1,16 @@
 """What brokerage decides about: queues with their load, and kinds of jobs. Pure; `snapshot` fills them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
 
 from panda.requirements.tree import Value
+
+#: Inputs that are smaller together are brought in no time that matters, in MB.
+SMALL_MB = 64
+#: The distance of what is not known.
+FARTHEST = 20
 
 
 @dataclass
@@ -17,6 +22,8 @@ class Load:
     starting: int = 0
     running: int = 0
     n_pilots: int = 0
+    starts: int | None = None
+    """Jobs that started in the last hour; None: nothing is known of the last two."""
 
     @property
     def waiting(self) -> int:
@@ -34,6 +41,23 @@ class Planned:
     """Seconds until it begins; it has, if that is not above 0."""
     ends_at: datetime
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Geography:
+    """How far it is from storages to sites. A site is 0 from itself, 10 from others of its cloud, else 20, if no link
+    says otherwise."""
+
+    places: Mapping[str, tuple[str, str]]
+    """Site and cloud of each storage."""
+    links: Mapping[tuple[str, str], int]
+    """Distance by site and site."""
+
+    def distance(self, storage: str, site: str, cloud: str) -> int:
+        """From a storage to a site of a cloud."""
+        source, source_cloud = self.places.get(storage, ("", ""))
+        known = self.links.get((source, site))
+        return known if known is not None else 0 if source == site else 10 if source_cloud == cloud else 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +101,16 @@ class Queue:
     overdrawn: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Owners that may keep nothing more on the storage for outputs, and why."""
     downtime: Planned | None = None
+    read_storages: tuple[str, ...] = ()
+    """Storages that its nodes read beside its own."""
+    geography: Geography | None = field(default=None, compare=False)
+    """None: nobody needs it, since no job of the pass has inputs."""
     load: Load = field(compare=False)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Storages whose files need not be brought."""
+        return (self.storage, *self.read_storages)
 
     def is_named(self, patterns: tuple[str, ...]) -> bool:
         """Whether one of `patterns` means this queue or its site; `*` stands for any letters."""
@@ -116,10 +149,39 @@ class Locality:
     """Input files without a replica on a storage that is online."""
     tenths: tuple[tuple[str, int], ...] = ()
     """Storage and the tenths of the input bytes there, by name; storages with less than one left out."""
+    size_mb: int = 0
+    """All input bytes, in MB, rounded up to a power of two; 0: less than `SMALL_MB`."""
 
-    def fraction_at(self, storage: str) -> float:
-        """The part of the input bytes that is at `storage`, from 0 to 1, in tenths."""
-        return dict(self.tenths).get(storage, 0) / 10
+    def tenths_at(self, storages: Collection[str]) -> int:
+        """Tenths of the input bytes that are at one of `storages`, 0 to 10. What two of them have counts twice."""
+        return min(10, sum(n for storage, n in self.tenths if storage in storages))
+
+    def fraction_at(self, storages: Collection[str]) -> float:
+        """The same from 0 to 1."""
+        return self.tenths_at(storages) / 10
+
+    def missing_mb(self, storages: Collection[str]) -> float:
+        """MB that would have to be brought where these storages can be read."""
+        return self.size_mb * (1 - self.fraction_at(storages))
+
+    def ways(self, queue: Queue) -> list[tuple[int, int]]:
+        """(distance, tenths) of what would have to be brought to a queue, the nearest storages first; what is at none
+        of the others is taken to come from the farthest."""
+        missing = 10 - self.tenths_at(queue.reads)
+        if not missing or queue.geography is None:
+            return [(FARTHEST, missing)] if missing else []
+        found: list[tuple[int, int]] = []
+        others = sorted(
+            (queue.geography.distance(storage, queue.site, queue.cloud), storage, n)
+            for storage, n in self.tenths
+            if storage not in queue.reads
+        )
+        for distance, _, n in others:
+            taken = min(missing, n)
+            if taken:
+                found.append((distance, taken))
+            missing -= taken
+        return [*found, (others[-1][0] if others else FARTHEST, missing)] if missing else found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +229,7 @@ def values_of(kind: Kind, queue: Queue) -> dict[str, Value]:
         "job.walltime_s": kind.walltime_s,
         "job.gpus": kind.gpus,
         "job.tags": kind.tags,
+        "job.input_mb": kind.locality.size_mb if kind.locality is not None else 0,
         "job.share": kind.share,
         "job.kind": wishes.kind,
         "job.vo": wishes.vo,

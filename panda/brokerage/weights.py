@@ -6,12 +6,20 @@ A weight is the product of the terms in `TERMS`, each to the power that the poli
 from collections.abc import Callable, Mapping
 from math import prod
 
-from panda.brokerage.subjects import Kind, Load, Queue
+from panda.brokerage.subjects import Kind, Load, Locality, Queue
 
 #: Weight of a queue where every input byte has to travel, against one where none has to.
 ALL_TRAVELS = 0.1
+#: MB that are brought in a second over no distance; twice that time over a distance of 10, three times over 20.
+MB_PER_S = 100.0
+#: Until the first of the files that have to be brought is on its way.
+START_S = 60.0
+#: A queue that the inputs reach after so many seconds weighs half of one where they are.
+PATIENCE_S = 3_600.0
 #: Weight of a queue whose pilots come by themselves and where none asked lately, against a lively one.
 QUIET = 0.1
+#: Least and most weight of a queue by its pace.
+SLOW, QUICK = 0.5, 2.0
 #: Weight of a queue that the job set prefers, against one that it does not name.
 PREFERRED = 5.0
 #: Weight of the queue that a job comes from when it is brokered anew, against another one.
@@ -51,7 +59,29 @@ def _locality(kind: Kind, queue: Queue) -> float:
     """The part of the input bytes that is there."""
     if kind.locality is None:
         return 1.0
-    return ALL_TRAVELS + (1 - ALL_TRAVELS) * kind.locality.fraction_at(queue.storage)
+    return ALL_TRAVELS + (1 - ALL_TRAVELS) * kind.locality.fraction_at(queue.reads)
+
+
+def _transfer(kind: Kind, queue: Queue) -> float:
+    """How long the inputs that are not there will be on their way."""
+    return 1.0 if kind.locality is None else PATIENCE_S / (PATIENCE_S + bringing_s(kind.locality, queue))
+
+
+def bringing_s(locality: Locality, queue: Queue) -> float:
+    """Seconds until all inputs are there, roughly: by size, and by the distance of the nearest storages that have
+    them."""
+    ways = locality.ways(queue)
+    if not ways:
+        return 0.0
+    tenth_mb = locality.size_mb / 10
+    return START_S + sum(tenths * tenth_mb * (1 + distance / 10) / MB_PER_S for distance, tenths in ways)
+
+
+def _pace(kind: Kind, queue: Queue) -> float:
+    """How often its cores change hands: jobs that started in the last hour for each one that runs."""
+    if queue.load.starts is None:
+        return 1.0
+    return max(SLOW, min(QUICK, (queue.load.starts + 1) / (queue.load.running + 1)))
 
 
 def _liveliness(kind: Kind, queue: Queue) -> float:
@@ -68,7 +98,9 @@ def _return(kind: Kind, queue: Queue) -> float:
 
 TERMS: Mapping[str, Callable[[Kind, Queue], float]] = {
     "backlog": _backlog,
+    "pace": _pace,
     "locality": _locality,
+    "transfer": _transfer,
     "liveliness": _liveliness,
     "preference": _preference,
     "return": _return,

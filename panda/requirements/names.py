@@ -34,6 +34,7 @@ NAMES: Mapping[str, Name] = MappingProxyType(
         "job.walltime_s": Name(Type.NUMBER, "wall time on a core of power 10, in seconds"),
         "job.gpus": Name(Type.NUMBER, "GPUs"),
         "job.tags": Name(Type.TEXTS, "tags that a queue must offer"),
+        "job.input_mb": Name(Type.NUMBER, "its input files together, rounded up to a power of two, in MB; 0 below 64"),
         "job.share": Name(Type.TEXT, "the share that pays"),
         "job.kind": Name(Type.TEXT, "`analysis`, `production` or another word of the job set"),
         "job.vo": Name(Type.TEXT, "virtual organisation; empty: none was named"),

@@ -1,14 +1,26 @@
-"""Can the inputs get there?"""
+"""Can the inputs get there, and is that not too much?"""
 
 from panda.brokerage.subjects import Kind, Queue
 
 
 class Locality:
-    """Every input has a replica on a storage that is online; where the bytes are already is a matter of weight."""
+    """Every input has a replica on a storage that is online. Where the bytes are already is a matter of weight, unless
+    a policy lets no more than so many travel."""
 
     name = "locality"
 
+    def __init__(self, *, most_mb: int = 0) -> None:
+        """`most_mb`: MB of inputs that may be brought to a queue for one job; 0: any amount."""
+        if isinstance(most_mb, bool) or not isinstance(most_mb, int) or most_mb < 0:
+            raise ValueError("most_mb is a whole number of MB, 0 or more")
+        self._most_mb = most_mb
+
     def refuse(self, kind: Kind, queue: Queue) -> str | None:
-        if kind.locality is None or not kind.locality.n_nowhere:
+        if kind.locality is None:
             return None
-        return f"{kind.locality.n_nowhere} of its input files are on no storage that is online"
+        if kind.locality.n_nowhere:
+            return f"{kind.locality.n_nowhere} of its input files are on no storage that is online"
+        missing_mb = kind.locality.missing_mb(queue.reads)
+        if self._most_mb and missing_mb > self._most_mb:
+            return f"about {missing_mb:.0f} MB of its input would have to be brought, at most {self._most_mb} may be"
+        return None

@@ -19,7 +19,7 @@ class Storage:
 
 def _brings(kind: Kind, queue: Queue) -> bool:
     """Whether such a job has inputs that are not there."""
-    return kind.locality is not None and kind.locality.fraction_at(queue.storage) < 1
+    return kind.locality is not None and kind.locality.fraction_at(queue.reads) < 1
 
 
 def _why_it_cannot_write(kind: Kind, queue: Queue) -> str | None:
