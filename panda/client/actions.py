@@ -63,8 +63,7 @@ class Actions:
     def preview(
         self, action: str, filter: str, *, reason: str, stage: str | None = None, priority: int | None = None
     ) -> Preview:
-        """What `action` (retry, cancel, priority, hold, release, rebroker) reaches of the jobs that fit; nothing is
-        done.
+        """What `action` (retry, cancel, priority, hold, release, rebroker) reaches of jobs that fit; nothing is done.
 
         Args:
             filter: as in `jobset:7 status:failed`.

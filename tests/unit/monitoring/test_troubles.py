@@ -14,7 +14,8 @@ AN_HOUR_AGO = NOW - timedelta(hours=1)
 
 
 def queue(name="NORTH-Q", status="online", ready=0, pilots=1, **jobs):
-    return {"name": name, "site": "NORTH", "status": status, "status_reason": "storage upgrade", "ready": ready,
+    return {"name": name, "site": "NORTH", "status": status, "status_reason": "storage upgrade",
+            "status_by": "olga", "status_at": AN_HOUR_AGO, "status_until": None, "ready": ready,
             "pilots": pilots, "jobs": {"activated": ready, **jobs}}  # fmt: skip
 
 
@@ -76,9 +77,7 @@ def test_a_lane_whose_canaries_are_not_taken_is_named():
 
 
 def test_ready_jobs_at_a_closed_queue_wait_for_somebody():
-    set_by = [{"target": "queue NORTH-Q", "at": AN_HOUR_AGO, "who": "olga", "reason": "storage upgrade"}]
-
-    [trouble] = found(queues=[queue(status="offline", ready=30, assigned=4)], status_set=set_by)
+    [trouble] = found(queues=[queue(status="offline", ready=30, assigned=4)])
 
     assert (trouble.kind, trouble.since) == ("closed", AN_HOUR_AGO)
     assert trouble.hits == "30 jobs are ready there, 4 wait for data"
