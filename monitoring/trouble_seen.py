@@ -77,6 +77,7 @@ class Seen(NamedTuple):
     canaries: Sequence[Facts] = ()
     pauses: Sequence[Pause] = ()
     stuck: Sequence[Facts] = ()
+    storages: Sequence[Facts] = ()  #: of `queries.STORAGES`, those that take nothing
     n_active: int = 0  #: jobs on their way
 
 
@@ -103,6 +104,7 @@ def look(reader: Reader, base: Seen, *, window_s: float, week: dict[tuple[str, s
         owners=ask(OPEN_BY_OWNER),
         begun=ask(BEGUN),
         canaries=ask(CANARIES),
+        storages=[row for row in ask(queries.STORAGES) if row["full_because"]],
         pauses=reader.block(switches.current).value or [],
     )
 

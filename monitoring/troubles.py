@@ -254,6 +254,24 @@ def _cures(kind: str, code: str, same: list[Facts], queue: str) -> list[Act]:
     return acts
 
 
+def storages_full(seen: Seen) -> Iterator[Trouble]:
+    """A storage that takes nothing any more."""
+    for storage in seen.storages:
+        name = storage["name"]
+        near = [queue for queue in seen.queues if queue["storage"] == name]
+        acts = [
+            (f"Close {queue['name']} to new jobs…", f"/queues/{quote(queue['name'])}/status?to=brokeroff")
+            for queue in near
+            if queue["status"] == "online"
+        ]
+        coming = sum(queue["jobs"].get("assigned", 0) + queue["running"] for queue in near)
+        yield Trouble(
+            kind="storage", key=f"storage {name}", title=f"Storage {name} takes nothing", told=storage["full_because"],
+            hits=f"{count(coming)} jobs that run there or wait for data", link=f"/sites/{quote(storage['site'])}",
+            acts=acts[:2],
+        )  # fmt: skip
+
+
 def floods(seen: Seen) -> Iterator[Trouble]:
     """One user's jobs crowd out those of others."""
     total, others = sum(row["n_open"] for row in seen.owners), len(seen.owners) - 1
@@ -306,7 +324,7 @@ def stuck(seen: Seen) -> Iterator[Trouble]:
 
 
 FINDERS: tuple[Finder, ...] = (
-    parts_down, workers_stuck, pilots_away, black_holes, failures, queues_closed, pauses, floods, stuck,
+    parts_down, workers_stuck, pilots_away, black_holes, failures, storages_full, queues_closed, pauses, floods, stuck,
 )  # fmt: skip
 
 

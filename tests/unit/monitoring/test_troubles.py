@@ -188,6 +188,16 @@ def test_failures_that_tell_nothing_are_no_trouble(given):
     assert found(**given) == []
 
 
+def test_a_storage_that_takes_nothing_is_told_with_its_queues():
+    storage = {"name": "NORTH-DISK", "site": "NORTH", "full_because": "2.1 TB of 2.1 TB are used"}
+    near = {**queue(assigned=3), "storage": "NORTH-DISK", "running": 4}
+
+    [trouble] = found(storages=[storage], queues=[near])
+
+    assert (trouble.kind, trouble.hits) == ("storage", "7 jobs that run there or wait for data")
+    assert trouble.acts == [("Close NORTH-Q to new jobs…", "/queues/NORTH-Q/status?to=brokeroff")]
+
+
 def test_poison_is_mended_at_its_job_set():
     [trouble] = found(resting=[resting(2, "dispatch:kills_pilots", jobset_id=9)])
 
