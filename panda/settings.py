@@ -252,6 +252,9 @@ class Upstream:
     """Largest `sources.*` sandbox of panda-client, in MB."""
     max_file_mb: int = 10
     """Largest other upload of panda-client, in MB."""
+    keep_days: int = 30
+    """Uploads are kept so long after they were sent or asked about, words of a job and its reports after its end,
+    notes of harvesters after they were last told."""
 
 
 @dataclass(frozen=True)

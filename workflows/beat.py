@@ -14,7 +14,7 @@ from panda.dataservice import copies, deletion, recalls, space, transfers
 from panda.db.session import rows, run
 from panda.dispatcher import notes
 from panda.dispatcher import tally as dispatch_counts
-from panda.jobs import audit, bulk, counters, estimates, hold, notices, share_usage, sweeping
+from panda.jobs import audit, bulk, counters, estimates, foreign, hold, notices, share_usage, sweeping
 from panda.logs import Log
 from panda.settings import current
 from panda.sites import collecting, downtimes, leaving, removing, status, waking
@@ -216,3 +216,4 @@ def _tidy(connection: Connection) -> None:
     notes.forget_old(connection)
     dispatch_counts.forget_old(connection)
     estimates.forget_old(connection)
+    foreign.tidy(connection, current().upstream.keep_days)
