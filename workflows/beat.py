@@ -13,10 +13,11 @@ from sqlalchemy.engine import Connection
 from panda.dataservice import copies, deletion, recalls, space, transfers
 from panda.db.session import rows, run
 from panda.dispatcher import notes
+from panda.errors import PandaError
 from panda.jobs import audit, bulk, counters, hold, notices, share_usage, sweeping
 from panda.logs import Log
 from panda.settings import current
-from panda.sites import collecting, downtimes, removing, status, waking
+from panda.sites import collecting, downtimes, ends, judging, removing, rules, status, trying, waking
 from panda.states import Stage
 from workflows.app import TICKS, app, begin
 from workflows.chain import TASK_OF
@@ -91,6 +92,19 @@ def look_after_sites() -> None:
     with begin()() as connection:
         downtimes.see_ends(connection)
     removing.carry_out(begin(), current().engine.retry_window_s)
+
+
+@tick("rules")
+def obey_rules() -> None:
+    """Rules look at how attempts ended, and at test jobs."""
+    ends.count(begin())
+    try:
+        found = rules.current(current())
+    except PandaError as problem:  # the file was changed into something that cannot be meant
+        log.warning("the rules of sites cannot be read", problem=str(problem))
+        return
+    judging.judge(begin(), found)
+    trying.look(begin(), found.tests, current().api)
 
 
 @tick("collect")
@@ -198,3 +212,5 @@ def _tidy(connection: Connection) -> None:
     bulk.tidy(connection)
     hold.tidy(connection)
     notes.forget_old(connection)
+    ends.tidy(connection)
+    judging.tidy(connection)
