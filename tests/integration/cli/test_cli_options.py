@@ -238,6 +238,7 @@ AT_HOME = """
 0 chaos --list --minutes 1 --seed 2 --rate 5 --only x --keep DIR --page DIR/p.md -o json
 2 up --data DIR/none --port 99999 --detach --only x --without y
 2 recover --data DIR/b.txt
+1 secrets rotate --data DIR/none
 2 simulate fleet DIR/none.toml --seed 1 --seconds 1 --jobs 1 --connections 1 --drain 1 --pilot-token-file x --pilots-only -o json
 0 --url http://127.0.0.1:1 --version
 0 --help
