@@ -11,7 +11,7 @@ from typing import Any
 from panda.brokerage.criteria.resources import REFERENCE_COREPOWER
 from panda.brokerage.deciding import Fault, sift
 from panda.brokerage.policies import Policy
-from panda.brokerage.subjects import Kind, Load, Locality, Queue
+from panda.brokerage.subjects import Kind, Load, Queue
 from panda.requirements import read
 
 #: Queues that a change names; of more it tells the number.
@@ -211,7 +211,7 @@ class _Search:
         if locality is None or not locality.n_nowhere:
             return
         for storage, n_files in storages_away.items():
-            there = Locality(max(0, locality.n_nowhere - n_files), locality.tenths)
+            there = replace(locality, n_nowhere=max(0, locality.n_nowhere - n_files))
             say = f"if storage {storage}, which has {_files(n_files)}, were online"
             opened = tuple(
                 q.name
@@ -224,7 +224,7 @@ class _Search:
             )
             yield Change(OPERATOR, say, opened)
         if not storages_away:
-            without = replace(self._kind, locality=Locality(0, locality.tenths))
+            without = replace(self._kind, locality=replace(locality, n_nowhere=0))
             yield Change(
                 OWNER, f"bring back the {_files(locality.n_nowhere)} that no storage has", self._gains(without)
             )

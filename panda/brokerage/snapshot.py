@@ -41,9 +41,10 @@ loads AS (
 seen AS (
     SELECT queue, count(*)::int AS n FROM pilots
     WHERE last_seen_at > (SELECT panda_now()) - make_interval(secs => %(pilot_seen_s)s) GROUP BY queue),
+-- Nothing is known of a queue where nothing started for two hours.
 paces AS (
-    SELECT queue, (sum(n) FILTER (WHERE bucket > (SELECT panda_now()) - interval '1 hour'))::int AS n FROM queue_starts
-    WHERE bucket > (SELECT panda_now()) - interval '2 hours' GROUP BY queue),
+    SELECT queue, coalesce(sum(n) FILTER (WHERE bucket > (SELECT panda_now()) - interval '1 hour'), 0)::int AS n
+    FROM queue_starts WHERE bucket > (SELECT panda_now()) - interval '2 hours' GROUP BY queue),
 -- Whatever is planned for a queue, its site or its storages: the downtime that it is in (the one that ends last), else
 -- the next one.
 planned AS MATERIALIZED (
@@ -57,8 +58,8 @@ SELECT q.name, q.site, t.cloud, q.status, q.status_reason, q.status_rule, q.stor
     q.read_storages,
     greatest(coalesce(l.assigned, 0), 0) AS assigned, greatest(coalesce(l.activated, 0), 0) AS activated,
     greatest(coalesce(l.starting, 0), 0) AS starting, greatest(coalesce(l.running, 0), 0) AS running,
-    coalesce(s.n, 0) AS n_pilots, CASE WHEN e.queue IS NOT NULL THEN coalesce(e.n, 0) END AS starts, w.kind || ' ' || w.target AS planned_what, w.starts_in_s AS planned_in_s,
-    w.ends_at AS planned_until, w.reason AS planned_reason
+    coalesce(s.n, 0) AS n_pilots, e.n AS starts, w.kind || ' ' || w.target AS planned_what,
+    w.starts_in_s AS planned_in_s, w.ends_at AS planned_until, w.reason AS planned_reason
 FROM queues q JOIN storages d ON d.name = q.storage JOIN sites t ON t.name = q.site
 JOIN storages o ON o.name = coalesce(q.write_storage, q.storage)
 LEFT JOIN storage_space p ON p.storage = d.name LEFT JOIN storage_space f ON f.storage = o.name
@@ -271,7 +272,7 @@ def _localities_of(connection: Connection, panda_ids: list[int]) -> dict[int, Lo
             if 10 * there >= whole:
                 tenths.setdefault(row.panda_id, []).append((row.storage, int(10 * there // whole)))
     return {
-        i: Locality(nowhere.get(i, 0), tuple(sorted(tenths.get(i, []))), _coarse_mb(total.n_bytes))
+        i: Locality(nowhere.get(i, 0), tuple(sorted(tenths.get(i, []))), _coarse_mb(total.n_bytes or 0))
         for i, total in totals.items()
     }
 

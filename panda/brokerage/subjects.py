@@ -9,8 +9,8 @@ from panda.requirements.tree import Value
 
 #: Inputs that are smaller together are brought in no time that matters, in MB.
 SMALL_MB = 64
-#: The distance of what is not known.
-FARTHEST = 20
+#: Distances that no link says (as transfers reckon, `dataservice.admission`): within a cloud, and to anywhere else.
+NEAR, FARTHEST = 10, 20
 
 
 @dataclass
@@ -45,8 +45,8 @@ class Planned:
 
 @dataclass(frozen=True)
 class Geography:
-    """How far it is from storages to sites. A site is 0 from itself, 10 from others of its cloud, else 20, if no link
-    says otherwise."""
+    """How far it is from storages to sites. A site is 0 from itself, `NEAR` to others of its cloud, else `FARTHEST`, if
+    no link says otherwise."""
 
     places: Mapping[str, tuple[str, str]]
     """Site and cloud of each storage."""
@@ -57,7 +57,11 @@ class Geography:
         """From a storage to a site of a cloud."""
         source, source_cloud = self.places.get(storage, ("", ""))
         known = self.links.get((source, site))
-        return known if known is not None else 0 if source == site else 10 if source_cloud == cloud else 20
+        if known is not None:
+            return known
+        if source == site:
+            return 0
+        return NEAR if source_cloud == cloud else FARTHEST
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,6 @@ def wishes(**said: Any) -> Wishes:
     return Wishes(**{name: tuple(value) if isinstance(value, list) else value for name, value in said.items()})
 
 
-def at(storage: str, tenths: int) -> Locality:
-    """Inputs of which so many tenths are at a storage."""
-    return Locality(0, ((storage, tenths),))
+def at(storage: str, tenths: int, size_mb: int = 0) -> Locality:
+    """Inputs of so many MB of which so many tenths are at a storage."""
+    return Locality(0, ((storage, tenths),), size_mb)

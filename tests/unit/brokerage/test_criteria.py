@@ -10,7 +10,7 @@ from panda.brokerage.criteria.base import Rationing
 from panda.brokerage.policies import GROUP
 from panda.brokerage.subjects import Load, Locality, Planned, values_of
 from panda.requirements import NAMES, Type
-from tests.unit.brokerage.subjects import a_kind, a_queue, wishes
+from tests.unit.brokerage.subjects import a_kind, a_queue, at, wishes
 
 
 def planned(starts_in_s):
@@ -114,6 +114,27 @@ def test_what_may_wait_can_depend_on_what_runs(load, room):
     assert isinstance(occupancy, Rationing)
     assert occupancy.room(a_queue(load=load)) == room
     assert (occupancy.refuse(a_kind(), a_queue(load=load)) is None) is (room > 0)
+
+
+@pytest.mark.parametrize(
+    ("there", "reason"),
+    [
+        (at("DISK", 8, 1024), None),
+        (at("CACHE", 8, 1024), None),
+        (at("DISK", 5, 1024), "about 512 MB of its input would have to be brought, at most 300 may be"),
+    ],
+)
+def test_a_policy_says_how_much_may_travel(there, reason):
+    place = a_queue(read_storages=("CACHE",))
+
+    assert criterion("locality", most_mb=300).refuse(a_kind(locality=there), place) == reason
+    assert criterion("locality").refuse(a_kind(locality=there), place) is None
+
+
+@pytest.mark.parametrize("most_mb", [-1, True, "much", 1.5])
+def test_how_much_may_travel_is_a_whole_number(most_mb):
+    with pytest.raises(ValueError, match="whole number of MB"):
+        criterion("locality", most_mb=most_mb)
 
 
 def test_the_tighter_limit_of_a_queue_counts():

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panda.brokerage.broker import next_look_s
-from panda.brokerage.subjects import Load
-from panda.brokerage.weights import PREFERRED, backlog_weight, deal, queue_weight, terms_of
+from panda.brokerage.subjects import Geography, Load, Locality
+from panda.brokerage.weights import PREFERRED, backlog_weight, bringing_s, deal, queue_weight, terms_of
 from tests.unit.brokerage.subjects import a_kind, a_queue, at, wishes
 
 names = st.sampled_from("abcdefgh")
@@ -27,6 +27,38 @@ def test_a_queue_where_the_bytes_are_weighs_more_than_one_where_they_are_not():
     assert plain > queue_weight(half, a_queue()) > queue_weight(elsewhere, a_queue()) > 0
 
 
+MAP = Geography({"DISK": ("S", "EU"), "NEAR": ("N", "EU"), "FAR": ("F", "US"), "LINKED": ("L", "US")}, {("L", "S"): 5})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "seconds"),
+    [
+        (at("DISK", 10, 1024), 0),  # they are there
+        (at("CACHE", 10, 1024), 0),  # and there its nodes read too
+        (at("LINKED", 10, 1000), 60 + 1000 * 1.5 / 100),  # a link says how far it is
+        (at("NEAR", 10, 1000), 60 + 1000 * 2 / 100),  # the same cloud
+        (at("FAR", 10, 1000), 60 + 1000 * 3 / 100),
+        (at("FAR", 10, 100_000), 60 + 100_000 * 3 / 100),
+        (Locality(0, (("DISK", 4), ("FAR", 10), ("NEAR", 3)), 1000), 60 + 300 * 2 / 100 + 300 * 3 / 100),
+        (Locality(0, (), 1000), 60 + 1000 * 3 / 100),  # in pieces smaller than a tenth, who knows where
+    ],
+)
+def test_what_has_to_be_brought_takes_time_by_its_size_and_by_the_nearest_links(inputs, seconds):
+    place = a_queue(cloud="EU", read_storages=("CACHE",), geography=MAP)
+
+    assert bringing_s(inputs, place) == pytest.approx(seconds)
+    assert terms_of(a_kind(locality=inputs), place, {})["transfer"] == pytest.approx(3600 / (3600 + seconds))
+
+
+@pytest.mark.parametrize(
+    ("starts", "running", "weight"), [(None, 100, 1), (100, 100, 1), (50, 100, 51 / 101), (0, 100, 0.5), (900, 100, 2)]
+)
+def test_a_queue_whose_cores_change_hands_often_weighs_more(starts, running, weight):
+    place = a_queue(load=Load(running=running, starts=starts))
+
+    assert terms_of(a_kind(), place, {})["pace"] == pytest.approx(weight)
+
+
 def test_a_queue_that_no_pilot_visits_weighs_less():
     plain = queue_weight(a_kind(), a_queue())
 
@@ -43,7 +75,7 @@ def test_a_queue_that_the_job_set_prefers_weighs_more():
 def test_a_policy_says_how_much_a_term_counts():
     elsewhere = a_kind(locality=at("OTHER", 10))
 
-    assert queue_weight(elsewhere, a_queue(), {"locality": 0}) == queue_weight(a_kind(), a_queue())
+    assert queue_weight(elsewhere, a_queue(), {"locality": 0, "transfer": 0}) == queue_weight(a_kind(), a_queue())
     assert terms_of(elsewhere, a_queue(), {"locality": 2})["locality"] == pytest.approx(0.01)
 
 
