@@ -402,6 +402,28 @@ def test_the_policy_of_a_kind_is_kept_with_the_decision(begin, make_queue, make_
     assert decisions(begin)[1].terms["NORTH-Q"]["locality"] == 0.316228
 
 
+def test_inputs_are_weighed_by_their_way_and_by_what_nodes_read(begin, make_queue, make_jobs):
+    queues = ("HOME-Q", "READER-Q", "NEAR-Q", "FAR-Q")
+    for name in queues:
+        make_queue(name, read_storages=["HOME-DISK"] if name == "READER-Q" else [])
+    jobs = make_jobs(4)
+    give_input(begin, jobs, "big", 8_000_000_000, ["HOME-DISK"])
+    with begin() as connection:
+        run(connection, "INSERT INTO links (name, source, destination, distance) VALUES ('l', 'HOME', 'NEAR', 2)")
+        run(connection, "INSERT INTO queue_starts VALUES ('FAR-Q', panda_now(), 3), "
+            "('HOME-Q', panda_now() - interval '90 minutes', 3), ('NEAR-Q', panda_now() - interval '3 hours', 3)")  # fmt: skip
+
+    with begin() as connection:
+        place(connection, jobs, by="broker", settings=Settings())
+
+    found = decisions(begin)[0].terms
+    told = {term: [found[queue].get(term, 1) for queue in queues] for term in ("transfer", "locality", "pace")}
+    # 8192 MB at 100 MB/s, times 1.2 by the link, times 2 within a cloud, and a minute
+    assert told["transfer"] == pytest.approx([1, 1, 3600 / (3660 + 98.304), 3600 / (3660 + 163.84)], rel=1e-4)
+    assert told["locality"] == [1, 1, 0.1, 0.1]
+    assert told["pace"] == [1, 1, 1, 2]
+
+
 def test_a_job_set_rather_goes_where_it_prefers(begin, make_queue, make_jobs):
     make_queue("NORTH-Q")
     make_queue("SOUTH-Q")
