@@ -53,7 +53,14 @@ async def run(current: settings.Settings) -> None:
     )
     hub = Hub(reader, current.monitor.max_streams)
     tornado = server.build(
-        current, celery_side.bare_app(current), make_app(parts), sessions, partial(record, begin), heard, reader, hub
+        current,
+        celery_side.bare_app(current),
+        make_app(parts, hub.__len__, lambda: hub.n_told),
+        sessions,
+        partial(record, begin),
+        heard,
+        reader,
+        hub,
     )
     hub.start()
     stop = asyncio.Event()

@@ -35,9 +35,9 @@ seen AS (
 planned AS MATERIALIZED (
     SELECT kind, target, ends_at, reason, extract(epoch FROM starts_at - (SELECT panda_now()))::float8 AS starts_in_s
     FROM downtimes WHERE ends_at > (SELECT panda_now()))
-SELECT q.name, q.site, t.cloud, q.status, q.status_reason, q.storage, d.status AS storage_status,
-    p.full_because AS storage_full,
-    (SELECT jsonb_object_agg(owner, because) FROM storage_quotas_reached WHERE storage = d.name) AS overdrawn,
+SELECT q.name, q.site, t.cloud, q.status, q.status_reason, q.status_rule, q.storage, d.status AS storage_status,
+    p.full_because AS storage_full, o.name AS write_storage, o.status AS write_status, f.full_because AS write_full,
+    (SELECT jsonb_object_agg(owner, because) FROM storage_quotas_reached WHERE storage = o.name) AS overdrawn,
     q.cores, q.memory_mb, q.disk_mb, q.walltime_s, q.offers AS tags, q.submitter, q.max_ready, q.requirements,
     q.min_cores, q.min_memory_mb, q.min_walltime_s, q.corepower, q.gpus, q.vos, q.working_groups, q.max_running,
     greatest(coalesce(l.assigned, 0), 0) AS assigned, greatest(coalesce(l.activated, 0), 0) AS activated,
@@ -45,7 +45,8 @@ SELECT q.name, q.site, t.cloud, q.status, q.status_reason, q.storage, d.status A
     coalesce(s.n, 0) AS n_pilots, w.kind || ' ' || w.target AS planned_what, w.starts_in_s AS planned_in_s,
     w.ends_at AS planned_until, w.reason AS planned_reason
 FROM queues q JOIN storages d ON d.name = q.storage JOIN sites t ON t.name = q.site
-LEFT JOIN storage_space p ON p.storage = d.name
+JOIN storages o ON o.name = coalesce(q.write_storage, q.storage)
+LEFT JOIN storage_space p ON p.storage = d.name LEFT JOIN storage_space f ON f.storage = o.name
 LEFT JOIN loads l ON l.queue = q.name LEFT JOIN seen s ON s.queue = q.name
 LEFT JOIN LATERAL (SELECT * FROM planned WHERE (kind = 'queue' AND target = q.name)
         OR (kind = 'site' AND target = q.site) OR (kind = 'storage' AND target IN (q.storage, q.write_storage))
@@ -208,6 +209,7 @@ def _wishes(row: Row[Any]) -> Wishes:
         exclude=tuple(said.get("exclude", ())),
         prefer=tuple(said.get("prefer", ())),
         requirements=said.get("requirements", ""),
+        is_test=said.get("test", False),
         kind=row.kind or Wishes.kind,
         vo=row.vo or "",
         working_group=row.working_group or "",

@@ -80,6 +80,7 @@ VERBS = {
     "audit": _entry(HERE, "local", "audit", "Check the invariants of the database."),
     "storage": _entry(HERE, "storage", "storage", "Compare a storage with the catalogue; show quotas."),
     "quarantine": _entry(HERE, "recovery", "quarantine", "List outputs that were written and are not published."),
+    "secrets": _entry(HERE, "secrets", "secrets", "Look after the key that users' secrets are sealed with."),
     "recover": _entry(HERE, "recovery", "recover", "Make a restored database safe to start."),
     "chaos": _entry(HERE, "chaos", "chaos", "Break a system of its own, and prove that no job was lost."),
     "simulate": _entry(HERE, "simulate", "simulate", "Play a fleet of pilots against a server."),

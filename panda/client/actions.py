@@ -70,8 +70,7 @@ class Actions:
         priority: int | None = None,
         exclude: Sequence[str] = (),
     ) -> Preview:
-        """What `action` (retry, cancel, priority, hold, release or rebroker) would reach of the jobs that fit;
-        nothing is done.
+        """What `action` (retry, cancel, priority, hold, release, rebroker) reaches of jobs that fit; nothing is done.
 
         Args:
             filter: as in `jobset:7 status:failed`.

@@ -119,7 +119,7 @@ HEALTHY: dict[tuple[str, str], Any] = {
 TALKING = """
 submit --name a --input user.ann:in --files-per-job 2 --output user.ann:out/x.%SEQ --output-storage D -q -- run %IN %OUT
 submit --upload b.txt --count 2 --cores 1 --memory 1GB --disk 1GB --walltime 1h --tag x --site S --dry-run -- run
-submit --priority 5 --max-attempts 2 --env A=b --share default --after set:9 --key k --fields n_jobs -- run
+submit --priority 5 --max-attempts 2 --direct-read --env A=b --share default --after set:9 --key k --fields n_jobs -- run
 submit --gpus 1 --prefer S --requirements 'queue.cores > 1' --kind analysis --vo v --working-group g -q -- run
 submit DIR/jobs.yaml --set who=me --wait --timeout 9s -o json
 submit DIR/jobs.yaml --set who=me --print-yaml
@@ -238,6 +238,7 @@ AT_HOME = """
 0 chaos --list --minutes 1 --seed 2 --rate 5 --only x --keep DIR --page DIR/p.md -o json
 2 up --data DIR/none --port 99999 --detach --only x --without y
 2 recover --data DIR/b.txt
+1 secrets rotate --data DIR/none
 2 simulate fleet DIR/none.toml --seed 1 --seconds 1 --jobs 1 --connections 1 --drain 1 --pilot-token-file x --pilots-only -o json
 0 --url http://127.0.0.1:1 --version
 0 --help

@@ -7,6 +7,7 @@ job goes on.
 import pytest
 
 from panda.brokerage.explaining import explain
+from panda.dataservice import catalog
 from panda.db.session import run
 from panda.dispatcher import pilot_why
 from panda.dispatcher.tally import Tally, tally
@@ -106,10 +107,9 @@ def a_file(world, storage):
         "INSERT INTO files (dataset_id, lfn, guid, size_bytes, adler32, created_at)"
         " SELECT dataset_id, 'f', 'g', 5, '00000001', panda_now() FROM datasets WHERE name = 'd' RETURNING 1"
     )
-    world.query(
-        "INSERT INTO replicas SELECT file_id, %(storage)s, 'p', panda_now() FROM files WHERE lfn = 'f' RETURNING 1",
-        storage=storage,
-    )
+    [file] = world.query("SELECT file_id FROM files WHERE lfn = 'f'")
+    with world.begin() as connection:
+        catalog.place_replicas(connection, [(file.file_id, storage, "p")])
 
 
 def with_input(world, **document):

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 
+from panda.dataservice import catalog
 from panda.errors import Invalid
 from panda.jobs import bulk, kill, rebroker, retry
 from panda.jobs.bulk import Wish
@@ -154,9 +155,9 @@ def waiting_for_data(world, n):
         "INSERT INTO files (dataset_id, lfn, guid, size_bytes, adler32, created_at)"
         " SELECT dataset_id, 'f', 'g', 5, '00000001', panda_now() FROM datasets WHERE name = 'd' RETURNING 1"
     )
-    world.query(
-        "INSERT INTO replicas SELECT file_id, 'SOUTH-DISK', 'p', panda_now() FROM files WHERE lfn = 'f' RETURNING 1"
-    )
+    [file] = world.query("SELECT file_id FROM files WHERE lfn = 'f'")
+    with world.begin() as connection:
+        catalog.place_replicas(connection, [(file.file_id, "SOUTH-DISK", "p")])
     accepted = world.submit(
         jobs=[{"command": ["true"], "inputs": ["s:d/f"]} for _ in range(n)], brokerage={"sites": ["NORTH"]}
     )
