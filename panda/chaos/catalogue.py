@@ -146,7 +146,7 @@ ENTRIES: dict[str, Entry] = {
     "F38": Entry(
         "a job set of a million: submitted, listed, cancelled",
         ["integration/engine/test_million.py::test_"],
-        "its times are measured by B4, B6 and B8 of `make bench`",
+        "whole only by `pytest -m slow`; its times are measured by B4, B6 and B8 of `make bench`",
     ),
     "F39": Entry("a failover to a Redis that lagged behind"),
     "F40": Entry("the database is restored from a backup while pilots report", ["faults/test_restore.py::test_"]),
