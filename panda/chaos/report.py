@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from panda.chaos import catalogue
+from panda.chaos.faults import FAULTS
 from panda.chaos.proof import Proof
 
 
@@ -99,6 +101,7 @@ def page(runs: Sequence[dict[str, Any]]) -> str:
             f" {run['all_in_all'].get('p95', 0):.1f} | {lost} | {len(proof['double_finals'])} |"
             f" {len(proof['invariants'])} | {'yes' if run['holds'] else 'NO'} |"
         )
+    lines += ["", "## What can go wrong, and where it is tried", "", *catalogue.lines(FAULTS)]
     names = sorted({(number, name) for run in runs for name, (number, _) in run["faults"].items()}, key=_by_number)
     lines += ["", "## Faults injected", "", "| fault | what | " + " | ".join(f"seed {r['seed']}" for r in runs) + " |",
               "|---" * (2 + len(runs)) + "|"]  # fmt: skip

@@ -2,12 +2,13 @@
 
 import socket
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from livesystem import clean_environ
 
-from panda.chaos import faults
+from panda.chaos import catalogue, faults
 from panda.chaos.ask import Line
 from panda.chaos.load import Accepted
 from panda.chaos.pilots import Seen
@@ -17,6 +18,7 @@ from panda.chaos.report import page
 from panda.chaos.run import Plan, run
 from panda.db.session import run as execute
 
+TESTS = Path(__file__).parents[1]
 #: One of each kind, as far as 30 s allow; the rest is for `make chaos`.
 SHORT = ("kill-api", "erase-redis", "kill-stage-worker", "lost-answers", "kill-database-backend", "stop-redis",
          "bad-messages", "half-upload", "kill-relay", "cut-requests")  # fmt: skip
@@ -151,3 +153,20 @@ def test_every_fault_has_a_name_and_a_number_of_the_list():
 
     assert len(set(names)) == len(names) >= 30
     assert all(1 <= int(fault.number.removeprefix("F")) <= 40 for fault in faults.FAULTS)
+
+
+def test_every_fault_of_the_list_is_injected_by_the_lab_or_by_a_test_that_exists():
+    in_the_lab = {fault.number for fault in faults.FAULTS}
+
+    assert list(catalogue.ENTRIES) == [f"F{nr}" for nr in range(1, 41)]
+    for number, entry in catalogue.ENTRIES.items():
+        assert number in in_the_lab or entry.tests, number
+        for reference in entry.tests:
+            file, _, name = reference.partition("::")
+            assert f"def {name}" in (TESTS / file).read_text(encoding="utf-8"), reference
+
+
+def test_the_page_of_the_lab_holds_the_list_as_it_is():
+    shown = (TESTS.parent / "docs" / "reference" / "chaos.md").read_text(encoding="utf-8")
+
+    assert "\n".join(catalogue.lines(faults.FAULTS)) in shown

@@ -3,7 +3,9 @@
 import os
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from uuid import uuid4
 
 import psycopg
@@ -93,6 +95,51 @@ def test_a_database_that_answers_nobody_is_a_503_and_nothing_is_half_done(system
     assert (answer.status, system.pid("api")) == (201, started)
     assert len(system.query("SELECT 1 FROM jobsets WHERE idempotency_key = %(key)s", key=key)) == 1
     system.client.cancel_jobset(answer.body["jobset_id"])
+
+
+def test_no_connection_is_left_and_nothing_is_started_anew_when_there_is(system, load, no_crowd_left):
+    """Somebody else has every connection that the database takes: F14."""
+    line, key = Line(system.api, system.token, timeout_s=60), uuid4().hex
+    document = {"name": "crowd", "brokerage": {"sites": ["WEST"]}, "jobs": [{"command": ["true"]}] * 3}
+    running = {name: system.pid(name) for name in ("api", "relay", "stages", "data", "beat", "monitor")}
+    accepted = load.submit()
+
+    with every_connection(system):
+        answers = [line.json("POST", "/v1/jobsets", document, Idempotency_Key=key) for _ in range(3)]
+        pilot = ask_for_work(Line(system.api, system.pilot_token, timeout_s=60), "unlucky")
+    await_that(lambda: line.json("GET", "/v1/jobsets").is_ok, 60)
+
+    for answer in (*answers, pilot):
+        assert (answer.status, answer.retry_after_s > 0) == (503, True), answer
+    assert system.query("SELECT 1 FROM jobsets WHERE idempotency_key = %(key)s", key=key) == []
+    load.finishes(accepted)
+    assert {name: system.pid(name) for name in running} == running
+
+
+@contextmanager
+def every_connection(system):
+    """Whoever has a connection loses it, and gets no other one."""
+    taken = []
+    try:
+        ours = psycopg.connect(system.database_url, autocommit=True)
+        taken.append(ours)
+        deadline = time.monotonic() + 60
+        n_refused = 0
+        while n_refused < 5:
+            assert time.monotonic() < deadline, "there are always more"
+            try:
+                taken.append(psycopg.connect(system.database_url, autocommit=True))
+            except psycopg.OperationalError:
+                pids = [each.info.backend_pid for each in taken]
+                ended = ours.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE backend_type = 'client backend' AND pid <> ALL(%s)", [pids],
+                ).rowcount  # fmt: skip
+                n_refused = n_refused + 1 if not ended else 0
+        yield
+    finally:
+        for each in taken:
+            each.close()
 
 
 def test_a_submission_is_taken_while_redis_hangs_and_the_system_says_that_it_is_degraded(
