@@ -60,6 +60,8 @@ class JobSetAccepted(Reply, kw_only=True):
     n_jobs: int
     output_dataset: str
     replayed: bool
+    held: bool = False
+    """Some of its jobs wait for its owner's quota."""
 
 
 class Ledger(Reply, kw_only=True):

@@ -113,11 +113,10 @@ def _at_once(
 ) -> list[tuple[Row[Any], str]]:
     """What most claims come to: one share has jobs that fit. Nothing, if it is not as simple as that."""
     fit, _ = matching.fitting(matching.offer_of(connection, request.queue), request)
-    if len(fit) != 1:
+    if len(fit) != 1 or any(pair.who for pairs in fit.values() for pair in pairs):
         return []
     [(share, pairs)] = fit.items()
-    shapes = [pair.shape_id for pair in pairs]
-    got = matching.claim(connection, request, share, shapes, [_hash(t) for t in tokens], lease_s, at_once=True)
+    got = matching.claim(connection, request, share, pairs, [_hash(t) for t in tokens], lease_s, at_once=True)
     return [(row, tokens[row.nr - 1]) for row in got]
 
 
@@ -129,12 +128,11 @@ def _claim(
     because: str | None = None
     for anew in (False, True):
         offer = matching.offer_of(connection, request.queue, anew=anew)
-        fit, because = matching.fitting(offer, request)
+        fit, because = matching.allowed(connection, *matching.fitting(offer, request))
         while fit and len(claimed) < len(tokens):
             for share, n in matching.turns(connection, fit, len(tokens) - len(claimed)).items():
                 given = tokens[len(claimed) : len(claimed) + n]
-                shapes = [pair.shape_id for pair in fit[share]]
-                got = matching.claim(connection, request, share, shapes, [_hash(t) for t in given], lease_s)
+                got = matching.claim(connection, request, share, fit[share], [_hash(t) for t in given], lease_s)
                 claimed += [(row, given[row.nr - 1]) for row in got]
                 if len(got) < n:
                     del fit[share]  # it has no more; the others make up for it

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection, Row
 from panda.db.session import rows
 from panda.errors import NotFound
 from panda.jobs import queries, share_usage, switches
+from panda.jobs.quotas import standing
 from panda.jobs.share_usage import Position
 from panda.states import FINAL, LEASED, RETRY_STATUS, JobStatus, Stage, Wait
 
@@ -62,11 +63,22 @@ MISSING = f"""
 SELECT lfn, did AS dataset, status FROM job_files
 WHERE panda_id = %(panda_id)s AND kind <> 'output' AND status IN ('unknown', 'missing') ORDER BY lfn LIMIT {MAX_SHOWN}
 """
+#: Ready jobs of the same share, queue and shape that come first, whosever they are: where quotas bind owners, the
+#: jobs of each stand apart, and a skip scan finds who there is.
 POSITION = f"""
+WITH RECURSIVE mine AS (SELECT * FROM ready WHERE panda_id = %(panda_id)s),
+whos AS (
+    (SELECT r.who FROM mine m, LATERAL (
+        SELECT who FROM ready WHERE queue = m.queue AND share = m.share ORDER BY who LIMIT 1) r)
+    UNION ALL
+    SELECT n.who FROM whos w, mine m, LATERAL (
+        SELECT who FROM ready WHERE queue = m.queue AND share = m.share AND who > w.who ORDER BY who LIMIT 1) n)
 SELECT count(*) AS n_ahead FROM (
-    SELECT 1 FROM (SELECT * FROM ready WHERE panda_id = %(panda_id)s OFFSET 0) mine, LATERAL (
-        SELECT 1 FROM ready WHERE queue = mine.queue AND share = mine.share AND shape_id = mine.shape_id
-            AND rank <= mine.rank AND (rank, panda_id) < (mine.rank, mine.panda_id) LIMIT {MAX_POSITION}) other
+    SELECT 1 FROM mine, whos, LATERAL (
+        SELECT 1 FROM ready WHERE queue = mine.queue AND share = mine.share AND who = whos.who
+            AND shape_id = mine.shape_id AND rank <= mine.rank AND (rank, panda_id) < (mine.rank, mine.panda_id)
+        LIMIT {MAX_POSITION}) other
+    LIMIT {MAX_POSITION}
 ) AS ahead
 """
 PILOTS = """
@@ -80,6 +92,13 @@ SELECT lease_until, reported_at, cpu_s, rss_mb, extract(epoch FROM panda_now() -
 FROM leases WHERE panda_id = %(panda_id)s
 """
 HOLD = "SELECT held_by, reason, held_at FROM holds WHERE panda_id = %(panda_id)s"
+#: Jobs of the same owner that are held and go first: those before it in its own set, and all of older sets.
+HELD_BEFORE = """
+SELECT coalesce(sum(CASE WHEN s.jobset_id = %(jobset_id)s
+        THEN greatest(0, %(panda_id)s - s.first_panda_id - s.n_admitted)
+        ELSE s.n_jobs - s.n_admitted END), 0)::bigint AS n_before
+FROM jobsets s WHERE s.owner = %(owner)s AND s.held_at IS NOT NULL AND s.jobset_id <= %(jobset_id)s
+"""
 END = """
 SELECT by, reason FROM job_events WHERE panda_id = %(panda_id)s AND now = %(status)s ORDER BY event_id DESC LIMIT 1
 """
@@ -218,6 +237,10 @@ def _for_a_pilot(connection: Connection, job: Row[Any]) -> Story:
     }
     ahead = "next in line" if n_ahead == 0 else f"behind {n_ahead}{'+' if n_ahead >= MAX_POSITION else ''} like it"
     ahead += _others_first(job.share, share)
+    throttled = standing.throttled(connection, job.owner)
+    if throttled:
+        facts["throttled"] = throttled
+        return Story(f"It is ready at {job.queue}, and none of its owner's jobs is started: {throttled}.", facts)
     if job.queue_status not in (None, "online"):
         facts["queue_reason"] = job.queue_reason
         reason = f" ({job.queue_reason})" if job.queue_reason else ""
@@ -259,7 +282,20 @@ def _running(connection: Connection, job: Row[Any]) -> Story:
 
 
 def _for_quota(connection: Connection, job: Row[Any]) -> Story:
-    return Story("Its owner's quota is used up; it goes on when something of theirs ends.")
+    told = standing.report(connection, job.owner)
+    found = rows(connection, HELD_BEFORE, {"panda_id": job.panda_id, "jobset_id": job.jobset_id, "owner": job.owner})
+    n_before = found[0].n_before if found else 0
+    tight = [
+        f"{each.subject} has {each.queued_jobs.used:,.0f} of {each.queued_jobs.limit:,.0f} jobs queued"
+        for each in told.standings
+        if each.queued_jobs.limit is not None
+    ]
+    reason = "; ".join(tight) or "the quota is gone, so it goes on in a moment"
+    after = f"after {n_before:,} that were held before it" if n_before else "as the next one"
+    return Story(
+        f"It is held back: {reason}. It goes on as there is room, {after}.",
+        {"held_before_it": n_before, "quotas": tight},
+    )
 
 
 def _for_an_operator(connection: Connection, job: Row[Any]) -> Story:
