@@ -60,8 +60,8 @@ def rooms(connection: Connection, known: Picture) -> Rooms:
 
 
 def throttled(connection: Connection, owner: str) -> str:
-    """What keeps an owner's ready jobs from being started; "": nothing does. Costs nothing where no quota binds."""
-    known = picture.current(connection)
+    """What keeps an owner's ready jobs from being started, as of now; "": nothing does."""
+    known = picture.fresh(connection)
     if not known.is_watched(owner):
         return ""
     return rooms(connection, known).left(owner).because
