@@ -68,6 +68,10 @@ class Queue(Reply, kw_only=True):
     """Further ones that its nodes can read."""
     write_storage: str
     """Outputs are written here."""
+    second_storage: str
+    """Outputs go here if the one before does not take them; empty: nowhere else."""
+    direct_read: bool
+    """Jobs that ask for it get the addresses of their inputs instead of copies."""
     cores: int
     memory_mb: int
     disk_mb: int

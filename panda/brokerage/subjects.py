@@ -70,9 +70,12 @@ class Queue:
     max_running: int = 0
     """Jobs that may run here at once; 0: any number."""
     storage_full: str | None = None
-    """Why the storage takes nothing more; None: it does."""
+    """Why the storage takes nothing more; None: it does. `write_full`: the same of the one that outputs go to."""
+    write_storage: str = ""
+    write_status: str = "online"
+    write_full: str | None = None
     overdrawn: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Owners that may keep nothing more there, and why."""
+    """Owners that may keep nothing more on the storage for outputs, and why."""
     downtime: Planned | None = None
     load: Load = field(compare=False)
 
@@ -137,6 +140,10 @@ class Kind:
     """None: a job without inputs."""
     writes: bool = False
     """It has outputs."""
+    avoid: tuple[str, ...] = ()
+    """Patterns of sites and queues that it was brokered away from for good."""
+    came_from: str = ""
+    """The queue that it had before; empty: none."""
 
 
 @dataclass

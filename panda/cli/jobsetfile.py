@@ -24,7 +24,7 @@ from panda.cli.problems import FileProblem
 
 API_VERSION = "panda/v1"
 RESOURCES = ("cores", "memory", "disk", "walltime", "gpus", "tags")
-DEFAULTS = (*RESOURCES, "priority", "max_attempts", "env", "sandbox")
+DEFAULTS = (*RESOURCES, "priority", "max_attempts", "env", "sandbox", "direct_read")
 JOB = ("command", "name", "env", "sandbox", "inputs", "outputs", *RESOURCES, "priority", "max_attempts")
 TEMPLATE = ("command", "env", "job_name", "matrix", "inputs", "outputs", "count")
 PLAIN = ("output_dataset", "output_storage", "share", "kind", "vo", "working_group", "on_parent_failure")

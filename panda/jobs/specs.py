@@ -30,6 +30,9 @@ class Defaults(Resources, kw_only=True):
     max_attempts: Annotated[int, Meta(ge=1, le=50)] = 3
     env: Env = {}
     sandbox: Sha256 | None = None
+    direct_read: bool = False
+    """Where a queue allows it, jobs get the addresses of their inputs (in the file that PANDA_INPUTS names) instead of
+    copies."""
 
 
 class JobSpec(Resources, kw_only=True):

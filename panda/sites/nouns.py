@@ -9,6 +9,7 @@ SITES_SHOWN = "SELECT name, cloud, description, max_running FROM sites WHERE nam
 QUEUES_SHOWN = """
 SELECT q.name, q.site, s.cloud, q.status, q.status_reason, q.status_by, q.status_rule, q.status_at, q.status_until,
     q.status_then, q.removed_at, q.storage, q.read_storages, coalesce(q.write_storage, q.storage) AS write_storage,
+    coalesce(q.second_storage, '') AS second_storage, q.direct_read,
     q.cores, q.memory_mb, q.disk_mb, q.walltime_s, q.min_cores, q.min_memory_mb, q.min_walltime_s, q.corepower,
     q.architecture, q.gpus, q.gpu_model, q.software, q.containers, q.tags, q.offers, q.vos, q.working_groups,
     q.requirements, q.submitter, q.max_pilots, q.pilot_cores, q.pilot_options, q.parameters, q.max_ready, q.max_running
