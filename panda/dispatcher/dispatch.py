@@ -116,9 +116,14 @@ def _at_once(
 ) -> list[tuple[Row[Any], str]]:
     """What most claims come to: one share has jobs that fit. Nothing, if it is not as simple as that."""
     fit = matching.fitting(matching.offer_of(connection, request.queue), request)
-    if len(fit.by_share) != 1 or fit.is_watched:
+    if fit.is_watched:
+        if not matching.knows_owners():
+            return []  # to look anew wants a transaction
+        fit = matching.allowed(connection, fit)
+    if len(fit.by_share) != 1:
         return []
     [(share, pairs)] = fit.by_share.items()
+    tokens = tokens[: matching.room(request.queue, len(tokens))]
     got = matching.claim(connection, request, share, pairs, [_hash(t) for t in tokens], lease_s, at_once=True)
     if got:
         _count(request, GOT, fit)
@@ -135,9 +140,10 @@ def _claim(
         if found.is_watched:
             found = matching.allowed(connection, found)
         fit = dict(found.by_share)
-        while fit and len(claimed) < len(tokens):
-            for share, n in matching.turns(connection, fit, len(tokens) - len(claimed)).items():
-                given = tokens[len(claimed) : len(claimed) + n]
+        allowed = tokens[: matching.room(request.queue, len(tokens))]
+        while fit and len(claimed) < len(allowed):
+            for share, n in matching.turns(connection, fit, len(allowed) - len(claimed)).items():
+                given = allowed[len(claimed) : len(claimed) + n]
                 got = matching.claim(connection, request, share, fit[share], [_hash(t) for t in given], lease_s)
                 claimed += [(row, given[row.nr - 1]) for row in got]
                 if len(got) < n:

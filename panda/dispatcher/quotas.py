@@ -36,6 +36,11 @@ class Allowance:
         self._good_until = float("-inf")  # monotonic seconds, as in `_handed`
         self._looking, self._changing = Lock(), Lock()
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether what is asked now is answered without a look into the database."""
+        return time.monotonic() < self._good_until
+
     def left(self, connection: Connection, owner: str) -> Room:
         """What an owner may still start."""
         self._look(connection)

@@ -20,7 +20,7 @@ from panda.jobs.quotas import file as quota_file
 from panda.jobs.quotas import table as quota_table
 from panda.local.shipped import shipped
 from panda.settings import Settings
-from panda.sites import applying, siteinfo
+from panda.sites import applying, rules, siteinfo
 
 #: Who a one-machine installation belongs to.
 ADMIN, PILOT = "admin", "pilot"
@@ -38,6 +38,7 @@ def prepare(settings: Settings) -> None:
         with begin_of(engine)() as connection:
             applying.sync(connection, siteinfo.load_file(own_or_shipped(data_dir, "sites.toml")), data_dir)
             policies.current(settings)
+            rules.current(settings)
             storage_file.sync(connection, storage_file.load_file(own_or_shipped(data_dir, "storage.toml")))
             shares.sync(connection, shares.load_file(own_or_shipped(data_dir, "shares.toml")))
             quota_table.sync(connection, quota_file.load_file(own_or_shipped(data_dir, "quotas.toml")))

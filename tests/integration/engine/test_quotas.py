@@ -145,7 +145,12 @@ def test_two_dispatchers_in_the_same_moment_pass_a_quota_by_a_claim_at_most_and_
         assert take(world, n=5)[0]["alice"] <= 10 - total if total < 10 else not take(world, n=5)[0]
 
 
-def test_where_no_quota_binds_a_claim_is_one_statement_and_asks_nothing_about_owners(world, monkeypatch):
+@pytest.mark.parametrize("binds", [False, True])
+def test_a_claim_of_a_known_pilot_is_one_statement_and_asks_nothing_about_owners(world, monkeypatch, binds):
+    if binds:
+        set_quota(world, "user:alice", running_cores=2)
+        monkeypatch.setattr(quotas.picture, "TRUST_S", 1e9)
+        monkeypatch.setattr(share_usage, "FLOOR_S", 1e9)
     queue_up(world, alice=3)
     take(world, pilot_id="known")
     statements = []
@@ -160,6 +165,7 @@ def test_where_no_quota_binds_a_claim_is_one_statement_and_asks_nothing_about_ow
     assert take(world, fresh=False, pilot_id="known")[0] == {"alice": 1}
 
     assert [sql for sql in statements if "panda_id, owner FROM jobs" not in sql] == [matching.CLAIM_AT_ONCE]
+    assert take(world, fresh=False, pilot_id="known")[0] == ({} if binds else {"alice": 1})
 
 
 def test_of_many_owners_only_some_are_asked_and_the_best_rank_still_goes_first(world, monkeypatch):
