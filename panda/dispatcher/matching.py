@@ -307,9 +307,9 @@ def allowed(connection: Connection, fit: Fit) -> Fit:
     for share, pairs in fit.by_share.items():
         for pair in pairs:
             if pair.who:
-                left = allowance.left(connection, pair.who)
-                if left.jobs < 1 or left.cores < pair.cores:
-                    full = left.because or f"{pair.cores} cores more are too many for the quota of {pair.who}"
+                refusal = allowance.left(connection, pair.who, pair.cores).because
+                if refusal:
+                    full = refusal
                     continue
             may.setdefault(share, []).append(pair)
     return fit._replace(by_share=may) if may else fit._replace(by_share=may, outcome=OVER_QUOTA, full=full)

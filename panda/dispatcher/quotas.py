@@ -41,11 +41,11 @@ class Allowance:
         """Whether what is asked now is answered without a look into the database."""
         return time.monotonic() < self._good_until
 
-    def left(self, connection: Connection, owner: str) -> Room:
-        """What an owner may still start."""
+    def left(self, connection: Connection, owner: str, cores: int = 1) -> Room:
+        """What an owner may still start; and why not one more job of so many cores."""
         self._look(connection)
         with self._changing:
-            return self._rooms.left(owner)
+            return self._rooms.left(owner, cores)
 
     def allot(self, connection: Connection, wanted: Sequence[tuple[str, int]], n: int) -> list[int]:
         """How many of `n` jobs each of these (owner, cores of a job) may give."""

@@ -267,11 +267,12 @@ def _for_a_pilot(connection: Connection, job: Row[Any]) -> Story:
     n_ahead = f"{place.n_alike}{'+' if place.n_alike >= MAX_POSITION else ''}"
     where = "next in line" if place.n_alike == 0 else f"behind {n_ahead} like it"
     where += _others_first(job.share, share)
-    throttled = standing.throttled(connection, job.owner)
+    throttled = standing.throttled(connection, job.owner, job.shape_id)
     if throttled:
-        facts["throttled"] = throttled
-        summary = f"It is ready at {job.queue}, and none of its owner's jobs is started: {throttled}."
-        return Story(summary, facts, ahead)
+        summary = f"It is ready at {job.queue}, and a quota keeps it from being started: {throttled.because}."
+        if throttled.limit == "ban":
+            summary = f"It is ready at {job.queue}, and none of its owner's jobs is started: {throttled.because}."
+        return Story(summary, {**facts, "quotas": [throttled._asdict()]}, ahead)
     if job.queue_status not in (None, "online"):
         facts["queue_reason"] = job.queue_reason
         reason = f" ({job.queue_reason})" if job.queue_reason else ""
@@ -325,19 +326,14 @@ def _running(connection: Connection, job: Row[Any]) -> Story:
 
 
 def _for_quota(connection: Connection, job: Row[Any]) -> Story:
-    told = standing.report(connection, job.owner)
     found = rows(connection, HELD_BEFORE, {"panda_id": job.panda_id, "jobset_id": job.jobset_id, "owner": job.owner})
     n_before = found[0].n_before if found else 0
-    tight = [
-        f"{each.subject} has {each.queued_jobs.used:,.0f} of {each.queued_jobs.limit:,.0f} jobs queued"
-        for each in told.standings
-        if each.queued_jobs.limit is not None
-    ]
-    reason = "; ".join(tight) or "the quota is gone, so it goes on in a moment"
+    blocks = standing.held_back(connection, job.owner)
+    reason = "; ".join(block.because for block in blocks) or "the quota is gone, so it goes on in a moment"
     after = f"after {n_before:,} that were held before it" if n_before else "as the next one"
     return Story(
         f"It is held back: {reason}. It goes on as there is room, {after}.",
-        {"held_before_it": n_before, "quotas": tight},
+        {"held_before_it": n_before, "quotas": [block._asdict() for block in blocks]},
     )
 
 

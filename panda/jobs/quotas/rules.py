@@ -13,6 +13,8 @@ from panda.errors import Invalid
 
 DEFAULT, LIMITED, USER, GROUP = "default", "limited", "user", "group"
 REFUSE, HOLD = "refuse", "hold"
+#: What keeps everything of an owner waiting, beside limits.
+BAN = "ban"
 
 
 class Limits(NamedTuple):
@@ -159,6 +161,18 @@ class Picture:
             beyond = limited.beyond or beyond
         return _bound(own.subject, (owner,), Limits(*merged), beyond)  # type: ignore[arg-type]
 
+    def is_of_the_limited(self, bound: Bound, limit: str) -> bool:
+        """Whether one of the limits of a bound is as it is because an operator limited its owner."""
+        few = self.quotas.get(LIMITED)
+        [owner, *others] = bound.owners
+        held = None if others or bound != self.own(owner) else self.held.get(owner)
+        return (
+            few is not None
+            and held is not None
+            and held.limited is not None
+            and getattr(bound, limit) == getattr(few.limits, limit)
+        )
+
     def _of_group(self, group: Quota) -> Bound:
         default = self.quotas.get(DEFAULT)
         beyond = group.beyond or (default.beyond if default else None) or REFUSE
@@ -170,8 +184,12 @@ class Room(NamedTuple):
 
     jobs: float
     cores: float
-    because: str
+    because: str = ""
     """What it is that leaves no more; "": nothing does."""
+    subject: str = ""
+    """Whose quota that is."""
+    limit: str = ""
+    """Which of `Limits`; or `BAN`."""
 
 
 class Rooms:
@@ -190,20 +208,22 @@ class Rooms:
             if (total := self._totals.get(bound.subject)) is not None:
                 self._totals[bound.subject] = (total[0] + jobs, total[1] + cores)
 
-    def left(self, owner: str, aside: Mapping[str, tuple[int, int]] | None = None) -> Room:
+    def left(self, owner: str, cores: int = 1, aside: Mapping[str, tuple[int, int]] | None = None) -> Room:
         """What an owner may still start; the tightest bound counts.
 
         Args:
+            cores: of one more job; `because` says why it may not be started.
             aside: jobs and cores that are spoken for already, by subject.
         """
         held = self._picture.held.get(owner)
         if held is not None and held.banned is not None:
-            return Room(0, 0, f"{owner} is banned: {held.banned}")
-        room = Room(float("inf"), float("inf"), "")
+            return Room(0, 0, f"{owner} is banned: {held.banned}", f"{USER}:{owner}", BAN)
+        room = Room(float("inf"), float("inf"))
         for bound in self._picture.bounds(owner):
             if bound.restricts_running:
-                mine = self._left_of(bound, (aside or {}).get(bound.subject, (0, 0)))
-                room = Room(min(room.jobs, mine.jobs), min(room.cores, mine.cores), mine.because or room.because)
+                mine = self._left_of(bound, cores, (aside or {}).get(bound.subject, (0, 0)))
+                told = mine if mine.because else room
+                room = told._replace(jobs=min(room.jobs, mine.jobs), cores=min(room.cores, mine.cores))
         return room
 
     def running_of(self, bound: Bound) -> tuple[int, int]:
@@ -230,7 +250,7 @@ class Rooms:
             if not owner:
                 allotted.append(n)
                 continue
-            room = self.left(owner, aside)
+            room = self.left(owner, aside=aside)
             most = int(max(0, min(n, room.jobs, room.cores // cores)))
             if most < n:  # of one with room for all of them nothing has to be set aside: more than n are never taken
                 for bound in self._picture.bounds(owner):
@@ -239,19 +259,21 @@ class Rooms:
             allotted.append(most)
         return allotted
 
-    def _left_of(self, bound: Bound, aside: tuple[int, int]) -> Room:
+    def _left_of(self, bound: Bound, wanted: int, aside: tuple[int, int]) -> Room:
         jobs, cores = self.running_of(bound)
         if bound.core_hours is not None and (used := self.used_of(bound)) >= bound.core_hours:
             told = f"used {used:,.0f} of {bound.core_hours:,.0f} core hours of this period"
-            return Room(0, 0, f"{bound.subject} {told}")
+            return Room(0, 0, f"{bound.subject} {told}", bound.subject, "core_hours")
         left_jobs = float("inf") if bound.running_jobs is None else max(0, bound.running_jobs - jobs - aside[0])
         left_cores = float("inf") if bound.running_cores is None else max(0, bound.running_cores - cores - aside[1])
-        because = ""
-        if left_jobs == 0:
-            because = f"{bound.subject} runs {jobs:,} of {bound.running_jobs:,} jobs"
-        if left_cores == 0:
+        if left_cores < wanted:
             because = f"{bound.subject} runs {cores:,} of {bound.running_cores:,} cores"
-        return Room(left_jobs, left_cores, because)
+            because += f", and {wanted:,} more are too many" if left_cores else ""
+            return Room(left_jobs, left_cores, because, bound.subject, "running_cores")
+        if left_jobs < 1:
+            because = f"{bound.subject} runs {jobs:,} of {bound.running_jobs:,} jobs"
+            return Room(left_jobs, left_cores, because, bound.subject, "running_jobs")
+        return Room(left_jobs, left_cores)
 
 
 def _restricts(limits: Limits) -> bool:

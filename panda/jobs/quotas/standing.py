@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection
 from panda.db.session import rows
 from panda.jobs import share_usage
 from panda.jobs.quotas import picture
-from panda.jobs.quotas.rules import Bound, Picture, Rooms, Used
+from panda.jobs.quotas.rules import BAN, Bound, Picture, Rooms, Used
 
 #: Jobs that are accepted and have not ended, and how many of these are held back, of each of these owners.
 OPEN = """
@@ -18,6 +18,7 @@ FROM unnest(%(owners)s::text[]) AS o(owner), LATERAL (
         sum(CASE WHEN held_at IS NOT NULL THEN least(n_open, n_jobs - n_admitted) ELSE 0 END)::bigint AS n_held
     FROM jobsets WHERE owner = o.owner AND ended_at IS NULL) s
 """
+CORES = "SELECT cores FROM shapes WHERE shape_id = %(shape_id)s"
 
 
 class Level(NamedTuple):
@@ -40,6 +41,18 @@ class Standing(NamedTuple):
     """Jobs that are held back until there is room."""
 
 
+class Block(NamedTuple):
+    """What keeps jobs of somebody waiting."""
+
+    because: str
+    subject: str
+    """Whose quota it is; of somebody who is banned, the user."""
+    limit: str
+    """Which limit of it; or `ban`."""
+    is_limited: bool
+    """It is so tight because an operator limited them."""
+
+
 class Report(NamedTuple):
     """Everything about one owner."""
 
@@ -59,12 +72,36 @@ def rooms(connection: Connection, known: Picture) -> Rooms:
     return Rooms(known, owners or {})
 
 
-def throttled(connection: Connection, owner: str) -> str:
-    """What keeps an owner's ready jobs from being started, as of now; "": nothing does."""
+def throttled(connection: Connection, owner: str, shape_id: int) -> Block | None:
+    """What keeps an owner's ready jobs of this shape from being started, as of now; None: nothing does."""
     known = picture.fresh(connection)
     if not known.is_watched(owner):
-        return ""
-    return rooms(connection, known).left(owner).because
+        return None
+    found = rows(connection, CORES, {"shape_id": shape_id})
+    room = rooms(connection, known).left(owner, found[0].cores if found else 1)
+    if not room.because:
+        return None
+    return Block(room.because, room.subject, room.limit, _is_limited(known, owner, room.subject, room.limit))
+
+
+def held_back(connection: Connection, owner: str) -> list[Block]:
+    """The quotas of queued jobs that an owner's jobs are held back by, as of now; none: they go on in a moment."""
+    known = picture.fresh(connection)
+    running = share_usage.current(connection, by_owner=True).owners or {}
+    found = []
+    for bound in known.bounds(owner):
+        if bound.queued_jobs is not None:
+            n_queued, _ = queued(connection, bound.owners, running)
+            because = f"{bound.subject} has {n_queued:,} of {bound.queued_jobs:,} jobs queued"
+            is_limited = _is_limited(known, owner, bound.subject, "queued_jobs")
+            found.append(Block(because, bound.subject, "queued_jobs", is_limited))
+    return found
+
+
+def _is_limited(known: Picture, owner: str, subject: str, limit: str) -> bool:
+    return limit != BAN and any(
+        bound.subject == subject and known.is_of_the_limited(bound, limit) for bound in known.bounds(owner)
+    )
 
 
 def full(connection: Connection) -> list[str]:

@@ -60,7 +60,28 @@ def test_every_group_binds_its_members_together():
     assert rooms.left("bob")[:2] == (INF, 1)
     assert rooms.left("eve")[:2] == (INF, INF)
     rooms.add("bob", 1, 1)
-    assert rooms.left("ann") == (1, 0, "group:higgs runs 10 of 10 cores")
+    assert rooms.left("ann") == (1, 0, "group:higgs runs 10 of 10 cores", "group:higgs", "running_cores")
+    assert rooms.left("eve", cores=100) == (INF, INF, "", "", "")
+
+
+def test_a_job_that_is_wider_than_what_is_left_is_refused_with_the_numbers():
+    rooms = Rooms(Picture([quota("user:ann", running_cores=8)]), {"ann": (1, 5)})
+
+    assert rooms.left("ann", cores=3).because == ""
+    assert rooms.left("ann", cores=4).because == "user:ann runs 5 of 8 cores, and 4 more are too many"
+
+
+def test_a_limit_is_that_of_the_limited_only_where_it_is_the_smaller_one():
+    picture = Picture(
+        [quota("limited", running_cores=5, running_jobs=9), quota("default", running_jobs=3),
+         quota("group:higgs", ["ann"], running_cores=5)],
+        {"ann": Held(limited="noisy")},
+    )  # fmt: skip
+    own, group = picture.bounds("ann")
+
+    assert picture.is_of_the_limited(own, "running_cores")
+    assert not picture.is_of_the_limited(own, "running_jobs")
+    assert not picture.is_of_the_limited(group, "running_cores")
 
 
 def test_dispatch_watches_those_whom_something_binds():
@@ -84,9 +105,9 @@ def test_the_banned_start_nothing_and_who_used_up_their_hours_neither():
     )
     rooms = Rooms(picture, {})
 
-    assert rooms.left("ann") == (0, 0, "user:ann used 100 of 100 core hours of this period")
+    assert rooms.left("ann")[2:] == ("user:ann used 100 of 100 core hours of this period", "user:ann", "core_hours")
     assert rooms.left("bob")[:2] == (INF, INF)
-    assert rooms.left("dora") == (0, 0, "dora is banned: spam")
+    assert rooms.left("dora") == (0, 0, "dora is banned: spam", "user:dora", "ban")
 
 
 @pytest.mark.parametrize(
