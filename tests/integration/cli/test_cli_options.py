@@ -110,9 +110,9 @@ HEALTHY: dict[tuple[str, str], Any] = {
     ("GET", "/v1/users/ann/quota"): {"owner": "ann", "banned": None, "limited": "x", "throttled": "t", "late_s": 60.0,
         "part": 0.5, "quotas": [{"subject": "user:ann", "queued_jobs": {"used": 1, "limit": None}}]},
     ("GET", "/v1/quotas"): page({"subject": "user:ann", "members": []}),
-    **{("PUT", f"/v1/quotas/{each}"): {"subject": each.replace("%3A", ":"), "members": []}
-       for each in ("user%3Aann", "group%3Ahiggs")},
-    ("POST", "/v1/quotas/user%3Aann/clear"): {"subject": "user:ann", "comes_back": True},
+    **{("PUT", f"/v1/quotas/{each}"): {"subject": each, "members": []}
+       for each in ("user:ann", "group:higgs")},
+    ("POST", "/v1/quotas/user:ann/clear"): {"subject": "user:ann", "comes_back": True},
     ("GET", "/v1/tokens"): page({"token_id": 2, "owner": "ann"}),
     ("POST", "/v1/tokens"): Reply(201, {"token": "secret", "owner": "ann", "roles": ["user"]}),
     ("POST", "/v1/tokens/2/revoke"): {"n": 1},

@@ -408,8 +408,8 @@ def test_a_user_sees_their_own_jobs_alone(world: World, parts: Parts, token: Tok
 def test_a_users_page_says_how_they_stand_to_their_quotas(world: World, operator: Browser) -> None:
     with world.begin() as connection:
         run(connection, "INSERT INTO owner_usage VALUES ('alice', 0.5, 1800000, 12, panda_now())")
-        run(connection, "UPDATE users SET limited_at = panda_now(), limit_reason = %(text)s WHERE name = 'alice'",
-            {"text": NASTY})  # fmt: skip
+        run(connection, "INSERT INTO users (name, roles, created_at, limited_at, limit_reason)"
+            " VALUES ('alice', '{user}', panda_now(), panda_now(), %(text)s)", {"text": NASTY})  # fmt: skip
         table.set_quota(connection, "limited", {"core_hours": 10, "running_cores": 9}, by="olga", reason="test")
 
     data, page = operator.json("/users/alice")["data"], operator.get("/users/alice").text
