@@ -10,7 +10,7 @@ is asked.
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
 
 from sqlalchemy.engine import Connection
@@ -30,7 +30,8 @@ class Allowance:
     """What one process knows of what owners run."""
 
     def __init__(self) -> None:
-        self._rooms = Rooms(Picture(), {})
+        self._counted: Mapping[str, tuple[int, int]] = {}
+        self._rooms = Rooms(Picture(), self._counted)
         self._n_dealers = 1
         self._handed: deque[tuple[float, str, int, int]] = deque(maxlen=REMEMBERED)
         self._good_until = float("-inf")  # monotonic seconds, as in `_handed`
@@ -71,14 +72,15 @@ class Allowance:
         try:
             count = share_usage.current(connection, balance.dealer, by_owner=True)
             known, now = picture.current(connection), time.monotonic()
-            if count.owners is not None:  # else somebody counts without owners at this moment
-                with self._changing:
+            with self._changing:
+                if count.owners is not None:  # else somebody counts without owners at this moment
+                    self._counted = count.owners
                     while self._handed and self._handed[0][0] < now - count.age_s - OVERLAP_S:
                         self._handed.popleft()  # counted
                     self._n_dealers = max(1, count.n_dealers)
-                    self._rooms = Rooms(known, count.owners)
-                    for _, owner, jobs, cores in self._handed:
-                        self._rooms.add(owner, jobs * self._n_dealers, cores * self._n_dealers)
+                self._rooms = Rooms(known, self._counted)
+                for _, owner, jobs, cores in self._handed:
+                    self._rooms.add(owner, jobs * self._n_dealers, cores * self._n_dealers)
             good_for_s = max(share_usage.FLOOR_S, count.good_for_s - count.age_s)
             self._good_until = now + min(good_for_s, picture.TRUST_S)
         finally:

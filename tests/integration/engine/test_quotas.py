@@ -584,3 +584,16 @@ def test_how_somebody_stands_is_told_with_every_limit(world):
     assert (group.subject, group.running_jobs, group.running_cores) == ("group:higgs", (3, 50), (3, None))
     assert told.throttled == "user:alice runs 2 of 2 cores"
     assert told.used.part == pytest.approx(0.75)
+
+
+def test_a_ban_counts_also_while_nobody_has_counted_what_owners_run(world, monkeypatch):
+    queue_up(world, alice=1)
+    with world.begin() as connection:
+        users.create(connection, "alice", ["user"], by="olga", reason="", request_id=None)
+        users.ban(connection, "alice", by="olga", reason="spam", request_id=None)
+    watched(world)
+    with world.begin() as connection:
+        counted = share_usage.current(connection, by_owner=True)
+    monkeypatch.setattr(share_usage, "current", lambda *_, **__: counted._replace(owners=None))
+
+    assert take(world, fresh=False)[0] == {}
