@@ -1,6 +1,6 @@
 """`python -m benchmarks.fairness`: whether a simulated fleet of fifty queues keeps to 60/30/10, written into the docs.
 
-The figures are the pilots' own: what each of them runs, once a second, from the moment that the fleet is full. They
+The figures are the pilots' own: what each of them runs, once a second, while the fleet is full. They
 go between two marks of docs/explanation/shares.md, with the machine that they come from.
 """
 
@@ -20,7 +20,7 @@ FOLDER = ROOT / "examples" / "fleet"
 PAGE = ROOT / "docs" / "explanation" / "shares.md"
 BEGIN, END = "<!-- made by `make fairness` -->\n", "<!-- until here -->\n"
 PARTS = {"production": 0.6, "analysis": 0.3, "default": 0.1}
-#: The fleet is full, and its shares are looked at, from this part of its cores on.
+#: The fleet is full, and its shares are looked at, when this part of its cores runs something.
 FULL = 0.95
 
 
@@ -56,9 +56,9 @@ def n_cores(fleet: Fleet, report: Report) -> int:
 
 
 def full(samples: Sequence[Sample], cores: int) -> list[Sample]:
-    """From the first moment at which the fleet is full."""
-    busy = [sum(sample.cores.values()) >= FULL * cores for sample in samples]
-    return list(samples[busy.index(True) :]) if any(busy) else []
+    """The moments at which the fleet is full. While cores stand free, because the machine is too slow for the fleet,
+    whoever has the longest jobs has too many of those that run, whatever dispatch does."""
+    return [sample for sample in samples if sum(sample.cores.values()) >= FULL * cores]
 
 
 def figures(report: Report, cores: int) -> dict[str, float]:
@@ -66,7 +66,7 @@ def figures(report: Report, cores: int) -> dict[str, float]:
     samples = full(report.samples, cores)
     off = [deviation(sample, PARTS) for sample in samples] or [1.0]
     return {
-        "n_samples": len(samples), "n_cores": cores,
+        "n_samples": len(samples), "n_left_out": len(report.samples) - len(samples), "n_cores": cores,
         "mean": sum(off) / len(off), "p99": percentile(off, 99), "most": max(off), "last": off[-1],
         **{share: sum(sample.cores.get(share, 0) / sum(sample.cores.values()) for sample in samples) / len(off)
            for share in PARTS},
@@ -82,8 +82,10 @@ def section(report: Report, found: Mapping[str, float], n_workers: int, facts: M
         f"A simulated fleet ([how](../how-to/simulate-a-fleet.md)): {found['n_cores']:,.0f} cores at {report.n_queues}"
         f" queues, {n_workers} dispatchers, jobs of 24, 12 and 6 s on",
         f"average, more of each share than there is room for; {report.n_ended:,} jobs, {report.jobs_per_s:.0f} per"
-        f" second, looked at {found['n_samples']:,.0f} times from the moment that",
-        "the fleet was full. Off means: the share that is furthest from its part, in parts of all running cores.",
+        f" second, looked at {found['n_samples']:,.0f} times while",
+        f"at least 95 % of the cores ran something ({found['n_left_out']:,.0f} looks are left out). Off means: the"
+        " share that is furthest from its",
+        "part, in parts of all running cores.",
         "",
         f"| {' | '.join(heads)} |",
         "|---" * len(heads) + "|",

@@ -17,13 +17,14 @@ from panda.auth import policy
 from panda.auth.policy import Action
 from panda.errors import NotFound
 from panda.jobs import notices, views
+from panda.jobs.quotas import standing
+from panda.jobs.quotas.rules import Limits
 
 T = TypeVar("T")
 
-USERS = (
-    "SELECT name, roles, created_at, banned_at, ban_reason FROM users WHERE name > %(after)s ORDER BY name LIMIT %(n)s"
-)
-USER = "SELECT name, roles, created_at, banned_at, ban_reason FROM users WHERE name = %(name)s"
+_COLUMNS = "name, roles, created_at, banned_at, ban_reason, limited_at, limit_reason"
+USERS = f"SELECT {_COLUMNS} FROM users WHERE name > %(after)s ORDER BY name LIMIT %(n)s"
+USER = f"SELECT {_COLUMNS} FROM users WHERE name = %(name)s"
 USAGE = """
 SELECT day, sum(n_finished)::bigint AS n_finished, sum(n_failed)::bigint AS n_failed, sum(core_s)::float8 AS core_s,
     sum(cpu_s)::float8 AS cpu_s
@@ -64,6 +65,7 @@ class Me(Page):
         data = {
             "user": known[0], "jobsets": sets, "needs": needing(sets.value or [], self._now()),
             "usage": reader.block(lambda c: facts(c, USAGE, asked)),
+            "quota": reader.block(lambda c: quota_facts(standing.report(c, owner))),
             "datasets": reader.block(lambda c: facts(c, DATASETS, asked)),
             "outputs": reader.block(lambda c: facts(c, OUTPUTS, asked)),
             "tokens": self._mine(is_me, lambda c: facts(c, token_pages.TOKENS, {**asked, "n": 20, "all": False})),
@@ -120,3 +122,19 @@ class Users(Page):
         onward = items[-1]["name"] if len(found.value or []) > PAGE_SIZE else None
         data = {"users": items, "next": onward, "trouble": found.trouble}
         self._answer(req, resp, "users.html", data, self._now(), csv="users")
+
+
+def quota_facts(report: standing.Report) -> Facts:
+    """How somebody stands to their quotas; limits that are not set are left out."""
+    return {
+        "throttled": report.throttled,
+        "part": report.used.part,
+        "late_s": report.used.late_ms / 1000,
+        "n_held": max((each.n_held for each in report.standings), default=0),
+        "limits": [
+            {"subject": each.subject, "name": name.replace("_", " "), "used": level.used, "limit": level.limit}
+            for each in report.standings
+            for name in Limits._fields
+            if (level := getattr(each, name)).limit is not None
+        ],
+    }

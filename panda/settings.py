@@ -193,6 +193,20 @@ class Harvester:
 
 
 @dataclass(frozen=True)
+class Quotas:
+    """What quotas count; what they are stands in `quotas.toml`, see docs/explanation/quotas.md."""
+
+    period_days: int = 30
+    """Core hours are those of so many days, today included."""
+    half_life_h: int = 7 * 24
+    """Hours after which what somebody used counts half in the order of their jobs."""
+    usage_points: int = 60
+    """Points of priority that the one loses who used everything; others in proportion; 0: it costs nothing."""
+    banned_running: str = "finish"
+    """Jobs of somebody who is banned that run: `finish` or `kill`, if the ban does not say."""
+
+
+@dataclass(frozen=True)
 class Monitor:
     """The pages."""
 
@@ -272,6 +286,7 @@ class Settings:
     data: Data = field(default_factory=Data)
     sites: Sites = field(default_factory=Sites)
     harvester: Harvester = field(default_factory=Harvester)
+    quotas: Quotas = field(default_factory=Quotas)
     monitor: Monitor = field(default_factory=Monitor)
     oidc: Oidc = field(default_factory=Oidc)
     upstream: Upstream = field(default_factory=Upstream)
@@ -411,6 +426,10 @@ def _check(settings: Settings) -> None:
         raise ConfigError("[engine] resend_s must be at least visibility_s + hard_limit_s")
     if dispatcher.lease_s < 2 * dispatcher.heartbeat_s:
         raise ConfigError("[dispatcher] lease_s must be at least twice heartbeat_s")
+    if not (settings.quotas.half_life_h and settings.quotas.period_days):
+        raise ConfigError("[quotas] half_life_h and period_days must be above 0")
+    if settings.quotas.banned_running not in ("finish", "kill"):
+        raise ConfigError("[quotas] banned_running is finish or kill")
     if settings.upstream.anonymous and settings.api.host not in LOOPBACK:
         raise ConfigError("[upstream] anonymous goes only with a loopback [api] host, such as 127.0.0.1")
     if settings.oidc.token_ttl_s < 60:

@@ -31,6 +31,7 @@ TICK_S: dict[str, float] = {
     "panda.tick.sweep": 1.0,
     "panda.tick.actions": 1.0,
     "panda.tick.queues": 2.0,
+    "panda.tick.quotas": 1.0,
     "panda.tick.rebroker": 5.0,
     "panda.tick.fold": 2.0,
     "panda.tick.sites": 5.0,

@@ -16,6 +16,8 @@ from panda.dispatcher import notes
 from panda.dispatcher import tally as dispatch_counts
 from panda.errors import PandaError
 from panda.jobs import audit, bulk, counters, estimates, foreign, hold, notices, share_usage, sweeping
+from panda.jobs.quotas import admission, watching
+from panda.jobs.quotas import history as usage_history
 from panda.logs import Log
 from panda.settings import current
 from panda.sites import collecting, downtimes, ends, judging, leaving, removing, rules, status, trying, waking
@@ -27,6 +29,8 @@ log = Log("panda.tick")
 
 #: Removing the bytes of a large dataset takes turns with the other ticks.
 DELETE_FOR_S = 8.0
+#: So does a walk through all ready jobs.
+QUOTAS_FOR_S = 5.0
 
 #: A lease that reaches further than any can is of a time before the clock was set back: nobody waits for it.
 TAKE = """
@@ -116,6 +120,21 @@ def collect_sites() -> None:
         begin(), sites.collect_from, current().data_dir, every_s=sites.collect_s,
         gone_percent=sites.collect_gone_percent, with_status=sites.collect_status,
     )  # fmt: skip
+
+
+@tick("quotas")
+def see_to_quotas() -> None:
+    """Jobs that were held back are let in as there is room, what everybody used is worked out; after a change of a
+    quota or a ban it is marked whose ready jobs are whose. In chunks, for at most a few seconds."""
+    until = time.monotonic() + QUOTAS_FOR_S
+    while admission.admit(begin()) and time.monotonic() < until:
+        pass
+    with begin()() as connection:
+        usage_history.make_if_due(connection, current().quotas)
+    going = True
+    while going and time.monotonic() < until:
+        with begin()() as connection:
+            going = watching.walk(connection)
 
 
 @tick("rebroker")

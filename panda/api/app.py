@@ -22,6 +22,7 @@ from panda.api import (
     people,
     pilot_notes,
     pilots,
+    quotas,
     reference,
     sandboxes,
     shares,
@@ -179,8 +180,14 @@ def _add_system(app: App, begin: Begin, settings: Settings) -> None:
     app.add_route("/v1/nodes/{name}", fleet.NodeResource(begin))
     app.add_route("/v1/users", people.UsersResource(begin, SMALL_MB))
     app.add_route("/v1/users/{name}", people.UserResource(begin))
-    app.add_route("/v1/users/{name}/ban", users.UserBanResource(begin, SMALL_MB))
+    app.add_route("/v1/users/{name}/ban", users.UserBanResource(begin, settings, SMALL_MB))
     app.add_route("/v1/users/{name}/unban", users.UserUnbanResource(begin, SMALL_MB))
+    app.add_route("/v1/users/{name}/limit", quotas.UserLimitResource(begin, SMALL_MB))
+    app.add_route("/v1/users/{name}/unlimit", quotas.UserUnlimitResource(begin, SMALL_MB))
+    app.add_route("/v1/users/{name}/quota", quotas.UserQuotaResource(begin))
+    app.add_route("/v1/quotas", quotas.QuotasResource(begin))
+    app.add_route("/v1/quotas/{subject}", quotas.QuotaResource(begin, SMALL_MB))
+    app.add_route("/v1/quotas/{subject}/clear", quotas.QuotaClearResource(begin, SMALL_MB))
     app.add_route("/v1/users/{name}/revoke-tokens", users.UserRevokeResource(begin, SMALL_MB))
     app.add_route(f"/v1/tokens/{{token_id:{ID}}}/revoke", users.TokenRevokeResource(begin, SMALL_MB))
     app.add_route(f"/v1/tokens/{{token_id:{ID}}}", people.TokenResource(begin))

@@ -60,7 +60,8 @@ EXAMPLES: Mapping[str, Any] = {
     },
     "IncidentAnswer": {"action": "acknowledge", "comment": "the disk is being changed"},
     "UserRequest": {"name": "anna", "roles": ["user"], "reason": "joined the group"},
-    "BanRequest": {"reason": "floods the system"},
+    "BanRequest": {"reason": "floods the system", "running": "finish"},
+    "QuotaRequest": {"reason": "campaign until Friday", "running_cores": 500},
     "RevokeRequest": {"reason": "the laptop was stolen"},
     "TokenRequest": {"owner": "anna", "roles": ["user"], "label": "laptop", "ttl_s": 2_592_000},
     "AcquireRequest": {
@@ -79,6 +80,7 @@ PATH_FIELDS: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "lfn": ({"type": "string", "minLength": 1}, "Name of a file."),
     "name": ({"type": "string", "minLength": 1}, "Its name."),
     "pilot_id": ({"type": "string", "minLength": 1}, "Id of a pilot."),
+    "subject": ({"type": "string", "minLength": 1}, "`default`, `limited`, `user:NAME` or `group:NAME`."),
     "sha256": ({"type": "string", "minLength": 1}, "SHA-256 of the bytes, in lower-case hexadecimal."),
 }
 #: The same for those that are.

@@ -31,6 +31,7 @@ from panda.api.service_schemas import (
     Token,
     TokenCreated,
     TokenRequest,
+    UnbanRequest,
     User,
     UserRequest,
     View,
@@ -63,6 +64,8 @@ class JobSetAccepted(Reply, kw_only=True):
     n_jobs: int
     output_dataset: str
     replayed: bool
+    held: bool = False
+    """Some of its jobs wait for its owner's quota."""
 
 
 class Ledger(Reply, kw_only=True):
@@ -518,6 +521,7 @@ __all__ = [
     "Token",
     "TokenCreated",
     "TokenRequest",
+    "UnbanRequest",
     "UpdateReply",
     "UpdateRequest",
     "User",

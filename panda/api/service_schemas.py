@@ -63,7 +63,15 @@ class UserRequest(Request, kw_only=True):
 
 
 class BanRequest(Request, kw_only=True):
-    """POST /v1/users/{name}/ban, POST /v1/users/{name}/unban"""
+    """POST /v1/users/{name}/ban"""
+
+    reason: Text
+    running: Literal["finish", "kill"] | None = None
+    """What becomes of their jobs that run; null: as `[quotas] banned_running` says. No waiting one is started."""
+
+
+class UnbanRequest(Request, kw_only=True):
+    """POST /v1/users/{name}/unban"""
 
     reason: Text
 
@@ -104,6 +112,9 @@ class User(Reply, kw_only=True):
     created_at: datetime
     banned_at: datetime | None
     ban_reason: str | None
+    limited_at: datetime | None
+    """They have the smaller quotas of those who are limited."""
+    limit_reason: str | None
 
 
 class TokenCreated(Reply, kw_only=True):

@@ -105,7 +105,8 @@ class PilotWhy(Reply, kw_only=True):
     ready: list[Waiting]
     """What is ready at its queue."""
     asks: dict[str, int]
-    """How asks at its queue ended in two hours: `got`, `offline`, `nothing_ready`, `nothing_fits`, `quicker`."""
+    """How asks at its queue ended in two hours: `got`, `offline`, `nothing_ready`, `nothing_fits`, `over_quota`,
+    `quicker`."""
     refusals: dict[str, int]
     """Why brokerage sent nothing there in the last hour, in words, and of how many jobs."""
     facts: dict[str, Any]

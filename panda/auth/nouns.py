@@ -4,7 +4,9 @@ from panda.auth.identity import Role
 from panda.db.lists import Noun, Order, Walk
 from panda.query import Cost, Expression, Field, Fields, Kind, words_of
 
-USERS_SHOWN = "SELECT name, roles, created_at, banned_at, ban_reason FROM users WHERE name = ANY(%(ids)s)"
+USERS_SHOWN = """
+SELECT name, roles, created_at, banned_at, ban_reason, limited_at, limit_reason FROM users WHERE name = ANY(%(ids)s)
+"""
 TOKENS_SHOWN = """
 SELECT token_id, owner, label, roles, created_at, expires_at, revoked_at FROM tokens WHERE token_id = ANY(%(ids)s)
 """
@@ -24,8 +26,9 @@ USERS = Noun(
         Field("role", Kind.WORDS, "r.roles", ", ".join(Role), aliases=("roles",)),
         Field("created", Kind.TIME, "r.created_at", aliases=("created_at",)),
         Field("banned", Kind.TIME, "r.banned_at", is_nullable=True, aliases=("banned_at",)),
+        Field("limited", Kind.TIME, "r.limited_at", is_nullable=True, aliases=("limited_at",)),
     ),
-    columns="name, roles, created_at, banned_at",
+    columns="name, roles, created_at, banned_at, limited_at",
     identity=("name",),
     orders={"name": Order(("name",), ("text",), newest_first=False)},
     walk=lambda _: Walk(("users",)),

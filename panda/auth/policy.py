@@ -43,6 +43,9 @@ class Action(StrEnum):
     READ_ACTIONS = "see actions on many jobs"
     READ_PILOT_NOTES = "see the notes and logs of pilots"
     BAN_USER = "ban users"
+    LIMIT_USER = "limit users"
+    READ_QUOTAS = "see quotas"
+    SET_QUOTA = "set quotas"
     REVOKE_TOKEN = "revoke these tokens"
     READ_METRICS = "read metrics"
 
@@ -92,6 +95,9 @@ TABLE: Mapping[Action, Rule] = {
     Action.READ_ACTIONS:   Rule(_roles("production operator admin"),              _roles("user")),
     Action.READ_PILOT_NOTES: Rule(_roles("production operator admin")),
     Action.BAN_USER:       Rule(_roles("admin")),
+    Action.LIMIT_USER:     Rule(_roles("operator admin")),
+    Action.READ_QUOTAS:    Rule(_roles("user production operator admin")),
+    Action.SET_QUOTA:      Rule(_roles("operator admin")),
     Action.REVOKE_TOKEN:   Rule(_roles("admin"),                                  _roles("user production operator")),
     Action.READ_METRICS:   Rule(_roles("production operator admin")),
 }  # fmt: skip

@@ -21,6 +21,12 @@ BAN = """
 UPDATE users SET banned_at = panda_now(), ban_reason = %(reason)s WHERE name = %(name)s AND banned_at IS NULL
 """
 UNBAN = "UPDATE users SET banned_at = NULL, ban_reason = NULL WHERE name = %(name)s AND banned_at IS NOT NULL"
+LIMIT = """
+UPDATE users SET limited_at = panda_now(), limit_reason = %(reason)s WHERE name = %(name)s AND limited_at IS NULL
+"""
+UNLIMIT = "UPDATE users SET limited_at = NULL, limit_reason = NULL WHERE name = %(name)s AND limited_at IS NOT NULL"
+#: Ready jobs of somebody whose standing changed are marked anew (panda.jobs.quotas.watching).
+STANDING_CHANGED = "UPDATE quota_walk SET changed_at = panda_now()"
 KNOWN = "SELECT name FROM users WHERE name = %(name)s"
 TOKEN = "SELECT owner FROM tokens WHERE token_id = %(token_id)s"
 REVOKE = "UPDATE tokens SET revoked_at = panda_now() WHERE token_id = %(token_id)s AND revoked_at IS NULL"
@@ -46,7 +52,7 @@ def create(
 
 
 def ban(connection: Connection, name: str, *, by: str, reason: str, request_id: str | None) -> bool:
-    """Refuse every token of a user. Returns whether that is new.
+    """Refuse every token of a user; none of their jobs is started any more. Returns whether that is new.
 
     Raises:
         NotFound: there is no such user. Invalid: `no_reason`; `own_account`: they are the caller.
@@ -54,9 +60,8 @@ def ban(connection: Connection, name: str, *, by: str, reason: str, request_id: 
     _check(connection, name, reason)
     if name == by:
         raise Invalid("somebody else has to do that", where="name", code="own_account")
-    return _record(
-        connection, run(connection, BAN, {"name": name, "reason": reason}), by, "ban", name, reason, request_id
-    )
+    changed = run(connection, BAN, {"name": name, "reason": reason})
+    return _stand(connection, changed, by, "ban", name, reason, request_id)
 
 
 def unban(connection: Connection, name: str, *, by: str, reason: str, request_id: str | None) -> bool:
@@ -66,7 +71,28 @@ def unban(connection: Connection, name: str, *, by: str, reason: str, request_id
         NotFound: there is no such user. Invalid: `no_reason`.
     """
     _check(connection, name, reason)
-    return _record(connection, run(connection, UNBAN, {"name": name}), by, "unban", name, reason, request_id)
+    return _stand(connection, run(connection, UNBAN, {"name": name}), by, "unban", name, reason, request_id)
+
+
+def limit(connection: Connection, name: str, *, by: str, reason: str, request_id: str | None) -> bool:
+    """Give a user the smaller quotas of those who are limited. Returns whether that is new.
+
+    Raises:
+        NotFound: there is no such user. Invalid: `no_reason`.
+    """
+    _check(connection, name, reason)
+    changed = run(connection, LIMIT, {"name": name, "reason": reason})
+    return _stand(connection, changed, by, "limit", name, reason, request_id)
+
+
+def unlimit(connection: Connection, name: str, *, by: str, reason: str, request_id: str | None) -> bool:
+    """Give a user their own quotas back. Returns whether they were limited.
+
+    Raises:
+        NotFound: there is no such user. Invalid: `no_reason`.
+    """
+    _check(connection, name, reason)
+    return _stand(connection, run(connection, UNLIMIT, {"name": name}), by, "unlimit", name, reason, request_id)
 
 
 def owner_of_token(connection: Connection, token_id: int) -> str:
@@ -101,6 +127,15 @@ def _check(connection: Connection, name: str, reason: str) -> None:
         raise Invalid("say why: the next admin will ask", where="reason", code="no_reason")
     if not rows(connection, KNOWN, {"name": name}):
         raise NotFound("user", name)
+
+
+def _stand(
+    connection: Connection, changed: int, by: str, deed: str, name: str, reason: str, request_id: str | None
+) -> bool:
+    """What their jobs may do is another thing now."""
+    if changed:
+        run(connection, STANDING_CHANGED)
+    return _record(connection, changed, by, deed, name, reason, request_id)
 
 
 def _record(

@@ -46,6 +46,8 @@ def _changes(connection: Connection, answer: Answer, settings: Settings) -> list
         return _after_a_failure(answer)
     if answer.waits_for == Wait.QUEUE:
         return _for_a_queue(connection, answer, settings)
+    if answer.waits_for == Wait.QUOTA or (answer.waits_for == Wait.PILOT and "quotas" in answer.facts):
+        return _for_quotas(answer, settings)
     if answer.waits_for == Wait.PILOT:
         return _for_a_pilot(connection, answer, settings)
     if answer.waits_for == Wait.DATA and answer.stage == "activate":
@@ -78,6 +80,34 @@ def _for_a_queue(connection: Connection, answer: Answer, settings: Settings) -> 
     if not found and any(_takes(connection, answer, settings, queues)):
         return [Change(TIME, "nothing: queues take it now, and brokerage looks again in a moment", ())]
     return found
+
+
+def _for_quotas(answer: Answer, settings: Settings) -> list[Change]:
+    found = []
+    for block in answer.facts["quotas"]:
+        subject, limit = block["subject"], block["limit"]
+        if limit == "ban":
+            return [
+                Change(OPERATOR, f"let {answer.owner} in again", (), f"panda users unban {answer.owner} --reason …")
+            ]
+        if block["is_limited"]:
+            command = f"panda users unlimit {answer.owner} --reason …"
+            found.append(Change(OPERATOR, f"give {answer.owner} their own quotas back", (), command))
+        else:
+            words, command = (
+                limit.replace("_", " "),
+                f"panda quota set {subject} --{limit.replace('_', '-')} N --reason …",
+            )
+            found.append(Change(OPERATOR, f"let {subject} have more {words}", (), command))
+        found.append(Change(TIME, _until(subject, limit, settings), ()))
+    return found or [Change(TIME, "nothing: it goes on in a moment", ())]
+
+
+def _until(subject: str, limit: str, settings: Settings) -> str:
+    if limit == "core_hours":
+        return f"wait until what {subject} used is more than {settings.quotas.period_days} days ago"
+    does = "are taken by pilots" if limit == "queued_jobs" else "end"
+    return f"wait until jobs of {subject} {does}"
 
 
 def _for_a_pilot(connection: Connection, answer: Answer, settings: Settings) -> list[Change]:

@@ -235,6 +235,7 @@ USERS = (
     Column("roles"),
     Column("created_at", "since", "time"),
     Column("banned_at", "banned", "time"),
+    Column("limited_at", "limited", "time"),
     Column("ban_reason", "because"),
 )
 TOKENS = (

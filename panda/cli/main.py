@@ -65,6 +65,7 @@ VERBS = {
     "shares": _entry(PLACES, "shares", "shares", "Show whose part of the machines is how large, or change it."),
     "login": _entry(PLACES, "login", "login", "Log in to a server."),
     "logout": _entry(PLACES, "login", "logout", "Forget the token that login kept."),
+    "quota": _entry(PLACES, "quota", "quota", "Show how somebody stands to their quotas, or change them."),
     "whoami": _entry(PLACES, "server", "whoami", "Show who the server takes me for."),
     "users": _entry(PLACES, "people", "users", "List users; make, ban and let in again."),
     "token": _entry(PLACES, "people", "token", "Make tokens, list and end them."),

@@ -200,6 +200,7 @@ class AsyncClient(_Mirror[Client]):
         self.actions = _Group(self._pool, plain.actions)
         self.users = _Group(self._pool, plain.users)
         self.tokens = _Group(self._pool, plain.tokens)
+        self.quotas = _Group(self._pool, plain.quotas)
         self.logins = _Group(self._pool, plain.logins)
         self.incidents = _Group(self._pool, plain.incidents)
         self.places = _Group(self._pool, plain.places)

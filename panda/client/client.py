@@ -17,7 +17,7 @@ from panda.client.events import PATIENCE_S as STREAM_PATIENCE_S
 from panda.client.events import POLL_S, Follower
 from panda.client.logs import Logs
 from panda.client.pages import Pages, one_page, pages
-from panda.client.people import Incidents, Logins, Tokens, Users
+from panda.client.people import Incidents, Logins, Quotas, Tokens, Users
 from panda.client.places import Places
 from panda.client.replies import (
     Accepted,
@@ -92,6 +92,7 @@ class Client:
         self.actions = Actions(self._calls)
         self.users = Users(self._calls)
         self.tokens = Tokens(self._calls)
+        self.quotas = Quotas(self._calls)
         self.logins = Logins(self._calls)
         self.incidents = Incidents(self._calls)
         self.places = Places(self._calls)

@@ -27,13 +27,32 @@ class Users:
         document = {"name": name, "roles": list(roles), "reason": reason}
         return parsed(Reply, mapping(self._calls.json("POST", "/v1/users", document), "user", name=str))
 
-    def ban(self, name: str, *, reason: str) -> Affected:
-        """Refuse every token of a user, within five seconds."""
-        return self._deed(name, "ban", reason)
+    def ban(self, name: str, *, reason: str, running: str | None = None) -> Affected:
+        """Refuse every token of a user, within five seconds, and start none of their jobs any more.
+
+        Args:
+            running: `finish` or `kill`, for their jobs that run; None: as the server is set.
+        """
+        path = f"/v1/users/{segment(name)}/ban"
+        document = {"reason": reason} | ({"running": running} if running else {})
+        return parsed(Affected, self._calls.json("POST", path, document, idempotent=True))
 
     def unban(self, name: str, *, reason: str) -> Affected:
         """Let a user in again, with the tokens that they have."""
         return self._deed(name, "unban", reason)
+
+    def limit(self, name: str, *, reason: str) -> Affected:
+        """Give a user the smaller quotas of those who are limited."""
+        return self._deed(name, "limit", reason)
+
+    def unlimit(self, name: str, *, reason: str) -> Affected:
+        """Give a user their own quotas back."""
+        return self._deed(name, "unlimit", reason)
+
+    def quota(self, name: str) -> Reply:
+        """How a user stands to each quota that binds them; facts in `.raw`."""
+        found = self._calls.get(f"/v1/users/{segment(name)}/quota")
+        return parsed(Reply, mapping(found, "quota", owner=str, quotas=list))
 
     def revoke_tokens(self, name: str, *, reason: str = "") -> Affected:
         """End every token of a user, within five seconds."""
@@ -107,3 +126,33 @@ class Incidents:
     def _answer(self, incident_id: int, action: str, comment: str) -> Reply:
         path, document = f"/v1/incidents/{incident_id}", {"action": action, "comment": comment}
         return parsed(Reply, mapping(self._calls.json("POST", path, document), "incident", incident_id=int))
+
+
+class Quotas:
+    """/v1/quotas"""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def list(self) -> Pages[Reply]:
+        """Every quota that was set, by subject (`default`, `limited`, `user:NAME`, `group:NAME`); facts in `.raw`."""
+        return pages(self._calls, "/v1/quotas", Reply)
+
+    def set(self, subject: str, *, reason: str, **values: Any) -> dict[str, Any]:
+        """Change what somebody may have (operators only); what is not named stays.
+
+        Args:
+            values: `queued_jobs`, `running_jobs`, `running_cores`, `core_hours` (0: any number; None: nothing is said
+                any more), `beyond` (`refuse` or `hold`), `members` of a group.
+        Raises:
+            Invalid: something of it cannot be meant.
+        """
+        path = f"/v1/quotas/{segment(subject)}"
+        return mapping(
+            self._calls.json("PUT", path, {**values, "reason": reason}, idempotent=True), "quota", subject=str
+        )
+
+    def clear(self, subject: str, *, reason: str) -> dict[str, Any]:
+        """Take away what was set for somebody. Raises NotFound: nothing was."""
+        path = f"/v1/quotas/{segment(subject)}/clear"
+        return mapping(self._calls.json("POST", path, {"reason": reason}), "quota", subject=str)

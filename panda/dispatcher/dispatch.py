@@ -116,12 +116,15 @@ def _at_once(
 ) -> list[tuple[Row[Any], str]]:
     """What most claims come to: one share has jobs that fit. Nothing, if it is not as simple as that."""
     fit = matching.fitting(matching.offer_of(connection, request.queue), request)
+    if fit.is_watched:
+        if not matching.knows_owners():
+            return []  # to look anew wants a transaction
+        fit = matching.allowed(connection, fit)
     if len(fit.by_share) != 1:
         return []
     [(share, pairs)] = fit.by_share.items()
     tokens = tokens[: matching.room(request.queue, len(tokens))]
-    shapes = [pair.shape_id for pair in pairs]
-    got = matching.claim(connection, request, share, shapes, [_hash(t) for t in tokens], lease_s, at_once=True)
+    got = matching.claim(connection, request, share, pairs, [_hash(t) for t in tokens], lease_s, at_once=True)
     if got:
         _count(request, GOT, fit)
     return [(row, tokens[row.nr - 1]) for row in got]
@@ -134,13 +137,14 @@ def _claim(
     claimed: list[tuple[Row[Any], str]] = []
     for anew in (False, True):
         found = matching.fitting(matching.offer_of(connection, request.queue, anew=anew), request)
+        if found.is_watched:
+            found = matching.allowed(connection, found)
         fit = dict(found.by_share)
         allowed = tokens[: matching.room(request.queue, len(tokens))]
         while fit and len(claimed) < len(allowed):
             for share, n in matching.turns(connection, fit, len(allowed) - len(claimed)).items():
                 given = allowed[len(claimed) : len(claimed) + n]
-                shapes = [pair.shape_id for pair in fit[share]]
-                got = matching.claim(connection, request, share, shapes, [_hash(t) for t in given], lease_s)
+                got = matching.claim(connection, request, share, fit[share], [_hash(t) for t in given], lease_s)
                 claimed += [(row, given[row.nr - 1]) for row in got]
                 if len(got) < n:
                     del fit[share]  # it has no more; the others make up for it
@@ -152,7 +156,8 @@ def _claim(
 
 
 def _count(request: AcquireRequest, outcome: str, fit: Fit) -> None:
-    tally.ask(request.queue, outcome, [(each.pair.shape_id, each.word, each.has) for each in fit.misfits])
+    misfits = {(each.pair.shape_id, each.word, each.has) for each in fit.misfits}  # of one shape, several owners' jobs
+    tally.ask(request.queue, outcome, misfits)
 
 
 def _again(connection: Connection, request: AcquireRequest, panda_ids: Sequence[int], lease_s: int) -> list[PilotJob]:

@@ -6,23 +6,27 @@ so a claim costs the same with ten jobs queued and with ten million, and jobs th
 looked at. Source of the design: performance.md's measurements of a slim claim table.
 
 Of which shares, `shares` says; a second share costs a second statement, a third one a third, and there it ends.
+Where quotas bind owners, their jobs stand apart in the index, and a pair is of one owner: whole owners who have enough
+are passed over (`quotas`). Of many pairs those whose best job is first are asked, `MOST_PAIRS` at most.
 Anti-starvation: among the shapes of a share that fit, the best rank wins, whatever its size; a pilot with many cores
 therefore takes a waiting many-core job before younger small ones.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from threading import Lock
 from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Connection, Row
 
 from panda.db.session import rows
+from panda.dispatcher.quotas import allowance
 from panda.dispatcher.shares import balance
-from panda.dispatcher.tally import NOTHING_FITS, NOTHING_READY, OFFLINE, PAUSED, QUICKER
+from panda.dispatcher.tally import NOTHING_FITS, NOTHING_READY, OFFLINE, OVER_QUOTA, PAUSED, QUICKER
 from panda.dispatcher.words import AcquireRequest
 from panda.errors import NotFound
 from panda.jobs import switches
+from panda.jobs.quotas import picture as quota_picture
 from panda.jobs.switches import Picture, What
 
 #: `room`: jobs that may still be started, by the caps of the queue and of its site; null: any number. What runs is only
@@ -44,20 +48,22 @@ FROM queues q JOIN sites t ON t.name = q.site WHERE q.name = %(queue)s
 #: A skip scan over the claim index: one probe per distinct pair, however many jobs stand behind it.
 PAIRS = """
 WITH RECURSIVE pairs AS (
-    (SELECT share, shape_id FROM ready WHERE queue = %(queue)s ORDER BY share, shape_id LIMIT 1)
+    (SELECT share, who, shape_id, rank FROM ready WHERE queue = %(queue)s ORDER BY share, who, shape_id, rank LIMIT 1)
     UNION ALL
-    SELECT n.share, n.shape_id FROM pairs p, LATERAL (
-        SELECT share, shape_id FROM ready WHERE queue = %(queue)s AND (share, shape_id) > (p.share, p.shape_id)
-        ORDER BY share, shape_id LIMIT 1) n)
-SELECT p.share, s.shape_id, s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.gpus, s.tags
+    SELECT n.* FROM pairs p, LATERAL (
+        SELECT share, who, shape_id, rank FROM ready
+        WHERE queue = %(queue)s AND (share, who, shape_id) > (p.share, p.who, p.shape_id)
+        ORDER BY share, who, shape_id, rank LIMIT 1) n)
+SELECT p.share, p.who, p.rank, s.shape_id, s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.gpus, s.tags
 FROM pairs p JOIN shapes s USING (shape_id)
 """
 _CLAIM = """
 WITH {known} best AS (
-    SELECT r.panda_id, r.rank FROM unnest(%(shapes)s::int[]) AS s(shape_id), LATERAL (
+    SELECT r.panda_id, r.rank
+    FROM unnest(%(whos)s::text[], %(shapes)s::int[], %(mosts)s::int[]) AS s(who, shape_id, most), LATERAL (
         SELECT panda_id, rank FROM ready
-        WHERE queue = %(queue)s AND share = %(share)s AND shape_id = s.shape_id
-        ORDER BY rank LIMIT %(n)s FOR UPDATE SKIP LOCKED) r
+        WHERE queue = %(queue)s AND share = %(share)s AND who = s.who AND shape_id = s.shape_id
+        ORDER BY rank LIMIT s.most FOR UPDATE SKIP LOCKED) r
     {may} ORDER BY r.rank LIMIT %(n)s),
 mine AS (
     SELECT panda_id FROM job_due WHERE panda_id = ANY(ARRAY(SELECT panda_id FROM best))
@@ -72,7 +78,7 @@ moved AS (
     UPDATE jobs SET status = 'sent', changed_at = panda_now(), sent_at = panda_now(), pilot_id = %(pilot_id)s,
         node = %(node)s
     WHERE panda_id = ANY(ARRAY(SELECT panda_id FROM mine)) AND status = 'activated'
-    RETURNING panda_id, attempt_nr, shape_id, n_inputs, n_outputs, spec),
+    RETURNING panda_id, attempt_nr, owner, shape_id, n_inputs, n_outputs, spec),
 numbered AS (SELECT *, row_number() OVER (ORDER BY panda_id) AS nr FROM moved),
 leased AS (
     INSERT INTO leases (panda_id, attempt_nr, token_hash, pilot_id, lease_until, reported_at)
@@ -86,8 +92,8 @@ counted AS (
     INSERT INTO job_count_deltas (status, queue, n)
     SELECT 'activated', %(queue)s, -count(*) FROM moved HAVING count(*) > 0
     UNION ALL SELECT 'sent', %(queue)s, count(*) FROM moved HAVING count(*) > 0){seen}
-SELECT m.panda_id, m.attempt_nr, m.n_inputs, m.n_outputs, m.spec, m.nr, s.cores, s.memory_mb, s.disk_mb, s.walltime_s,
-    s.gpus
+SELECT m.panda_id, m.attempt_nr, m.owner, m.n_inputs, m.n_outputs, m.spec, m.nr, s.cores, s.memory_mb, s.disk_mb,
+    s.walltime_s, s.gpus
 FROM numbered m, LATERAL (SELECT * FROM shapes WHERE shape_id = m.shape_id OFFSET 0) s ORDER BY m.nr
 """
 CLAIM = _CLAIM.format(known="", may="", seen="")
@@ -109,10 +115,18 @@ seen AS (
 TRUST_S = 0.5
 
 
+#: Pairs of one share that a claim asks: each is a probe of the index.
+MOST_PAIRS = 32
+
+
 class Pair(NamedTuple):
-    """A share that has ready jobs of a shape."""
+    """A share that has ready jobs of a shape; where a quota binds their owner, the jobs of one owner."""
 
     share: str
+    who: str
+    """The owner; "": nobody's quota binds these."""
+    rank: int
+    """Of the job that comes first, when the pair was seen."""
     shape_id: int
     cores: int
     memory_mb: int
@@ -156,7 +170,9 @@ def offer_of(connection: Connection, queue: str, *, anew: bool = False) -> Offer
     if not found:
         raise NotFound("queue", queue)
     pairs = [
-        Pair(r.share, r.shape_id, r.cores, r.memory_mb, r.disk_mb, r.walltime_s, r.gpus, frozenset(r.tags))
+        Pair(
+            r.share, r.who, r.rank, r.shape_id, r.cores, r.memory_mb, r.disk_mb, r.walltime_s, r.gpus, frozenset(r.tags)
+        )
         for r in rows(connection, PAIRS, {"queue": queue})
     ]
     seen = found[0]
@@ -185,11 +201,13 @@ def room(queue: str, n: int) -> int:
 
 
 def forget() -> None:
-    """Drop this process's picture of queues and shares: something changed that a pilot must see at once."""
+    """Drop this process's picture of queues, shares and quotas: something changed that a pilot must see at once."""
     with _lock:
         _offers.clear()
     balance.forget()
     switches.forget()
+    allowance.forget()
+    quota_picture.forget()
 
 
 class Misfit(NamedTuple):
@@ -222,14 +240,21 @@ class Fit(NamedTuple):
     """Of the ask, if nothing is taken: a word of `tally`."""
     closed: str = ""
     """Why nothing is handed out at all, whatever is ready."""
+    full: str = ""
+    """Why owners of jobs that fit may not start more of them, if nothing is left but these."""
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether a quota binds the owner of any of the jobs that fit."""
+        return any(pair.who for pairs in self.by_share.values() for pair in pairs)
 
     @property
     def because(self) -> str | None:
         """Why nothing fits, in words; None: something does."""
         if self.by_share:
             return None
-        if self.closed:
-            return self.closed
+        if self.closed or self.full:
+            return self.closed or self.full
         if not self.misfits:
             return "the queue has no ready job"
         told = list(dict.fromkeys(map(str, self.misfits)))
@@ -275,6 +300,26 @@ def fitting(offer: Offer, request: AcquireRequest) -> Fit:
     return Fit(fit, misfits, QUICKER if fit else NOTHING_FITS if misfits else NOTHING_READY)
 
 
+def allowed(connection: Connection, fit: Fit) -> Fit:
+    """Those of the pairs whose owners may start one more job; and why not the others, if that leaves none."""
+    may: dict[str, list[Pair]] = {}
+    full = ""
+    for share, pairs in fit.by_share.items():
+        for pair in pairs:
+            if pair.who:
+                refusal = allowance.left(connection, pair.who, pair.cores).because
+                if refusal:
+                    full = refusal
+                    continue
+            may.setdefault(share, []).append(pair)
+    return fit._replace(by_share=may) if may else fit._replace(by_share=may, outcome=OVER_QUOTA, full=full)
+
+
+def knows_owners() -> bool:
+    """Whether `allowed` answers now without a look into the database."""
+    return allowance.is_fresh
+
+
 def turns(connection: Connection, fit: Mapping[str, Sequence[Pair]], n: int) -> dict[str, int]:
     """How many of `n` jobs to ask each share for, in this order. Until they are seen, a share's jobs are taken
     to be as wide as its shapes are on average."""
@@ -286,7 +331,7 @@ def claim(
     connection: Connection,
     request: AcquireRequest,
     share: str,
-    shapes: Sequence[int],
+    pairs: Sequence[Pair],
     hashes: Sequence[bytes],
     lease_s: int,
     *,
@@ -301,8 +346,14 @@ def claim(
         at_once: look the pilot up and remember what it got in the same statement; nothing is claimed for a pilot
             that is new or of another queue, or for a request that was answered before.
     """
+    n = len(hashes)
+    is_watched = any(pair.who for pair in pairs)
+    if is_watched or len(pairs) > MOST_PAIRS:
+        pairs = sorted(pairs, key=lambda pair: pair.rank)[:MOST_PAIRS]
+    mosts = allowance.allot(connection, [(p.who, p.cores) for p in pairs], n) if is_watched else [n] * len(pairs)
     values = {
-        "queue": request.queue, "share": share, "shapes": list(shapes), "n": len(hashes), "hashes": list(hashes),
+        "queue": request.queue, "share": share, "whos": [pair.who for pair in pairs],
+        "shapes": [pair.shape_id for pair in pairs], "mosts": mosts, "n": n, "hashes": list(hashes),
         "pilot_id": request.pilot_id, "node": request.node, "lease_s": float(lease_s),
     }  # fmt: skip
     if at_once:
@@ -312,4 +363,13 @@ def claim(
         balance.gave(share, sum(row.cores for row in got))
         with _lock:
             _given[request.queue] = _given.get(request.queue, 0) + len(got)
+        if is_watched:
+            _note_owners({pair.who for pair in pairs}, got)
     return got
+
+
+def _note_owners(watched: Collection[str], got: Sequence[Row[Any]]) -> None:
+    for owner in watched:
+        cores = [row.cores for row in got if row.owner == owner]
+        if cores:
+            allowance.gave(owner, len(cores), sum(cores))

@@ -31,18 +31,20 @@ HELD = "SELECT panda_id FROM leases WHERE panda_id = ANY(%(panda_ids)s) AND pilo
 #: The kinds of jobs that are ready at a queue, found with a skip scan, and how many of each.
 READY = f"""
 WITH RECURSIVE pairs AS (
-    (SELECT share, shape_id, 1 AS nr FROM ready WHERE queue = %(queue)s ORDER BY queue, share, shape_id LIMIT 1)
+    (SELECT share, who, shape_id, 1 AS nr FROM ready WHERE queue = %(queue)s
+        ORDER BY queue, share, who, shape_id LIMIT 1)
     UNION ALL
-    SELECT n.share, n.shape_id, p.nr + 1 FROM pairs p, LATERAL (
-        SELECT share, shape_id FROM ready WHERE queue = %(queue)s AND (share, shape_id) > (p.share, p.shape_id)
-        ORDER BY queue, share, shape_id LIMIT 1) n
+    SELECT n.share, n.who, n.shape_id, p.nr + 1 FROM pairs p, LATERAL (
+        SELECT share, who, shape_id FROM ready
+        WHERE queue = %(queue)s AND (share, who, shape_id) > (p.share, p.who, p.shape_id)
+        ORDER BY queue, share, who, shape_id LIMIT 1) n
     WHERE p.nr < {MOST_KINDS})
-SELECT p.share, c.n, s.shape_id, s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.gpus, s.tags
+SELECT p.share, p.who, c.n, s.shape_id, s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.gpus, s.tags
 FROM pairs p JOIN shapes s USING (shape_id), LATERAL (
     SELECT count(*)::int AS n FROM (
-        SELECT 1 FROM ready WHERE queue = %(queue)s AND share = p.share AND shape_id = p.shape_id
+        SELECT 1 FROM ready WHERE queue = %(queue)s AND share = p.share AND who = p.who AND shape_id = p.shape_id
         LIMIT {MOST_COUNTED}) counted) c
-ORDER BY p.share, s.shape_id
+ORDER BY p.share, p.who, s.shape_id
 """
 ASKS = """
 SELECT word, sum(n)::bigint AS n FROM dispatch_counts
@@ -115,7 +117,7 @@ def why(connection: Connection, pilot_id: str) -> PilotAnswer:
 
 
 def _kind(pilot: Row[Any], row: Row[Any]) -> Kind:
-    pair = Pair(row.share, row.shape_id, row.cores, row.memory_mb, row.disk_mb, row.walltime_s, row.gpus,
+    pair = Pair(row.share, row.who, 0, row.shape_id, row.cores, row.memory_mb, row.disk_mb, row.walltime_s, row.gpus,
                 frozenset(row.tags))  # fmt: skip
     has = AcquireRequest(
         pilot_id=pilot.pilot_id, queue=pilot.queue, request_id="-", cores=pilot.cores, memory_mb=pilot.memory_mb,

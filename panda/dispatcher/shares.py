@@ -61,6 +61,11 @@ class Balance:
             self._handed.append((time.monotonic(), share, cores))
             self._tree.add(self._load, share, cores * self._n_dealers)
 
+    @property
+    def dealer(self) -> str:
+        """This process's name among those that hand out jobs."""
+        return f"{self._name}-{os.getpid()}"  # forks share the first half
+
     def forget(self) -> None:
         """Look anew at the next claim."""
         self._tree_until = self._good_until = float("-inf")
@@ -73,7 +78,7 @@ class Balance:
             tree = self._tree
             if time.monotonic() >= self._tree_until:
                 tree, self._tree_until = shares.tree(connection), time.monotonic() + TREE_S
-            count = share_usage.current(connection, f"{self._name}-{os.getpid()}")  # forks share the name
+            count = share_usage.current(connection, self.dealer)
             now = time.monotonic()
             with self._changing:
                 while self._handed and self._handed[0][0] < now - count.age_s:

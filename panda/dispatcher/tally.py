@@ -22,7 +22,7 @@ WHOLE = 0
 
 #: How an ask ended.
 GOT, OFFLINE, PAUSED, QUICKER = "got", "offline", "paused", "quicker"
-NOTHING_READY, NOTHING_FITS = "nothing_ready", "nothing_fits"
+NOTHING_READY, NOTHING_FITS, OVER_QUOTA = "nothing_ready", "nothing_fits", "over_quota"
 
 #: In one order, so that two processes never wait for each other in a ring.
 WRITE = """

@@ -5,15 +5,27 @@ from typing import NamedTuple
 from sqlalchemy.engine import Connection
 
 from panda.db.session import rows
+from panda.jobs.quotas import standing
 
 #: Ready jobs beyond this many change nothing: no queue starts so many pilots at once.
 ENOUGH = 500
 
+#: Whose jobs are ready is found by a skip scan: those of owners in `full` are passed over, not counted.
 QUEUES = f"""
 SELECT q.name, q.submitter, q.max_pilots, q.pilot_cores, q.memory_mb, q.disk_mb, q.walltime_s, q.offers AS tags,
-    q.pilot_options, q.status,
-    (SELECT count(*) FROM (SELECT 1 FROM ready r WHERE r.queue = q.name LIMIT {ENOUGH}) AS few) AS n_ready
-FROM queues q WHERE q.submitter <> 'none' AND q.max_pilots > 0 ORDER BY q.name
+    q.pilot_options, q.status, coalesce(n.n_ready, 0) AS n_ready
+FROM queues q LEFT JOIN LATERAL (
+    WITH RECURSIVE places AS (
+        (SELECT share, who FROM ready WHERE queue = q.name ORDER BY share, who LIMIT 1)
+        UNION ALL
+        SELECT p.* FROM places w, LATERAL (
+            SELECT share, who FROM ready WHERE queue = q.name AND (share, who) > (w.share, w.who)
+            ORDER BY share, who LIMIT 1) p)
+    SELECT count(*) AS n_ready FROM (
+        SELECT 1 FROM places w, LATERAL (
+            SELECT 1 FROM ready WHERE queue = q.name AND share = w.share AND who = w.who LIMIT {ENOUGH}) r
+        WHERE w.who <> ALL(%(full)s) LIMIT {ENOUGH}) AS few) n ON true
+WHERE q.submitter <> 'none' AND q.max_pilots > 0 ORDER BY q.name
 """
 
 
@@ -37,7 +49,8 @@ class Demand(NamedTuple):
 
 
 def demands(connection: Connection) -> list[Demand]:
-    """What the queues want now; a queue that is offline wants nothing."""
+    """What the queues want now; a queue that is offline wants nothing, and nothing is wanted for jobs of owners
+    whose quota is used up."""
     return [
         Demand(
             row.name,
@@ -51,5 +64,5 @@ def demands(connection: Connection) -> list[Demand]:
             list(row.pilot_options),
             0 if row.status == "offline" else row.n_ready,
         )
-        for row in rows(connection, QUEUES)
+        for row in rows(connection, QUEUES, {"full": standing.full(connection)})
     ]

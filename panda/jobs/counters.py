@@ -25,7 +25,10 @@ ON CONFLICT (minute, stage) DO UPDATE SET n = r.n + excluded.n, n_failed = r.n_f
     busy_ms = r.busy_ms + excluded.busy_ms, max_ms = greatest(r.max_ms, excluded.max_ms)
 """
 FOLD_USAGE = """
-WITH gone AS (DELETE FROM usage_deltas RETURNING *)
+WITH gone AS (DELETE FROM usage_deltas RETURNING *),
+by_owner AS (
+    INSERT INTO owner_days AS o (day, owner, core_s) SELECT day, owner, sum(core_s) FROM gone GROUP BY day, owner
+    ON CONFLICT (day, owner) DO UPDATE SET core_s = o.core_s + excluded.core_s)
 INSERT INTO usage AS u (day, owner, share, queue, n_finished, n_failed, n_cancelled, wall_s, cpu_s, core_s)
 SELECT day, owner, share, queue, sum(n_finished), sum(n_failed), sum(n_cancelled), sum(wall_s), sum(cpu_s), sum(core_s)
 FROM gone GROUP BY day, owner, share, queue

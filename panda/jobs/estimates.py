@@ -46,25 +46,26 @@ SELECT share FROM here
 #: The kinds of ready jobs, found with a skip scan; of some of them the newest job, and how many come before it.
 SAMPLE = f"""
 WITH RECURSIVE kinds AS (
-    (SELECT queue, share, shape_id, 1 AS nr FROM ready ORDER BY queue, share, shape_id LIMIT 1)
+    (SELECT queue, share, who, shape_id, 1 AS nr FROM ready ORDER BY queue, share, who, shape_id LIMIT 1)
     UNION ALL
-    SELECT n.queue, n.share, n.shape_id, k.nr + 1 FROM kinds k, LATERAL (
-        SELECT queue, share, shape_id FROM ready
-        WHERE (queue, share, shape_id) > (k.queue, k.share, k.shape_id)
-        ORDER BY queue, share, shape_id LIMIT 1) n
+    SELECT n.queue, n.share, n.who, n.shape_id, k.nr + 1 FROM kinds k, LATERAL (
+        SELECT queue, share, who, shape_id FROM ready
+        WHERE (queue, share, who, shape_id) > (k.queue, k.share, k.who, k.shape_id)
+        ORDER BY queue, share, who, shape_id LIMIT 1) n
     WHERE k.nr < {KINDS}),
 drawn AS (SELECT * FROM kinds ORDER BY random() LIMIT {MADE}),
 newest AS (
-    SELECT s.queue, s.share, s.shape_id, r.panda_id, r.rank FROM drawn s, LATERAL (
-        SELECT panda_id, rank FROM ready WHERE queue = s.queue AND share = s.share AND shape_id = s.shape_id
-        ORDER BY queue DESC, share DESC, shape_id DESC, rank DESC LIMIT 1) r
+    SELECT s.queue, s.share, r.panda_id, r.rank FROM drawn s, LATERAL (
+        SELECT panda_id, rank FROM ready
+        WHERE queue = s.queue AND share = s.share AND who = s.who AND shape_id = s.shape_id
+        ORDER BY queue DESC, share DESC, who DESC, shape_id DESC, rank DESC LIMIT 1) r
     WHERE NOT EXISTS (SELECT FROM start_predictions p WHERE p.panda_id = r.panda_id))
 SELECT n.queue, n.share, n.panda_id, sum(b.n)::int AS n_before,
     ARRAY(SELECT DISTINCT share FROM kinds k WHERE k.queue = n.queue) AS shares
 FROM newest n JOIN kinds k ON k.queue = n.queue AND k.share = n.share, LATERAL (
     SELECT count(*) AS n FROM (
-        SELECT 1 FROM ready WHERE queue = k.queue AND share = k.share AND shape_id = k.shape_id AND rank <= n.rank
-            AND panda_id <> n.panda_id LIMIT {MAX_POSITION}) others) b
+        SELECT 1 FROM ready WHERE queue = k.queue AND share = k.share AND who = k.who AND shape_id = k.shape_id
+            AND rank <= n.rank AND panda_id <> n.panda_id LIMIT {MAX_POSITION}) others) b
 GROUP BY n.queue, n.share, n.panda_id
 """
 KEEP = """

@@ -5,7 +5,7 @@ first, so that a job set of one does not wait for a million. A set that waits fo
 at once and released in chunks when the last parent ends.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ from panda.jobs.ending import Failure
 from panda.jobs.specs import Defaults, JobSetRequest, JobSpec
 from panda.names import split_did
 from panda.settings import Engine
-from panda.states import Stage
+from panda.states import Stage, Wait
 
 #: What a job needs when neither it nor its set says so.
 CORES, MEMORY_MB, DISK_MB, WALLTIME_S = 1, 2_000, 1_000, 6 * 3600
@@ -35,7 +35,8 @@ CHUNK_BYTES = 16_000_000
 CHUNK_FILES = 50_000
 
 _COLUMNS = """
-SELECT jobset_id, name, owner, share, document, bindings, first_panda_id, n_jobs, n_expanded, released_at, created_at,
+SELECT jobset_id, name, owner, share, document, bindings, first_panda_id, n_jobs, n_expanded, released_at, held_at,
+    created_at,
     (SELECT d.scope || ':' || d.name FROM datasets d WHERE d.dataset_id = s.output_dataset_id) AS output_did,
     output_dataset_id
 FROM jobsets s WHERE n_expanded < n_jobs
@@ -70,7 +71,7 @@ due AS (
     INSERT INTO job_due (panda_id, stage, waits_for, due_at)
     SELECT panda_id, 'define', %(waits_for)s::text, CASE WHEN %(waits_for)s::text IS NULL
             THEN %(start)s::timestamptz + make_interval(secs => %(step_s)s * (seq - %(first_seq)s))
-            ELSE panda_now() + make_interval(secs => %(parent_wait_s)s) END
+            ELSE panda_now() + make_interval(secs => %(wait_s)s) END
     FROM new),
 counted AS (INSERT INTO job_count_deltas (status, queue, n) SELECT 'pending', '', count(*) FROM new)
 INSERT INTO job_events (panda_id, at, was, now, attempt_nr, stage, by)
@@ -96,7 +97,7 @@ ORDER BY n_released, jobset_id LIMIT 1
 #: One releaser per set. Not the set's row: it is locked after those of its jobs (law 5).
 ONE_RELEASER = "SELECT pg_try_advisory_xact_lock(7000004, %(jobset_id)s::int) AS mine"
 CURSOR = """
-SELECT jobset_id, owner, share, first_panda_id, n_jobs, n_expanded, n_released FROM jobsets
+SELECT jobset_id, owner, share, first_panda_id, n_jobs, n_expanded, n_released, held_at FROM jobsets
 WHERE jobset_id = %(jobset_id)s AND released_at IS NULL AND open_parents = 0
 """
 LOCK_RELEASED = """
@@ -108,10 +109,18 @@ UPDATE job_due SET waits_for = NULL, deliveries = 0,
     due_at = %(start)s::timestamptz + make_interval(secs => %(step_s)s * (panda_id - %(first)s))
 WHERE panda_id = ANY(%(panda_ids)s)
 """
+HOLD = """
+UPDATE job_due SET waits_for = 'quota', deliveries = 0, due_at = panda_now() + make_interval(secs => %(wait_s)s)
+WHERE panda_id = ANY(%(panda_ids)s)
+"""
 RELEASED = """
 UPDATE jobsets SET n_released = %(n)s, released_at = CASE WHEN %(n)s::int = n_jobs THEN panda_now() END
 WHERE jobset_id = %(jobset_id)s
 """
+
+
+#: The clock lets in what is held for a quota (quotas.admission); this is the deadline of that wait.
+QUOTA_WAIT_S = 3_600.0
 
 
 class NotExpandable(PandaError):
@@ -240,8 +249,8 @@ def _insert(
         JOBS,
         {"jobs": _text(jobs), "jobset_id": jobset.jobset_id, "owner": jobset.owner, "share": jobset.share,
          "created_at": jobset.created_at,
-         "waits_for": None if jobset.released_at else "parent", "start": start, "step_s": BURST_STEP_S,
-         "first_seq": specs[0][0], "parent_wait_s": float(engine.parent_wait_s)},
+         "waits_for": _first_wait(jobset), "start": start, "step_s": BURST_STEP_S, "first_seq": specs[0][0],
+         "wait_s": QUOTA_WAIT_S if jobset.released_at else float(engine.parent_wait_s)},
     )  # fmt: skip
     if files:
         run(
@@ -249,6 +258,13 @@ def _insert(
             FILES,
             {"files": _text(files), "output_did": jobset.output_did, "output_dataset_id": jobset.output_dataset_id},
         )
+
+
+def _first_wait(jobset: Row[Any]) -> Wait | None:
+    """What the jobs of a set wait for before anything else."""
+    if not jobset.released_at:
+        return Wait.PARENT
+    return Wait.QUOTA if jobset.held_at else None
 
 
 Shape = tuple[int, int, int, int, tuple[str, ...], int]
@@ -322,9 +338,17 @@ def release_chunk(connection: Connection, engine: Engine) -> int:
     end = jobset.first_panda_id + n
     panda_ids = [row.panda_id for row in rows(connection, LOCK_RELEASED, {"first": first, "end": end})]
     run(connection, RELEASED, {"n": n, "jobset_id": jobset.jobset_id})
-    start = _turn(connection, jobset, len(panda_ids))
-    run(connection, RELEASE, {"panda_ids": panda_ids, "first": first, "start": start, "step_s": BURST_STEP_S})
+    if jobset.held_at:
+        run(connection, HOLD, {"panda_ids": panda_ids, "wait_s": QUOTA_WAIT_S})
+    else:
+        set_free(connection, jobset, panda_ids, first)
     return int(end - first)
+
+
+def set_free(connection: Connection, jobset: Row[Any], panda_ids: Sequence[int], first: int) -> None:
+    """Nothing keeps these jobs of a set any more; `first`: the PandaID that its turn begins with."""
+    start = _turn(connection, jobset, len(panda_ids))
+    run(connection, RELEASE, {"panda_ids": list(panda_ids), "first": first, "start": start, "step_s": BURST_STEP_S})
 
 
 def _turn(connection: Connection, jobset: Row[Any], n_jobs: int) -> Any:

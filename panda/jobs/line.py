@@ -12,21 +12,24 @@ MAX_POSITION = 1_000
 #: Shares that are named one by one.
 NAMED = 5
 
-#: Ready jobs of the same share at the same queue with a better rank, by shape. The shapes are found with a skip scan.
+#: Ready jobs of the same share at the same queue with a better rank, by shape, and by owner where quotas bind them.
+#: These kinds are found with a skip scan.
 BEFORE = f"""
 WITH RECURSIVE mine AS (SELECT * FROM ready WHERE panda_id = %(panda_id)s),
-shapes AS (
-    (SELECT n.shape_id FROM mine m, LATERAL (
-        SELECT shape_id FROM ready WHERE queue = m.queue AND share = m.share
-        ORDER BY queue, share, shape_id LIMIT 1) n)
+kinds AS (
+    (SELECT n.who, n.shape_id, 1 AS nr FROM mine m, LATERAL (
+        SELECT who, shape_id FROM ready WHERE queue = m.queue AND share = m.share
+        ORDER BY queue, share, who, shape_id LIMIT 1) n)
     UNION ALL
-    SELECT n.shape_id FROM shapes s, mine m, LATERAL (
-        SELECT shape_id FROM ready WHERE queue = m.queue AND share = m.share AND shape_id > s.shape_id
-        ORDER BY queue, share, shape_id LIMIT 1) n)
-SELECT s.shape_id = m.shape_id AS is_alike, a.n
-FROM mine m, shapes s, LATERAL (
+    SELECT n.who, n.shape_id, k.nr + 1 FROM kinds k, mine m, LATERAL (
+        SELECT who, shape_id FROM ready WHERE queue = m.queue AND share = m.share
+            AND (who, shape_id) > (k.who, k.shape_id)
+        ORDER BY queue, share, who, shape_id LIMIT 1) n
+    WHERE k.nr < {MAX_POSITION})
+SELECT k.shape_id = m.shape_id AS is_alike, a.n
+FROM mine m, kinds k, LATERAL (
     SELECT count(*)::int AS n FROM (
-        SELECT 1 FROM ready WHERE queue = m.queue AND share = m.share AND shape_id = s.shape_id
+        SELECT 1 FROM ready WHERE queue = m.queue AND share = m.share AND who = k.who AND shape_id = k.shape_id
             AND rank <= m.rank AND (rank, panda_id) < (m.rank, m.panda_id) LIMIT {MAX_POSITION}) others) a
 """
 #: Runnable rows that are due before a job's.
@@ -61,7 +64,7 @@ class Ahead(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A ready job among those of its share at its queue; counts stop at `MAX_POSITION`."""
+    """A ready job among those of its share at its queue; of each kind at most `MAX_POSITION` are counted."""
 
     n_alike: int
     """Of its own shape."""
@@ -74,7 +77,7 @@ def place_of(connection: Connection, panda_id: int) -> Place:
     alike = others = 0
     for row in rows(connection, BEFORE, {"panda_id": panda_id}):
         if row.is_alike:
-            alike = row.n
+            alike += row.n
         else:
             others += row.n
     return Place(alike, others)

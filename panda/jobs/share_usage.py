@@ -9,7 +9,7 @@ however large it is.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy.engine import Connection
@@ -29,7 +29,8 @@ MAX_READY = 10_000
 _GOOD_FOR = f"greatest({FLOOR_S}, {REST} * took_s)"
 DUE = f"""
 SELECT panda_now() AS at FROM share_usage
-WHERE panda_now() NOT BETWEEN counted_at AND counted_at + make_interval(secs => {_GOOD_FOR}) FOR UPDATE SKIP LOCKED
+WHERE panda_now() NOT BETWEEN counted_at AND counted_at + make_interval(secs => {_GOOD_FOR})
+    OR (%(by_owner)s AND owners IS NULL) FOR UPDATE SKIP LOCKED
 """
 COUNT = """
 SELECT c.share, sum(c.n * s.cores)::bigint AS cores
@@ -39,15 +40,26 @@ FROM (SELECT j.share, j.shape_id, count(*) AS n
     LATERAL (SELECT cores FROM shapes WHERE shape_id = c.shape_id OFFSET 0) s
 GROUP BY c.share
 """
+#: The same, told apart by owner as well: where quotas want to know.
+COUNT_BY_OWNER = """
+SELECT c.share, c.owner, sum(c.n)::bigint AS jobs, sum(c.n * s.cores)::bigint AS cores
+FROM (SELECT j.share, j.owner, j.shape_id, count(*) AS n
+    FROM leases l, LATERAL (SELECT share, owner, shape_id FROM jobs WHERE panda_id = l.panda_id OFFSET 0) j
+    GROUP BY j.share, j.owner, j.shape_id) c,
+    LATERAL (SELECT cores FROM shapes WHERE shape_id = c.shape_id OFFSET 0) s
+GROUP BY c.share, c.owner
+"""
 KEEP = f"""
 UPDATE share_usage SET counted_at = %(at)s, took_s = extract(epoch FROM panda_now() - %(at)s), cores = %(cores)s,
+    owners = %(owners)s,
     dealers = (SELECT coalesce(jsonb_object_agg(name, at), '{{}}')
         FROM jsonb_each(dealers || CASE WHEN %(by)s::text IS NULL THEN '{{}}'
             ELSE jsonb_build_object(%(by)s::text, extract(epoch FROM %(at)s)) END) AS d(name, at)
         WHERE at::float8 > extract(epoch FROM %(at)s) - greatest({SEEN_S}, {SEEN_COUNTS} * {_GOOD_FOR}))
 """
 READ = f"""
-SELECT cores, extract(epoch FROM panda_now() - counted_at)::float8 AS age_s, ({_GOOD_FOR})::float8 AS good_for_s,
+SELECT cores, CASE WHEN %(by_owner)s THEN owners END AS owners, owners IS NOT NULL AS has_owners,
+    extract(epoch FROM panda_now() - counted_at)::float8 AS age_s, ({_GOOD_FOR})::float8 AS good_for_s,
     (SELECT count(*) FROM jsonb_object_keys(dealers)) AS n_dealers
 FROM share_usage
 """
@@ -80,6 +92,9 @@ class Count(NamedTuple):
     """At this age they are counted anew."""
     n_dealers: int
     """Processes that hand out jobs."""
+    owners: Mapping[str, tuple[int, int]] | None
+    """Running jobs and cores by owner; None: they were not asked for, or not counted."""
+    has_owners: bool
 
 
 class Standing(NamedTuple):
@@ -109,32 +124,55 @@ class Position(NamedTuple):
     """Shares with jobs ready at the same queue whose turn comes first."""
 
 
-def current(connection: Connection, dealer: str | None = None) -> Count:
+def current(connection: Connection, dealer: str | None = None, *, by_owner: bool = False) -> Count:
     """The last count; if it is old and nobody else counts at this moment, a new one.
 
     Args:
         dealer: the process that asks, if it hands out jobs.
+        by_owner: tell what each owner runs, too; None in the moment in which somebody else counts without that.
     """
-    last = _last(connection)
-    if 0 <= last.age_s <= last.good_for_s:
+    last = _last(connection, by_owner)
+    if 0 <= last.age_s <= last.good_for_s and (last.owners is not None or not by_owner):
         return last
-    due = rows(connection, DUE)
-    if due:
-        cores = {row.share: row.cores for row in rows(connection, COUNT)}
-        run(connection, KEEP, {"at": due[0].at, "cores": msgspec.json.encode(cores).decode(), "by": dealer})
-    return _last(connection)
+    due = rows(connection, DUE, {"by_owner": by_owner})
+    if due:  # whoever wanted to know the owners wants it again soon
+        cores, owners = _counted(connection, by_owner or last.has_owners)
+        run(
+            connection,
+            KEEP,
+            {"at": due[0].at, "cores": _text(cores), "owners": None if owners is None else _text(owners), "by": dealer},
+        )
+    return _last(connection, by_owner)
 
 
 def lately(connection: Connection, age_s: float = 5.0) -> Count:
     """For those who look: the last count, while it is not older than this. The clock counts too (tick `fold`), so
     that there is one although one share alone is served, and nobody who looks waits for it."""
-    last = _last(connection)
+    last = _last(connection, False)
     return last if 0 <= last.age_s <= max(age_s, 2 * last.good_for_s) else current(connection)
 
 
-def _last(connection: Connection) -> Count:
-    [row] = rows(connection, READ)
-    return Count(row.cores, row.age_s, row.good_for_s, row.n_dealers)
+def _counted(connection: Connection, by_owner: bool) -> tuple[dict[str, int], dict[str, tuple[int, int]] | None]:
+    """Cores by share; jobs and cores by owner, where they are wanted."""
+    if not by_owner:
+        return {row.share: row.cores for row in rows(connection, COUNT)}, None
+    cores: dict[str, int] = {}
+    owners: dict[str, tuple[int, int]] = {}
+    for row in rows(connection, COUNT_BY_OWNER):
+        cores[row.share] = cores.get(row.share, 0) + row.cores
+        was = owners.get(row.owner, (0, 0))
+        owners[row.owner] = (was[0] + row.jobs, was[1] + row.cores)
+    return cores, owners
+
+
+def _text(counts: Mapping[str, Any]) -> str:
+    return msgspec.json.encode(counts).decode()
+
+
+def _last(connection: Connection, by_owner: bool) -> Count:
+    [row] = rows(connection, READ, {"by_owner": by_owner})
+    owners = None if row.owners is None else {owner: (jobs, cores) for owner, (jobs, cores) in row.owners.items()}
+    return Count(row.cores, row.age_s, row.good_for_s, row.n_dealers, owners, row.has_owners)
 
 
 def standings(connection: Connection) -> list[Standing]:

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection, Row
 from panda.db.session import rows, run
 from panda.errors import Conflict, Invalid, NotFound, TooLarge
 from panda.jobs import jobsets, shares, templates
+from panda.jobs.quotas import admission
 from panda.jobs.specs import JobSetRequest, Template
 from panda.names import checked, split_did
 from panda.settings import Api
@@ -25,7 +26,8 @@ CHANNEL = "panda_relay"
 NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 REPLAY = """
-SELECT s.jobset_id, s.first_panda_id, s.n_jobs, s.document_hash, d.scope || ':' || d.name AS output_dataset
+SELECT s.jobset_id, s.first_panda_id, s.n_jobs, s.document_hash, s.held_at IS NOT NULL AS held,
+    d.scope || ':' || d.name AS output_dataset
 FROM jobsets s JOIN datasets d ON d.dataset_id = s.output_dataset_id
 WHERE s.owner = %(owner)s AND s.idempotency_key = %(key)s
 """
@@ -51,6 +53,7 @@ SET_OUTPUT = "UPDATE jobsets SET output_dataset_id = %(dataset_id)s WHERE jobset
 LINK_PARENTS = """
 INSERT INTO jobset_parents (jobset_id, parent_id) SELECT %(jobset_id)s, unnest(%(parents)s::bigint[])
 """
+HOLD = "UPDATE jobsets SET held_at = panda_now() WHERE jobset_id = %(jobset_id)s"
 SANDBOXES = "SELECT sha256 FROM spool_objects WHERE sha256 = ANY(%(sha256s)s)"
 STORAGE = "SELECT 1 FROM storages WHERE name = %(name)s"
 DATASET_FILES = """
@@ -68,7 +71,8 @@ WHERE d.scope = %(scope)s AND d.name = %(name)s
 
 
 class Accepted(NamedTuple):
-    """What the client is told. `replayed`: the same key came before, nothing was stored again."""
+    """What the client is told. `replayed`: the same key came before, nothing was stored again. `held`: some of its jobs
+    wait for its owner's quota."""
 
     jobset_id: int
     first_panda_id: int
@@ -76,6 +80,7 @@ class Accepted(NamedTuple):
     n_jobs: int
     output_dataset: str
     replayed: bool
+    held: bool = False
 
 
 def submit(
@@ -85,7 +90,7 @@ def submit(
 
     Raises:
         Invalid, TooLarge: the document cannot be meant; nothing is stored.
-        Conflict: `idempotency_key_reused` with another document; `dataset_taken` by another owner.
+        Conflict: `idempotency_key_reused` with another document; `dataset_taken` by another owner; `over_quota`.
         NotFound: a job set that it depends on, a sandbox or a storage does not exist.
     """
     document_hash = hashlib.sha256(raw).digest()
@@ -103,6 +108,7 @@ def submit(
     _check_sandboxes(connection, request)
     if request.output_storage and not rows(connection, STORAGE, {"name": request.output_storage}):
         raise NotFound("storage", request.output_storage)
+    is_held = admission.check(connection, owner, n_jobs)
     first = rows(connection, TAKE_IDS, {"n": n_jobs})[0].first
     run(connection, ENSURE_PARTITIONS, {"last": first + n_jobs - 1})
     jobset_id = rows(
@@ -113,6 +119,8 @@ def submit(
          "open_parents": len(request.depends_on), "on_parent_failure": request.on_parent_failure,
          "output_storage": request.output_storage},
     )[0].jobset_id  # fmt: skip
+    if is_held:
+        run(connection, HOLD, {"jobset_id": jobset_id})
     if request.depends_on:  # before the dataset: a set that ends takes its locks in this order
         jobsets.lock_parents(connection, request.depends_on)
     did = request.output_dataset or f"user.{checked(owner, 'owner')}:{jobset_id}.{request.name}"
@@ -125,14 +133,17 @@ def submit(
         run(connection, LINK_PARENTS, {"jobset_id": jobset_id, "parents": request.depends_on})
         jobsets.apply_ended_parents(connection, jobset_id, request.depends_on)
     run(connection, f"NOTIFY {CHANNEL}")
-    return Accepted(jobset_id, first, first + n_jobs - 1, n_jobs, did, replayed=False)
+    return Accepted(jobset_id, first, first + n_jobs - 1, n_jobs, did, replayed=False, held=is_held)
 
 
 def _replayed(before: Row[Any], document_hash: bytes, key: str) -> Accepted:
     if before.document_hash != document_hash:
         raise Conflict(f"key {key!r} came with another document before", code="idempotency_key_reused")
     last = before.first_panda_id + before.n_jobs - 1
-    return Accepted(before.jobset_id, before.first_panda_id, last, before.n_jobs, before.output_dataset, replayed=True)
+    return Accepted(
+        before.jobset_id, before.first_panda_id, last, before.n_jobs, before.output_dataset, replayed=True,
+        held=before.held,
+    )  # fmt: skip
 
 
 def _check_sandboxes(connection: Connection, request: JobSetRequest) -> None:

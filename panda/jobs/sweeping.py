@@ -16,6 +16,7 @@ from panda.db.session import Begin, rows, run
 from panda.jobs import due, ending, incidents, outages
 from panda.jobs.ending import Failure
 from panda.jobs.incidents import Incident
+from panda.jobs.quotas import admission
 from panda.jobs.transitions import move_many
 from panda.logs import Log
 from panda.settings import Settings
@@ -170,6 +171,11 @@ def _look_again(connection: Connection, panda_ids: Sequence[int], settings: Sett
     due.wake(connection, panda_ids)
 
 
+def _quota(connection: Connection, panda_ids: Sequence[int], settings: Settings) -> None:
+    """The clock lets them in as there is room; whom it forgot goes on."""
+    admission.look_again(connection, panda_ids)
+
+
 def _parent(connection: Connection, panda_ids: Sequence[int], settings: Settings) -> None:
     days = settings.engine.parent_wait_s / 86_400
     message = f"the job sets that it depends on did not end in {days:g} days"
@@ -190,7 +196,7 @@ HANDLERS: dict[Wait, Callable[[Connection, Sequence[int], Settings], None]] = {
     Wait.DATA: _data,
     Wait.PILOT: _pilot,
     Wait.QUEUE: _look_again,
-    Wait.QUOTA: _look_again,
+    Wait.QUOTA: _quota,
     Wait.PARENT: _parent,
     Wait.OPERATOR: _operator,
 }

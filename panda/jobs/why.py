@@ -15,6 +15,7 @@ from panda.errors import NotFound
 from panda.jobs import estimates, line, queries, share_usage, switches
 from panda.jobs.estimates import Estimate
 from panda.jobs.line import MAX_POSITION, Ahead
+from panda.jobs.quotas import standing
 from panda.jobs.share_usage import Position
 from panda.states import FINAL, LEASED, RETRY_STATUS, JobStatus, Stage, Wait
 
@@ -87,6 +88,13 @@ SELECT lease_until, reported_at, cpu_s, rss_mb, extract(epoch FROM panda_now() -
 FROM leases WHERE panda_id = %(panda_id)s
 """
 HOLD = "SELECT held_by, reason, held_at FROM holds WHERE panda_id = %(panda_id)s"
+#: Jobs of the same owner that are held and go first: those before it in its own set, and all of older sets.
+HELD_BEFORE = """
+SELECT coalesce(sum(CASE WHEN s.jobset_id = %(jobset_id)s
+        THEN greatest(0, %(panda_id)s - s.first_panda_id - s.n_admitted)
+        ELSE s.n_jobs - s.n_admitted END), 0)::bigint AS n_before
+FROM jobsets s WHERE s.owner = %(owner)s AND s.held_at IS NOT NULL AND s.jobset_id <= %(jobset_id)s
+"""
 END = """
 SELECT by, reason FROM job_events WHERE panda_id = %(panda_id)s AND now = %(status)s ORDER BY event_id DESC LIMIT 1
 """
@@ -259,6 +267,12 @@ def _for_a_pilot(connection: Connection, job: Row[Any]) -> Story:
     n_ahead = f"{place.n_alike}{'+' if place.n_alike >= MAX_POSITION else ''}"
     where = "next in line" if place.n_alike == 0 else f"behind {n_ahead} like it"
     where += _others_first(job.share, share)
+    throttled = standing.throttled(connection, job.owner, job.shape_id)
+    if throttled:
+        summary = f"It is ready at {job.queue}, and a quota keeps it from being started: {throttled.because}."
+        if throttled.limit == "ban":
+            summary = f"It is ready at {job.queue}, and none of its owner's jobs is started: {throttled.because}."
+        return Story(summary, {**facts, "quotas": [throttled._asdict()]}, ahead)
     if job.queue_status not in (None, "online"):
         facts["queue_reason"] = job.queue_reason
         reason = f" ({job.queue_reason})" if job.queue_reason else ""
@@ -312,7 +326,15 @@ def _running(connection: Connection, job: Row[Any]) -> Story:
 
 
 def _for_quota(connection: Connection, job: Row[Any]) -> Story:
-    return Story("Its owner's quota is used up; it goes on when something of theirs ends.")
+    found = rows(connection, HELD_BEFORE, {"panda_id": job.panda_id, "jobset_id": job.jobset_id, "owner": job.owner})
+    n_before = found[0].n_before if found else 0
+    blocks = standing.held_back(connection, job.owner)
+    reason = "; ".join(block.because for block in blocks) or "the quota is gone, so it goes on in a moment"
+    after = f"after {n_before:,} that were held before it" if n_before else "as the next one"
+    return Story(
+        f"It is held back: {reason}. It goes on as there is room, {after}.",
+        {"held_before_it": n_before, "quotas": [block._asdict() for block in blocks]},
+    )
 
 
 def _for_an_operator(connection: Connection, job: Row[Any]) -> Story:

@@ -1,4 +1,4 @@
-"""What a fresh installation needs before its processes start: sites, shares, the spool, and two tokens.
+"""What a fresh installation needs before its processes start: sites, shares, quotas, the spool, and two tokens.
 
 `DIR/token` opens everything (role admin), `DIR/pilot-token` only a pilot's verbs. Both are made once, and
 again when the database does not know them any more.
@@ -16,6 +16,8 @@ from panda.dataservice import storage_file
 from panda.db.session import begin_of, make_engine
 from panda.errors import Unauthenticated
 from panda.jobs import shares
+from panda.jobs.quotas import file as quota_file
+from panda.jobs.quotas import table as quota_table
 from panda.local.shipped import shipped
 from panda.settings import Settings
 from panda.sites import applying, rules, siteinfo
@@ -25,10 +27,10 @@ ADMIN, PILOT = "admin", "pilot"
 
 
 def prepare(settings: Settings) -> None:
-    """Load sites and shares, check brokerage's policies, write the token files. Safe to run at every start.
+    """Load sites, shares and quotas, check brokerage's policies, write the token files. Safe to run at every start.
 
     Raises:
-        ConfigError, UnknownName: the file of sites, of storage, of shares or of policies cannot be meant.
+        ConfigError, UnknownName: the file of sites, of storage, of shares, of quotas or of policies cannot be meant.
     """
     data_dir = settings.data_dir
     engine = make_engine(settings.store.database_url, pool_size=1)
@@ -39,6 +41,7 @@ def prepare(settings: Settings) -> None:
             rules.current(settings)
             storage_file.sync(connection, storage_file.load_file(own_or_shipped(data_dir, "storage.toml")))
             shares.sync(connection, shares.load_file(own_or_shipped(data_dir, "shares.toml")))
+            quota_table.sync(connection, quota_file.load_file(own_or_shipped(data_dir, "quotas.toml")))
             _keep_token(connection, data_dir / "token", ADMIN, [Role.ADMIN, Role.USER])
             _keep_token(connection, data_dir / "pilot-token", PILOT, [Role.PILOT])
     finally:

@@ -57,7 +57,7 @@ MUTATIONS = (
              "ORDER BY panda_id FOR UPDATE SKIP LOCKED)", "ORDER BY panda_id FOR UPDATE)",
              "dispatcher_leaves_a_job_that_a_kill_holds"),
     Mutation("5", "two dispatchers skip each other's rows", "panda/dispatcher/matching.py",
-             "ORDER BY rank LIMIT %(n)s FOR UPDATE SKIP LOCKED) r", "ORDER BY rank LIMIT %(n)s) r",
+             "ORDER BY rank LIMIT s.most FOR UPDATE SKIP LOCKED) r", "ORDER BY rank LIMIT s.most) r",
              "while_another_one_holds"),
     Mutation("5", "two relays skip each other's rows", "panda/jobs/relaying.py",
              "ORDER BY due_at LIMIT %(n)s FOR UPDATE SKIP LOCKED", "ORDER BY due_at LIMIT %(n)s",

@@ -65,14 +65,17 @@ def create_user(name: str, roles: Sequence[str], reason: str, look: Look) -> Non
 @users.command(
     "ban",
     cls=Verb,
-    examples=("panda users ban ann --reason 'token was published'", "panda users ban ann --reason x -q"),
+    examples=("panda users ban ann --reason 'token was published'", "panda users ban ann --reason x --running kill -q"),
 )
 @click.argument("name")
 @click.option("--reason", required=True, help="Kept in the audit log.")
+@click.option(
+    "--running", type=click.Choice(["finish", "kill"]), help="Their jobs that run; otherwise as the server is set."
+)
 @output_options
-def ban(name: str, reason: str, look: Look) -> None:
-    """Refuse every token of a user, within five seconds."""
-    _reached(name, connect().users.ban(name, reason=reason), look)
+def ban(name: str, reason: str, running: str | None, look: Look) -> None:
+    """Refuse every token of a user, within five seconds, and start none of their jobs any more."""
+    _reached(name, connect().users.ban(name, reason=reason, running=running), look)
 
 
 @users.command(
@@ -86,6 +89,32 @@ def ban(name: str, reason: str, look: Look) -> None:
 def unban(name: str, reason: str, look: Look) -> None:
     """Let a user in again, with the tokens that they have."""
     _reached(name, connect().users.unban(name, reason=reason), look)
+
+
+@users.command(
+    "limit",
+    cls=Verb,
+    examples=("panda users limit ann --reason 'floods the queues'", "panda users limit ann --reason x -q"),
+)
+@click.argument("name")
+@click.option("--reason", required=True, help="Kept in the audit log.")
+@output_options
+def limit(name: str, reason: str, look: Look) -> None:
+    """Give a user the smaller quotas of those who are limited (`panda quota set limited …`)."""
+    _reached(name, connect().users.limit(name, reason=reason), look)
+
+
+@users.command(
+    "unlimit",
+    cls=Verb,
+    examples=("panda users unlimit ann --reason 'mended her script'", "panda users unlimit ann --reason x"),
+)
+@click.argument("name")
+@click.option("--reason", required=True, help="Kept in the audit log.")
+@output_options
+def unlimit(name: str, reason: str, look: Look) -> None:
+    """Give a user their own quotas back."""
+    _reached(name, connect().users.unlimit(name, reason=reason), look)
 
 
 @users.command(

@@ -106,7 +106,13 @@ HEALTHY: dict[tuple[str, str], Any] = {
     ("PUT", "/v1/shares/default"): {"share": "default", "weight": 2.0, "was": 1.0},
     ("GET", "/v1/users"): page(USER),
     ("POST", "/v1/users"): Reply(201, USER),
-    **{("POST", f"/v1/users/ann/{deed}"): {"n": 1} for deed in ("ban", "unban", "revoke-tokens")},
+    **{("POST", f"/v1/users/ann/{deed}"): {"n": 1} for deed in ("ban", "unban", "limit", "unlimit", "revoke-tokens")},
+    ("GET", "/v1/users/ann/quota"): {"owner": "ann", "banned": None, "limited": "x", "throttled": "t", "late_s": 60.0,
+        "part": 0.5, "quotas": [{"subject": "user:ann", "queued_jobs": {"used": 1, "limit": None}}]},
+    ("GET", "/v1/quotas"): page({"subject": "user:ann", "members": []}),
+    **{("PUT", f"/v1/quotas/{each}"): {"subject": each, "members": []}
+       for each in ("user:ann", "group:higgs")},
+    ("POST", "/v1/quotas/user:ann/clear"): {"subject": "user:ann", "comes_back": True},
     ("GET", "/v1/tokens"): page({"token_id": 2, "owner": "ann"}),
     ("POST", "/v1/tokens"): Reply(201, {"token": "secret", "owner": "ann", "roles": ["user"]}),
     ("POST", "/v1/tokens/2/revoke"): {"n": 1},
@@ -214,7 +220,15 @@ shares -o json --fields name -q
 shares set default --weight 2 --reason r -o json --fields was -q
 users --filter 'role:user' --limit 1 -o json --fields name -q
 users create ann --role user --reason r -o json --fields name -q
-users ban ann --reason r -o json --fields n -q
+quota -o json --fields subject -q
+quota show ann -o json --fields subject -q
+quota list -o json --fields subject -q
+quota set user:ann --queued-jobs 1 --running-jobs 2 --running-cores 3 --core-hours 4.5 --beyond hold --reason r -o json --fields subject -q
+quota set group:higgs --member ann --member bob --unset running-cores --reason r
+quota clear user:ann --reason r -o json --fields subject -q
+users ban ann --reason r --running kill -o json --fields n -q
+users limit ann --reason r -o json --fields n -q
+users unlimit ann --reason r -o json --fields n -q
 users unban ann --reason r -o json --fields n -q
 users revoke-tokens ann --reason r -o json --fields n -q
 token create ann --role user --label l --ttl 9d --queue Q -o json --fields token -q

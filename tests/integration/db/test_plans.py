@@ -33,6 +33,9 @@ UNBOUNDED = {
     "panda.jobs.restoring.LEASES": "a backup was restored: every lease, once",
     "panda.jobs.restoring.RENAME": "a backup was restored: every job, once",
     "panda.jobs.share_usage.COUNT": "every lease, to count cores; rationed by what it takes",
+    "panda.jobs.share_usage.COUNT_BY_OWNER": "the same",
+    "panda.jobs.quotas.history.RUNNING": "every lease, for the core hours of what runs; once a minute",
+    "panda.jobs.quotas.watching.NEXT": "each chunk goes on where the last one ended: twice round, after a quota changed",
     "workflows.relay.LOOK": "EXISTS takes the head of each queue, and nothing more",
 }  # fmt: skip
 STATEMENT = re.compile(r"\s*(SELECT|WITH|INSERT|UPDATE|DELETE)\b")

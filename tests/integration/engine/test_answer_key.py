@@ -6,12 +6,14 @@ job goes on.
 
 import pytest
 
+from panda.auth import users
 from panda.brokerage.explaining import explain
 from panda.dataservice import catalog
 from panda.db.session import run
-from panda.dispatcher import pilot_why
+from panda.dispatcher import matching, pilot_why, quotas
 from panda.dispatcher.tally import Tally, tally
 from panda.jobs import counters, estimates, kill, retry
+from panda.jobs.quotas import table
 from panda.sites.status import set_queue_status
 from panda.states import JobStatus
 from workflows import beat
@@ -38,6 +40,22 @@ KEY = {
         ["No queue fits it", "alice may keep no more on NORTH-DISK: 3 of 2 GB"],
         "delete datasets that are kept on storage NORTH-DISK: 1 more queue (NORTH-Q)",
     ),
+    "quota": (
+        ["It is ready at NORTH-Q", "a quota keeps it from being started: user:alice runs 1 of 1 jobs"],
+        "let user:alice have more running jobs",
+    ),
+    "quota of queued jobs": (
+        ["It is held back: group:higgs has 0 of 2 jobs queued", "after 1 that were held before it"],
+        "let group:higgs have more queued jobs",
+    ),
+    "limited user": (
+        ["It is ready at NORTH-Q", "user:alice runs 2 of 3 cores, and 2 more are too many"],
+        "give alice their own quotas back",
+    ),
+    "banned user": (
+        ["It is ready at NORTH-Q", "none of its owner's jobs is started: alice is banned: spam"],
+        "let alice in again",
+    ),
     "missing tag": (
         ["No queue fits it", "needs avx512, which the queue does not offer"],
         "do without the tag avx512: 2 more queues (NORTH-Q, SOUTH-Q)",
@@ -61,6 +79,12 @@ KEY = {
         "do not require `queue.corepower > 15`: 2 more queues (NORTH-Q, SOUTH-Q)",
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def nothing_counted_yet():
+    """What pilots of other tests asked is of another world."""
+    tally._counts.clear()
 
 
 def told(world, panda_id):
@@ -162,6 +186,85 @@ def test_quota_of_bytes(world):
     world.settle()
 
     assert solved(world, "quota of bytes", accepted.first_panda_id).who == "owner"
+
+
+def quota_of(world, subject, **values):
+    with world.begin() as connection:
+        table.set_quota(connection, subject, values, by="olga", reason="test")
+    beat.see_to_quotas()
+    matching.forget()
+
+
+def with_count_of_now(world):
+    world.query("UPDATE share_usage SET counted_at = 'epoch' RETURNING 1")
+
+
+def test_quota(world, monkeypatch):
+    monkeypatch.setattr(quotas, "OVERLAP_S", 0.0)
+    quota_of(world, "user:alice", running_jobs=1)
+    _, stuck = world.jobs(2, brokerage={"sites": ["NORTH"]})
+    world.settle()
+    [job] = world.acquire(1, queue="NORTH-Q")
+    with_count_of_now(world)
+
+    change = solved(world, "quota", stuck)
+
+    assert (change.who, change.command) == ("operator", "panda quota set user:alice --running-jobs N --reason …")
+    assert "wait until jobs of user:alice end" in [each.say for each in told(world, stuck).changes]
+    assert world.acquire(1, queue="NORTH-Q", pilot_id="other") == []
+    world.report(job, "finished")
+    with_count_of_now(world)
+    assert [each.panda_id for each in world.acquire(1, queue="NORTH-Q", pilot_id="other")] == [stuck]
+
+
+def test_quota_of_queued_jobs(world):
+    quota_of(world, "group:higgs", queued_jobs=2, beyond="hold", members=["alice", "bob"])
+    _, stuck, _ = world.jobs(3)
+    world.settle()
+
+    change = solved(world, "quota of queued jobs", stuck)
+
+    assert change.command == "panda quota set group:higgs --queued-jobs N --reason …"
+    beat.see_to_quotas()
+    answer, changes = told(world, stuck)
+    assert (answer.waits_for, changes) == (None, [])
+
+
+def standing_of_alice(world, deed):
+    with world.begin() as connection:
+        users.create(connection, "alice", ["user"], by="olga", reason="", request_id=None)
+        deed(connection, "alice", by="olga", reason="spam", request_id=None)
+    matching.forget()
+
+
+def test_limited_user(world):
+    quota_of(world, "limited", running_cores=3)
+    standing_of_alice(world, users.limit)
+    _, stuck = world.jobs(2, brokerage={"sites": ["NORTH"]}, defaults={"cores": 2})
+    world.settle()
+    world.acquire(1, queue="NORTH-Q")
+    with_count_of_now(world)
+
+    assert solved(world, "limited user", stuck).command == "panda users unlimit alice --reason …"
+
+
+def test_banned_user(world):
+    stuck = submitted(world, brokerage={"sites": ["NORTH"]})
+    standing_of_alice(world, users.ban)
+
+    assert solved(world, "banned user", stuck).command == "panda users unban alice --reason …"
+
+
+def test_core_hours_that_are_used_up_come_back_with_time(world):
+    quota_of(world, "user:alice", core_hours=1)
+    world.query("INSERT INTO owner_usage VALUES ('alice', 1, 0, 2, panda_now()) RETURNING 1")
+    matching.forget()
+    stuck = submitted(world, brokerage={"sites": ["NORTH"]})
+
+    answer, changes = told(world, stuck)
+
+    assert "user:alice used 2 of 1 core hours of this period" in answer.summary
+    assert changes[-1].say == "wait until what user:alice used is more than 30 days ago"
 
 
 def test_missing_tag(world):

@@ -319,13 +319,13 @@ def test_a_dispatcher_gives_the_next_job_while_another_one_holds_the_first(world
     world.jobs(2, brokerage={"sites": ["NORTH"]})
     world.settle()
     matching.forget()
-    [shape] = {row.shape_id for row in world.query("SELECT shape_id FROM ready")}
     request = AcquireRequest(
         pilot_id="slow", queue="NORTH-Q", request_id="r", cores=4, memory_mb=8000, disk_mb=20_000, walltime_s=86_400
     )
 
     with begin() as slow:
-        [held] = matching.claim(slow, request, "default", [shape], [b"x" * 32], 120)
+        pairs = matching.offer_of(slow, "NORTH-Q", anew=True).pairs
+        [held] = matching.claim(slow, request, "default", pairs, [b"x" * 32], 120)
         [given] = ask(world, "quick")
 
     assert given.panda_id != held.panda_id

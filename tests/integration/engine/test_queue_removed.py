@@ -1,5 +1,6 @@
 """A queue is taken away with jobs in it: what no pilot has taken goes elsewhere, or waits and knows why."""
 
+from panda.dataservice import catalog
 from panda.db.session import run
 from panda.jobs import why
 from panda.sites import removing
@@ -9,8 +10,7 @@ from panda.sites.status import set_queue_status
 FILE = """
 INSERT INTO datasets (scope, name, owner, n_files, size_bytes, created_at) VALUES ('mc', 'x', 'alice', 1, 1, panda_now());
 INSERT INTO files (dataset_id, lfn, guid, size_bytes, adler32, created_at)
-    SELECT dataset_id, 'part', 'g', 1, '00000001', panda_now() FROM datasets;
-INSERT INTO replicas (file_id, storage, path, created_at) SELECT file_id, 'SOUTH-DISK', 'part', panda_now() FROM files
+    SELECT dataset_id, 'part', 'g', 1, '00000001', panda_now() FROM datasets
 """
 TO_NORTH = {"brokerage": {"sites": ["NORTH"]}}
 
@@ -85,6 +85,9 @@ def test_jobs_whose_files_are_on_their_way_go_elsewhere_and_wait_for_nothing_the
     close(world, "SOUTH-Q")
     for statement in FILE.split(";"):
         sql(world, statement)
+    [file] = world.query("SELECT file_id FROM files")
+    with world.begin() as connection:
+        catalog.place_replicas(connection, [(file.file_id, "SOUTH-DISK", "part")])
     panda_id = world.submit(jobs=[{"command": ["true"], "inputs": ["mc:x/part"]}]).first_panda_id
     world.turn_expansion()
     for group in world.claim(final=False):

@@ -13,7 +13,8 @@ from monitoring.page import Parts
 from monitoring.reading import Memory, Reader
 from panda.cli.main import panda
 from panda.cli.selectors import parse
-from panda.db.session import begin_of, make_engine
+from panda.db.session import begin_of, make_engine, run
+from panda.jobs.quotas import table
 from panda.states import JobStatus, Stage
 from tests.integration.monitoring.conftest import CHAIN, NASTY, Browser, CeleryStub, Token, World
 
@@ -402,6 +403,24 @@ def test_a_user_sees_their_own_jobs_alone(world: World, parts: Parts, token: Tok
     assert alice.get("/jobs/600/logs/1/payload.stdout").status_code == 403
     assert alice.get("/jobs?owner=bob").status_code == 403
     assert alice.get("/").status_code == 200
+
+
+def test_a_users_page_says_how_they_stand_to_their_quotas(world: World, operator: Browser) -> None:
+    with world.begin() as connection:
+        run(connection, "INSERT INTO owner_usage VALUES ('alice', 0.5, 1800000, 12, panda_now())")
+        run(connection, "INSERT INTO users (name, roles, created_at, limited_at, limit_reason)"
+            " VALUES ('alice', '{user}', panda_now(), panda_now(), %(text)s)", {"text": NASTY})  # fmt: skip
+        table.set_quota(connection, "limited", {"core_hours": 10, "running_cores": 9}, by="olga", reason="test")
+
+    data, page = operator.json("/users/alice")["data"], operator.get("/users/alice").text
+
+    quota = data["quota"]["value"] if "value" in data["quota"] else data["quota"]
+    assert quota["throttled"] == "user:alice used 12 of 10 core hours of this period"
+    assert {limit["name"]: limit["limit"] for limit in quota["limits"]} == {"core hours": 10, "running cores": 9}
+    assert "No ready job is started: user:alice used 12 of 10 core hours" in page
+    assert "stand 30 min further back" in page
+    assert "limited: &lt;script&gt;" in page
+    assert "limited: &lt;script&gt;" in operator.get("/users").text
 
 
 def test_a_block_that_is_too_slow_does_not_cost_the_page(
