@@ -10,7 +10,7 @@ from socket import gethostname
 
 from sqlalchemy.engine import Connection
 
-from panda.dataservice import copies, deletion, recalls, space, transfers
+from panda.dataservice import copies, deletion, recalls, rules, space, transfers
 from panda.db.session import rows, run
 from panda.dispatcher import notes
 from panda.jobs import audit, bulk, counters, hold, notices, share_usage, sweeping
@@ -146,6 +146,14 @@ def ask_storages() -> None:
 def advance_recalls() -> None:
     """Files that come from tape: asked for, looked after, given back."""
     recalls.advance(begin(), current().data)
+
+
+@tick("rules")
+def advance_rules() -> None:
+    """Datasets that are wanted on a storage; at most 20 passes a tick."""
+    for _ in range(20):
+        if not rules.advance(begin()):
+            return
 
 
 @tick("copies")

@@ -1,0 +1,85 @@
+"""The data of a job set, part by part: what it reads, what was dispatched to which site for it, what it writes, and
+what of that is on its way to its destination. PanDA calls these parts sub-datasets; here they are told, not stored."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy.engine import Connection
+
+from panda.db.session import rows
+from panda.errors import NotFound
+
+#: Transfers of one set that are looked at, the oldest first.
+MOST = 50_000
+
+JOBSET = """
+SELECT s.bindings, s.document -> 'jobs' AS jobs, s.output_storage, d.scope || ':' || d.name AS did, d.status, d.n_files,
+    d.size_bytes
+FROM jobsets s LEFT JOIN datasets d ON d.dataset_id = s.output_dataset_id WHERE s.jobset_id = %(jobset_id)s
+"""
+#: What was brought somewhere since a job of the set was the first to ask for it.
+MOVED = f"""
+SELECT t.destination, t.owner IS NOT NULL AS is_kept, count(*)::int AS n_files, sum(f.size_bytes)::bigint AS size_bytes,
+    count(*) FILTER (WHERE t.status = 'done')::int AS n_there,
+    count(*) FILTER (WHERE t.status IN ('queued', 'moving'))::int AS n_moving,
+    count(*) FILTER (WHERE t.status = 'failed')::int AS n_failed
+FROM (SELECT * FROM transfers WHERE jobset_id = %(jobset_id)s LIMIT {MOST}) t,
+    LATERAL (SELECT size_bytes FROM files WHERE file_id = t.file_id OFFSET 0) f
+GROUP BY 1, 2 ORDER BY 2, 1
+"""
+
+
+class Part(NamedTuple):
+    """A part. Numbers are None where they are not kept."""
+
+    role: Literal["input", "dispatch", "output", "destination"]
+    dataset: str | None
+    """For `input` and `output`."""
+    storage: str | None
+    """For `dispatch` and `destination`."""
+    status: str | None
+    """Of the output dataset."""
+    n_files: int | None
+    size_bytes: int | None
+    n_there: int | None = None
+    n_moving: int | None = None
+    n_failed: int | None = None
+
+
+def parts(connection: Connection, jobset_id: int) -> list[Part]:
+    """The parts of a job set. Transfers are remembered for a week after their end.
+
+    Raises:
+        NotFound: no such job set.
+    """
+    found = rows(connection, JOBSET, {"jobset_id": jobset_id})
+    if not found:
+        raise NotFound("job set", jobset_id)
+    jobset = found[0]
+    told = list(_inputs(jobset))
+    moved = rows(connection, MOVED, {"jobset_id": jobset_id})
+    told += [_moved("dispatch", row) for row in moved if not row.is_kept]
+    if jobset.did is not None:
+        told.append(Part("output", jobset.did, None, jobset.status, jobset.n_files, jobset.size_bytes))
+    told += [_moved("destination", row) for row in moved if row.is_kept]
+    return told
+
+
+def _inputs(jobset: Any) -> Iterator[Part]:
+    for binding in jobset.bindings.values():
+        n_files = binding[3] if binding[2] else None
+        yield Part("input", binding[0], None, None, n_files, None)
+    named: Counter[str] = Counter()
+    for job in jobset.jobs or ():
+        for reference in job.get("inputs", ()):
+            did, _, lfn = reference.partition("/")
+            named[did] += bool(lfn)
+    for did, n_files in sorted(named.items()):
+        yield Part("input", did, None, None, n_files or None, None)
+
+
+def _moved(role: Literal["dispatch", "destination"], row: Any) -> Part:
+    return Part(
+        role, None, row.destination, None, row.n_files, row.size_bytes, row.n_there, row.n_moving, row.n_failed
+    )  # fmt: skip
