@@ -1,5 +1,6 @@
 """The WSGI app: which page answers where, who may come in, and what a failure looks like."""
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -29,16 +30,18 @@ from monitoring import (
     trouble_pages,
     usage_pages,
 )
+from monitoring.meters import Metrics, PageMeter
 from monitoring.page import Parts
 from monitoring.reading import TOO_SLOW, trouble_of
-from panda.errors import Conflict, Forbidden, Invalid, NotFound, PandaError, TooLarge
+from panda.errors import Conflict, Forbidden, Invalid, NotFound, PandaError, TooLarge, Unauthenticated
 from panda.logs import Log
 
 log = Log("monitoring.app")
 
-PUBLIC = ("/login", "/static/", "/favicon.ico")
+PUBLIC = ("/login", "/static/", "/favicon.ico", "/metrics")
 STATUS = (
     (Invalid, falcon.HTTP_400),
+    (Unauthenticated, falcon.HTTP_401),
     (Forbidden, falcon.HTTP_403),
     (NotFound, falcon.HTTP_404),
     (Conflict, falcon.HTTP_409),
@@ -46,9 +49,17 @@ STATUS = (
 )
 
 
-def make_app(parts: Parts) -> falcon.App[falcon.Request, falcon.Response]:
-    """The WSGI app of every page."""
-    app = falcon.App(middleware=[Guard(parts)])
+def make_app(
+    parts: Parts, n_watchers: Callable[[], int] = lambda: 0, n_told: Callable[[], int] = lambda: 0
+) -> falcon.App[falcon.Request, falcon.Response]:
+    """The WSGI app of every page.
+
+    Args:
+        n_watchers: browsers that watch live now; `n_told`: words that they were told so far.
+    """
+    meter = PageMeter()
+    before: list[Any] = [meter, Guard(parts)]
+    app = falcon.App(middleware=before)
     app.req_options.strip_url_path_trailing_slash = True
     app.req_options.keep_blank_qs_values = True
     app.resp_options.secure_cookies_by_default = False
@@ -69,6 +80,7 @@ def make_app(parts: Parts) -> falcon.App[falcon.Request, falcon.Response]:
     _add_people(app, parts)
     app.add_route("/search", search.Search(parts))
     app.add_route("/help", admin_pages.Help(parts))
+    app.add_route("/metrics", Metrics(parts, meter, n_watchers, n_told))
     app.add_route("/login", doors.Login(parts))
     app.add_route("/logout", doors.Logout(parts))
     app.add_route("/static/{name}", doors.Static(parts))
@@ -156,6 +168,7 @@ class Failures:
     def ours(self, req: falcon.Request, resp: falcon.Response, error: PandaError, params: dict[str, Any]) -> None:
         status = next((status for kind, status in STATUS if isinstance(error, kind)), falcon.HTTP_400)
         title = {
+            falcon.HTTP_401: "Say who you are",
             falcon.HTTP_403: "Not yours",
             falcon.HTTP_404: "There is no such page",
             falcon.HTTP_409: "Not possible now",

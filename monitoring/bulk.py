@@ -6,9 +6,9 @@ from urllib.parse import urlencode
 import falcon
 from sqlalchemy.engine import Connection
 
-from monitoring import job_acts, looks
+from monitoring import looks, retry_plan
 from monitoring.acting import Deed, Field, Sheet, SheetPage
-from monitoring.jobs_pages import asked_for, views_of
+from monitoring.jobs_pages import asked_for, owned, views_of
 from monitoring.page import Page, Parts, session_of
 from monitoring.queries import facts
 from panda.auth import policy
@@ -23,16 +23,20 @@ from panda.query import Expression, equal_to, write
 from panda.states import RETRY_STATUS, Stage
 
 #: The API asks for the same leave: whoever may cancel jobs may move them and their priority.
-ACTIONS = {"retry": Action.RETRY, "cancel": Action.CANCEL, "priority": Action.ACT, "rebroker": Action.ACT}
+ACTIONS = {"retry": Action.RETRY, "cancel": Action.CANCEL, "priority": Action.ACT, "rebroker": Action.ACT,
+           "hold": Action.HOLD, "release": Action.HOLD}  # fmt: skip
 MAX_TICKED = 500
 WARNINGS = {
     "cancel": "Running payloads are killed; this cannot be taken back.",
     "rebroker": "They leave their place at their queue; brokerage chooses anew among the queues that are open now.",
+    "hold": "They give their queue back and stand still until somebody releases them.",
     "priority": "Larger goes first, within a share. A point is worth a minute of waiting.",
 }
-TITLES = {"retry": "Retry", "cancel": "Cancel", "priority": "Set the priority of", "rebroker": "Broker anew"}
+TITLES = {"retry": "Retry", "cancel": "Cancel", "priority": "Set the priority of", "rebroker": "Broker anew",
+          "hold": "Hold", "release": "Release"}  # fmt: skip
 #: What a verb does to a job, for a sentence.
-DONE = {"retry": "retried", "cancel": "cancelled", "priority": "given another priority", "rebroker": "brokered anew"}
+DONE = {"retry": "retried", "cancel": "cancelled", "priority": "given another priority", "rebroker": "brokered anew",
+        "hold": "held", "release": "released"}  # fmt: skip
 MOST_PRIORITY = 10_000
 
 #: The reason is asked for when the preview stands, and is kept with it.
@@ -98,7 +102,9 @@ class Bulk(SheetPage):
         if verb == "priority":
             told.append(("New priority", priority))
         told += [(f"Left alone: {looks.count(number)}", why) for why, number in list(found.untouched.items())[:4]]
-        told += self._cost(found.n, shown, stage) if verb == "retry" else []
+        if verb == "retry" and found.n:
+            mine = owned(session_of(req).identity, Action.RETRY, meant(req, self._parts))
+            told += retry_plan.of_filter(self._parts.reader, mine, wish.stage, found.n)
         listed = f"The first {len(shown)} of {n} are listed." if found.n > len(shown) else ""
         sheet = Sheet(
             f"{TITLES[verb]} {n} job{s}", f"{TITLES[verb]} {n} job{s}", back, facts=told,
@@ -119,15 +125,6 @@ class Bulk(SheetPage):
             help_ = "So that nobody hits more than they meant to."
             fields.insert(0, Field("number", f"Type {found.n} to confirm", required=True, help=help_))
         return fields
-
-    def _cost(self, n: int, shown: list[dict[str, Any]], stage: str) -> list[tuple[str, str]]:
-        """What a retry repeats, by the first ones."""
-        start = looks.STAGE_TITLE[Stage(stage)] if stage else "the stage that each failed in"
-        ids = [row["panda_id"] for row in shown]
-        cost = self._parts.reader.ask(lambda c: facts(c, job_acts.COST, {"panda_ids": ids})[0])
-        mean = cost["core_s"] / cost["n"] if cost["n"] else 0
-        return [("Start at", start), ("Core time, by the first ones", looks.hours(mean * n)),
-                ("Invalidated", "outputs of the failed attempts that are not published")]  # fmt: skip
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, verb: str) -> None:
         """Begin what was previewed; the clock carries it out in chunks."""

@@ -76,6 +76,13 @@ class Sessions:
                 return None
             return session
 
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def identity_of(self, token: str) -> Identity:
+        """Whose token this is, without a session. Raises Unauthenticated."""
+        return self._verify(token)
+
     def close(self, key: str | None) -> None:
         """Log out."""
         with self._guard:

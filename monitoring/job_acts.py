@@ -5,7 +5,7 @@ from typing import Any
 import falcon
 from sqlalchemy.engine import Connection
 
-from monitoring import job_page, looks
+from monitoring import job_page, looks, retry_plan
 from monitoring.acting import Deed, Field, Sheet, SheetPage
 from monitoring.page import session_of
 from monitoring.queries import Facts, facts
@@ -14,18 +14,13 @@ from panda.auth.policy import Action
 from panda.errors import Conflict, Invalid
 from panda.jobs import bulk, kill, retry
 from panda.jobs import queries as asked
+from panda.jobs.nouns import JOB_FIELDS
+from panda.query import equal_to
 from panda.states import FINAL, PIPELINE, RETRY_STATUS, JobStatus, Stage
 
 #: Jobs that a preview spells out, and jobs of a set that it looks at for them.
 SHOWN, LOOK_AT = 20, 20_000
 
-#: What a retry of these jobs repeats, as far as their last attempt tells.
-COST = """
-SELECT count(*) AS n, coalesce(sum(j.wall_s * s.cores), 0)::float8 AS core_s,
-    count(*) FILTER (WHERE j.failed_stage = 'stage_out') AS n_stage_out
-FROM jobs j CROSS JOIN LATERAL (SELECT cores FROM shapes WHERE shape_id = j.shape_id OFFSET 0) AS s
-WHERE j.panda_id = ANY(%(panda_ids)s)
-"""
 FAILED_OF = """
 SELECT f.panda_id, f.name, f.computing_site, f.failed_stage, f.error_code, f.attempt_nr, f.max_attempts, f.wall_s,
     s.cores
@@ -43,10 +38,7 @@ def starts(job: Facts) -> list[Stage]:
 
 def default_start(job: Facts) -> Stage:
     """Where the retry starts when nobody says otherwise."""
-    failed = Stage(job["failed_stage"]) if job["failed_stage"] else Stage.BROKER
-    if failed is Stage.ARCHIVE:
-        return Stage.STAGE_OUT
-    return failed if failed in RETRY_STATUS else Stage.BROKER
+    return retry_plan.start_after(job["failed_stage"])
 
 
 def runs_again(start: Stage) -> str:
@@ -69,19 +61,12 @@ class JobRetry(SheetPage):
         wanted = req.get_param("stage") or ""
         possible = starts(job)
         start = Stage(wanted) if wanted in set(possible) else default_start(job)
-        lost = (
-            "nothing: its outputs at the site are used" if start is Stage.STAGE_OUT else "outputs of the failed attempt"
-        )
         where = (
             "a queue is chosen anew"
             if start in (Stage.DEFINE, Stage.BROKER)
             else job["computing_site"] or looks.UNKNOWN
         )
-        cost = (
-            looks.duration((job["wall_s"] or 0) * job["cores"])
-            if job["wall_s"] and start is not Stage.STAGE_OUT
-            else looks.UNKNOWN
-        )
+        plan = self._parts.reader.ask(lambda c: retry_plan.plan_of(c, [panda_id], start))
         self._ask(
             req,
             resp,
@@ -89,7 +74,7 @@ class JobRetry(SheetPage):
                 f"Retry job {panda_id}", "Retry", back,
                 facts=[("Runs again", runs_again(start)), ("Where", where),
                        ("Attempt", f"{job['attempt_nr'] + 1} (of {max(job['max_attempts'], job['attempt_nr'] + 1)})"),
-                       ("Core time, as last time", cost), ("Invalidated", lost)],
+                       *retry_plan.told(plan, 1)[1:]],
                 fields=[Field("stage", "Start at", value=str(start),
                               options=[(str(s), looks.STAGE_TITLE[s]) for s in possible])],
                 cli=f"panda retry {panda_id} --stage {start}",
@@ -152,7 +137,18 @@ class JobCancel(SheetPage):
         self._act(req, resp, act, f"/jobs/{panda_id}")
 
 
-class JobSetRetry(SheetPage):
+class SetSheet(SheetPage):
+    """A sheet about a whole set."""
+
+    def _number_field(self, n: int) -> list[Field]:
+        """The blast-radius guard: above `[api] confirm_above` jobs their number has to be typed."""
+        if n <= self._parts.settings.api.confirm_above:
+            return []
+        told = "So that nobody hits more than they meant to."
+        return [Field("number", f"Type {n} to confirm", required=True, help=told)]
+
+
+class JobSetRetry(SetSheet):
     """/jobsets/{jobset_id}/retry"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, jobset_id: int) -> None:
@@ -162,12 +158,12 @@ class JobSetRetry(SheetPage):
         n, back = found.row.n_failed, f"/jobsets/{jobset_id}"
         shown = reader.ask(lambda c: facts(c, FAILED_OF, {"jobset_id": jobset_id, "look_at": LOOK_AT, "n": SHOWN}))
         stages = [("", "the stage that each failed in"), *((str(s), looks.STAGE_TITLE[s]) for s in RETRY_STATUS)]
-        cost = sum((job["wall_s"] or 0) * job["cores"] for job in shown) / len(shown) * n if shown else 0
+        of_set = equal_to(JOB_FIELDS["jobset"], jobset_id)
+        plan = retry_plan.of_filter(reader, of_set, None, n) if shown else []
         sheet = Sheet(
             f"Retry failed jobs of set {jobset_id}", f"Retry {looks.count(n)} jobs", back,
-            facts=[("Failed jobs", looks.count(n)), ("Core time, by the first ones", looks.duration(cost)),
-                   ("Invalidated", "outputs of the failed attempts that are not published")],
-            fields=[Field("stage", "Start at", options=stages), *_number_field(n)],
+            facts=[("Failed jobs", looks.count(n)), *plan],
+            fields=[Field("stage", "Start at", options=stages), *self._number_field(n)],
             columns=["Job", "Name", "Queue", "Failed in", "Error", "Next attempt"],
             rows=[[str(j["panda_id"]), j["name"] or looks.UNKNOWN, j["computing_site"] or looks.UNKNOWN,
                    j["failed_stage"] or looks.UNKNOWN, j["error_code"] or looks.UNKNOWN,
@@ -183,7 +179,7 @@ class JobSetRetry(SheetPage):
         def act(connection: Connection, deed: Deed) -> str:
             row = asked.jobset(connection, jobset_id).row
             policy.require(identity, Action.RETRY, row.owner)
-            check_number(deed, row.n_failed)
+            check_number(deed, row.n_failed, self._parts.settings.api.confirm_above)
             action_id, chunk = bulk.begin_at_once(
                 connection, "retry", f"jobset:{jobset_id} status:failed", stage=_stage(deed), by=deed.who,
                 reason=deed.reason, request_id=deed.request_id,
@@ -198,7 +194,7 @@ class JobSetRetry(SheetPage):
         self._act(req, resp, act, f"/jobsets/{jobset_id}")
 
 
-class JobSetCancel(SheetPage):
+class JobSetCancel(SetSheet):
     """/jobsets/{jobset_id}/cancel"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, jobset_id: int) -> None:
@@ -210,7 +206,7 @@ class JobSetCancel(SheetPage):
             facts=[("Name", found.row.name), ("Owner", found.row.owner), ("Open jobs", looks.count(n_open)),
                    ("Running", looks.count(found.ledger["running"]))],
             warnings=["Every open job ends; running payloads are killed. What finished stays."],
-            fields=_number_field(n_open), is_possible=n_open > 0, is_dangerous=True,
+            fields=self._number_field(n_open), is_possible=n_open > 0, is_dangerous=True,
             note="" if n_open else "No job of this set is open.", cli=f"panda cancel set:{jobset_id}",
         )  # fmt: skip
         self._ask(req, resp, sheet)
@@ -221,7 +217,7 @@ class JobSetCancel(SheetPage):
         def act(connection: Connection, deed: Deed) -> str:
             row = asked.jobset(connection, jobset_id).row
             policy.require(identity, Action.CANCEL, row.owner)
-            check_number(deed, row.n_open)
+            check_number(deed, row.n_open, self._parts.settings.api.confirm_above)
             n_open = kill.request_jobset(connection, jobset_id, by=deed.who, reason=deed.reason)
             audit_log.record(
                 connection, deed.who, "cancel", f"jobset {jobset_id}", reason=deed.reason, facts={"n": n_open},
@@ -232,20 +228,10 @@ class JobSetCancel(SheetPage):
         self._act(req, resp, act, f"/jobsets/{jobset_id}")
 
 
-#: Above this many jobs the number has to be typed.
-BLAST = 100
-
-
-def _number_field(n: int) -> list[Field]:
-    if n <= BLAST:
-        return []
-    return [Field("number", f"Type {n} to confirm", required=True, help="So that nobody hits more than they meant to.")]
-
-
-def check_number(deed: Deed, n: int) -> None:
-    """Above BLAST jobs the number must have been typed. Raises Invalid (`wrong_number`)."""
+def check_number(deed: Deed, n: int, above: int) -> None:
+    """Above so many jobs the number must have been typed. Raises Invalid (`wrong_number`)."""
     typed = deed.form.get("number", "").replace(",", "").strip()
-    if n > BLAST and typed != str(n):
+    if n > above and typed != str(n):
         raise Invalid(f"there are {n} jobs now, and {typed[:20] or 'nothing'!r} was typed", where="number",
                       code="wrong_number")  # fmt: skip
 

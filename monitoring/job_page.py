@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Connection
 
-from monitoring import job_queries, looks
+from monitoring import funnel, job_queries, logtext, looks
 from monitoring.queries import Facts
+from monitoring.queries import facts as rows_of
 from monitoring.reading import Block, Reader
+from panda.brokerage.explaining import explain
 from panda.errors import NotFound, PandaError
 from panda.jobs import queries as asked
-from panda.jobs import usage, why
+from panda.jobs import usage
 from panda.jobs.spool import MAX_CHUNK_BYTES, Spool
-from panda.settings import Engine
+from panda.settings import Settings
 from panda.states import FINAL, JobStatus, Stage
 
 TAIL_BYTES, TAIL_LINES = 65_536, 200
@@ -25,7 +28,7 @@ def job_page(
     reader: Reader,
     spool: Spool,
     facts: Facts,
-    engine: Engine,
+    settings: Settings,
     *,
     log: str | None,
     log_attempt: int | None,
@@ -45,16 +48,17 @@ def job_page(
     return {
         "job": facts,
         "due": reader.block(lambda c: job_queries.one(c, job_queries.DUE, {"panda_id": panda_id})),
-        "left": reader.block(lambda c: asked.failures_left(c, panda_id, engine)),
+        "left": reader.block(lambda c: asked.failures_left(c, panda_id, settings.engine)),
         "lease": reader.block(lambda c: job_queries.one(c, job_queries.LEASE, {"panda_id": panda_id})),
         "events": events,
         "attempts": reader.block(lambda c: _rows(asked.attempts(c, panda_id))),
         "files": reader.block(lambda c: _rows(asked.files(c, panda_id, limit=MAX_SHOWN).items)),
-        "why": _why(reader, panda_id),
+        "why": _why(reader, panda_id, settings),
         "logs": logs,
         "log": None if chosen is None else _part(reader, spool, panda_id, chosen, log_attempt, find),
         "usage": _usage(reader, panda_id),
         "commands": commands(facts),
+        "alike": _alike(reader, facts),
     }
 
 
@@ -62,13 +66,17 @@ def _rows(found: Sequence[Any]) -> list[Facts]:
     return [row._asdict() for row in found]
 
 
-def _why(reader: Reader, panda_id: int) -> Block[Any]:
-    def explain(connection: Connection) -> Facts:
-        found = why.why(connection, panda_id)
-        return {**found._asdict(), "decision": found.decision._asdict()}
+def _why(reader: Reader, panda_id: int, settings: Settings) -> Block[Any]:
+    def answer(connection: Connection) -> Facts:
+        found, changes = explain(connection, panda_id, settings)
+        told = [{"who": each.who, "say": each.sentence, "command": each.command} for each in changes]
+        estimate = None if found.estimate is None else found.estimate._asdict()
+        ahead = [each._asdict() for each in found.ahead]
+        said = {"decision": found.decision._asdict(), "changes": told, "estimate": estimate, "ahead": ahead}
+        return {**found._asdict(), **said}
 
     try:
-        return reader.block(explain)
+        return reader.block(answer)
     except PandaError as problem:
         return Block(trouble=str(problem))
 
@@ -101,6 +109,7 @@ def _part(reader: Reader, spool: Spool, panda_id: int, name: str, attempt_nr: in
             "is_whole": is_whole and len(numbered) <= TAIL_LINES,
             "find": find,
             "n_found": len(numbered),
+            "n_errors": sum(logtext.is_error(line) for _, line in numbered),
             "lines": [line for _, line in numbered[-TAIL_LINES:]],
             "numbers": [number for number, _ in numbered[-TAIL_LINES:]],
         }
@@ -109,6 +118,85 @@ def _part(reader: Reader, spool: Spool, panda_id: int, name: str, attempt_nr: in
         return reader.block(read)
     except PandaError as problem:
         return Block(trouble=str(problem))
+
+
+def _alike(reader: Reader, facts: Facts) -> Block[Any]:
+    """Failures with the same code in a day: `n`, `n_here` (at this job's queue), `n_queues`."""
+    if facts["status"] != JobStatus.FAILED or not facts["error_code"]:
+        return Block()
+
+    def ask(connection: Connection) -> Facts:
+        found = rows_of(connection, job_queries.ALIKE, {"code": facts["error_code"]})
+        here = sum(row["n"] for row in found if row["queue"] == (facts["computing_site"] or ""))
+        return {"n": sum(row["n"] for row in found), "n_here": here, "n_queues": len(found)}
+
+    return reader.block(ask)
+
+
+def details(facts: Facts, files: Sequence[Facts], decision: Facts | None) -> dict[str, str]:
+    """What the stages of this job dealt with, in a few words each."""
+    n_in, n_out = facts["n_inputs"], facts["n_outputs"]
+    size_in = sum(file["size_bytes"] or 0 for file in files if file["kind"] == "input")
+    found = {str(Stage.ACTIVATE): f"priority {facts['priority']}"}
+    if decision and decision["funnel"]:
+        n = funnel.known(decision["funnel"])
+        found[str(Stage.BROKER)] = f"of {n} queue{'' if n == 1 else 's'}"
+    if n_in:
+        found[str(Stage.STAGE_IN)] = f"{n_in} file{'' if n_in == 1 else 's'} · {looks.size(size_in)}"
+    if facts["node"]:
+        found[str(Stage.DISPATCH)] = facts["node"]
+    if n_out:
+        found[str(Stage.STAGE_OUT)] = f"{n_out} file{'' if n_out == 1 else 's'}"
+    return found
+
+
+class Picture(NamedTuple):
+    """A plot of what the job used: for `plots.js`, and its points for the picture without a script."""
+
+    title: str
+    told: str
+    plot: Facts
+    points: list[tuple[datetime, float]]
+    limit: float | None
+    colour: str
+
+
+def resources(points: Sequence[Any], memory_mb: int | None, cores: int) -> list[Picture]:
+    """Memory, cores used, and data read and written, over time; what was never reported is left out."""
+    memory = [(p.at, float(p.rss_mb)) for p in points if p.rss_mb is not None]
+    used = [
+        (b.at, max(0.0, (b.cpu_s - a.cpu_s) / max(0.001, (b.at - a.at).total_seconds())))
+        for a, b in pairwise([p for p in points if p.cpu_s is not None])
+    ]
+    pictures = []
+    if len(memory) > 1:
+        told = f"MB, limit {looks.megabytes(memory_mb)}" if memory_mb else "MB"
+        pictures.append(_picture("Memory", told, [("memory", "running", memory)], "MB", memory_mb))
+    if len(used) > 1:
+        pictures.append(_picture("CPU", f"cores at work, of {cores}", [("cores", "activated", used)], "cores", cores))
+    moved = [
+        (word, colour, [(p.at, float(getattr(p, name))) for p in points if getattr(p, name) is not None])
+        for word, colour, name in (("read", "transferring", "read_mb"), ("written", "holding", "written_mb"))
+    ]
+    if all(len(line) > 1 and line[-1][1] > 0 for _, _, line in moved[:1]) or (moved[1][2] and moved[1][2][-1][1] > 0):
+        pictures.append(
+            _picture("Read and written", "MB so far", [each for each in moved if len(each[2]) > 1], "MB", None)
+        )
+    return pictures
+
+
+def _picture(
+    title: str, told: str, lines: Sequence[tuple[str, str, list[tuple[datetime, float]]]], unit: str,
+    limit: float | None,
+) -> Picture:  # fmt: skip
+    times = [at for at, _ in lines[0][2]]
+    series = [
+        {"label": word, "colour": colour, "values": [round(v, 2) for _, v in line[: len(times)]]}
+        for word, colour, line in lines
+    ]
+    plot = {"x": [at.timestamp() for at in times], "series": series, "unit": unit, "kind": "lines", "limit": limit,
+            "height": 170, "sync": "job"}  # fmt: skip
+    return Picture(title, told, plot, lines[0][2], limit, lines[0][1])
 
 
 def _usage(reader: Reader, panda_id: int) -> Block[Any]:

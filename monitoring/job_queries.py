@@ -23,6 +23,12 @@ LEFT JOIN shapes s USING (shape_id) LEFT JOIN queues q ON q.name = j.computing_s
 """
 DUE = "SELECT stage, waits_for, due_at, deliveries, tries, error FROM job_due WHERE panda_id = %(panda_id)s"
 LEASE = "SELECT pilot_id, lease_until, reported_at, cpu_s, rss_mb FROM leases WHERE panda_id = %(panda_id)s"
+#: How often a code came in a day, and where.
+ALIKE = """
+SELECT queue, sum(n)::bigint AS n FROM error_hours
+WHERE error_code = %(code)s AND hour > (SELECT panda_now()) - interval '24 hours'
+GROUP BY queue ORDER BY n DESC LIMIT 200
+"""
 JOBSET = f"""
 SELECT {JOBSET_COLUMNS}, on_parent_failure, output_storage, cancel_by, cancel_reason, document,
     (SELECT scope || ':' || name FROM datasets WHERE dataset_id = output_dataset_id) AS output_dataset

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import falcon
 from sqlalchemy.engine import Connection
 
-from monitoring import queries
+from monitoring import looks, queries
 from monitoring.page import Page, Parts, number_of, session_of
 from monitoring.queries import Facts, facts
 from panda.auth import policy
@@ -34,8 +34,18 @@ FACETS = (
 )
 #: Words of older links, and the field that each stands for.
 SHORT = {"status": "status", "queue": "queue", "error": "error", "jobset": "jobset", "owner": "owner"}
-KNOWN = ("q", *SHORT, "before", "json", "csv", "done", "job", "stage", "priority")
-NOT_FILTERS = frozenset({"json", "csv", "done", "stage", "priority"})
+KNOWN = ("q", "add", "edit", "cols", *SHORT, "before", "json", "csv", "done", "job", "stage", "priority")
+NOT_FILTERS = frozenset({"json", "csv", "done", "stage", "priority", "edit", "cols", "add"})
+
+#: Columns that the table may have: title, and class of its head.
+COLUMNS = {
+    "status": ("Status", ""), "name": ("Name", ""), "set": ("Set", ""), "user": ("User", ""), "share": ("Share", ""),
+    "queue": ("Queue", ""), "node": ("Node", ""), "pilot": ("Pilot", ""), "stage": ("Failed in", ""),
+    "error": ("Error", ""), "exit": ("Exit", "n"), "ran": ("Ran", "n"), "cpu": ("CPU", "n"), "memory": ("Memory", "n"),
+    "priority": ("Priority", "n"), "try": ("Try", "n"), "created": ("Created", "n"), "started": ("Started", "n"),
+    "ended": ("Ended", "n"), "changed": ("Changed", "n"),
+}  # fmt: skip
+DEFAULT_COLUMNS = ("status", "name", "set", "user", "queue", "error", "ran", "try", "changed")
 
 CHANGED = """
 SELECT status, changed_at FROM jobs WHERE panda_id = ANY(%(panda_ids)s)
@@ -44,7 +54,7 @@ UNION ALL SELECT status, changed_at FROM jobs_archive WHERE panda_id = ANY(%(pan
 
 
 class Jobs(Page):
-    """/jobs?q=&before="""
+    """/jobs?q=&add=&cols=&before="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         identity = session_of(req).identity
@@ -61,11 +71,16 @@ class Jobs(Page):
             "q": q, "jobs": items, "next": onward, "trouble": found.trouble, "facets": facets,
             "counts": counts, "histogram": reader.block(lambda c: _histogram(c, mine)),
         }  # fmt: skip
-        link = None if onward is None else "/jobs?" + urlencode({"q": q, "before": onward} if q else {"before": onward})
+        columns = columns_of(req)
+        kept = [*([("q", q)] if q else []), *(("cols", c) for c in columns if columns != DEFAULT_COLUMNS)]
+        link = None if onward is None else "/jobs?" + urlencode([*kept, ("before", onward)])
         self._answer(
             req, resp, "jobs.html", data, self._now(), csv="jobs", next_link=link, is_first=before is None,
-            look_at=LOOK_AT, chips=chips(expression), toggle=_toggle(expression), titles=FACETS,
-            chosen=_chosen(expression), cli=_cli(q), statuses=list(JobStatus), topics="overview",
+            first_link="/jobs?" + urlencode(kept), look_at=LOOK_AT, chips=chips(expression),
+            toggle=_toggle(expression), without=_without(expression), titles=FACETS, chosen=_chosen(expression),
+            cli=_cli(q), topics="overview", columns=COLUMNS, shown_columns=columns, default_columns=DEFAULT_COLUMNS,
+            is_editing=req.get_param("edit") is not None,
+            status_alone=_but_status(mine) == EVERYTHING, range_link=_range_link(expression),
         )  # fmt: skip
 
 
@@ -81,12 +96,22 @@ def asked_for(req: falcon.Request, known: Callable[[], Mapping[str, str]] = dict
     for name in req.params:
         if name not in KNOWN:
             raise UnknownName("filter", name, [known for known in KNOWN if known not in NOT_FILTERS])
-    parts = [read(views.expanded(req.get_param("q") or "", known), JOB_FIELDS)]
+    said = [views.expanded(req.get_param(name) or "", known) for name in ("q", "add")]
+    parts = [read(text, JOB_FIELDS) for text in said]
     for name, field in SHORT.items():
         value = req.get_param(name)
         if value:
             parts.append(read(f"{field}:{_quoted(value)}", JOB_FIELDS))
     return all_of(*parts)
+
+
+def columns_of(req: falcon.Request) -> tuple[str, ...]:
+    """The columns that the table shall have, in our order. Raises UnknownName."""
+    given = req.get_param_as_list("cols") or []
+    for name in given:
+        if name not in COLUMNS:
+            raise UnknownName("column", name, list(COLUMNS), where="cols")
+    return tuple(name for name in COLUMNS if name in given) if given else DEFAULT_COLUMNS
 
 
 def views_of(parts: Parts, owner: str) -> Callable[[], Mapping[str, str]]:
@@ -118,14 +143,22 @@ def _facets(connection: Connection, expression: Expression) -> dict[str, Any]:
     """By facet its words and counts, the largest first; `is_whole`: every job that fits was counted."""
     by = [name for name, _ in FACETS]
     counted = lists.counts(connection, JOBS, expression, by, window=LOOK_AT)
+    others = _but_status(expression)
     found: dict[str, dict[str, int]] = {name: {} for name in by}
     for words, n in counted.groups:
         for name, word in zip(by, words, strict=True):
             if word is not None:
                 found[name][word] = found[name].get(word, 0) + n
     is_whole = counted.down_to is None and len(counted.groups) < lists.MAX_GROUPS
+    if others != expression and others != EVERYTHING:  # also the statuses that are not chosen
+        every = lists.counts(connection, JOBS, others, ["status"], window=LOOK_AT)
+        found["status"] = {str(words[0]): n for words, n in every.groups} | found["status"]
     listed = {name: sorted(words.items(), key=lambda item: -item[1])[:8] for name, words in found.items()}
     return {**listed, "n": sum(n for _, n in counted.groups), "is_whole": is_whole}
+
+
+def _but_status(expression: Expression) -> Expression:
+    return all_of(*(part for part in _parts(expression) if not _is_about(part, "status")))
 
 
 def _histogram(connection: Connection, expression: Expression) -> Facts:
@@ -187,6 +220,27 @@ def _toggle(expression: Expression) -> Any:
         others = tuple(part for part in _parts(expression) if not _is_about(part, name))
         words = [w for w in chosen[name] if w != word] + ([] if word in chosen[name] else [word])
         return _link(all_of(*others, *([equal_to(JOB_FIELDS[name], *words)] if words else [])))
+
+    return link
+
+
+def _without(expression: Expression) -> Any:
+    """For templates: the link that takes back every word of a facet."""
+    return lambda name: _link(all_of(*(part for part in _parts(expression) if not _is_about(part, name))))
+
+
+def _range_link(expression: Expression) -> Any:
+    """For the histogram: the link to what changed in a span, beside what else the filter says. Without instants: with
+    marks for them, which a script replaces."""
+    others = [
+        part for part in _parts(expression) if not (isinstance(part, Comparison) and part.field.name == "changed")
+    ]
+    text = write(all_of(*others)) if others and expression != EVERYTHING else ""
+
+    def link(since: datetime | None = None, until: datetime | None = None) -> str:
+        end = None if until is None else until + timedelta(seconds=1)  # whole seconds, outwards
+        first, last = (looks.iso(at) if at else mark for at, mark in ((since, "FROM"), (end, "UNTIL")))
+        return "/jobs?" + urlencode({"q": f"{text} changed:{first}/{last}".strip()})
 
     return link
 

@@ -126,6 +126,8 @@ class Hub:
         #: A number of this process means nothing to another one.
         self.epoch = secrets.token_hex(4)
         self._number = 0
+        #: Words that watchers were told.
+        self.n_told = 0
         self._changes: deque[tuple[float, int, str]] = deque(maxlen=MAX_REMEMBERED)
         self._watchers: set[Watcher] = set()
         self._marks: dict[str, Hashable] = {}
@@ -266,6 +268,7 @@ class Stream(RequestHandler):
         await self.flush()
         while self._session() is not None:
             changed = await watcher.next(KEEP_ALIVE_S)
+            self._hub.n_told += len(changed)
             for topic, number in changed.items():
                 self.write(f"id: {self._hub.epoch}-{number}\nevent: changed\ndata: {topic}\n\n")
             if not changed:

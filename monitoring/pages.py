@@ -66,7 +66,7 @@ class Job(Page):
             parts.reader,
             parts.spool,
             facts,
-            parts.settings.engine,
+            parts.settings,
             log=req.get_param("log") or None,
             log_attempt=number_of(req, "attempt"),
             find=(req.get_param("find") or "")[:200],
@@ -75,11 +75,19 @@ class Job(Page):
         events, attempts = data["events"].value or [], data["attempts"].value or []
         until = job_page.archived_or_now(facts, as_of)
         data["chain"] = job_page.chain(facts, events, attempts, until)
+        decision = data["why"].value["decision"] if data["why"].value else None
+        told = job_page.details(facts, data["files"].value or [], decision)
+        for row in data["chain"]:
+            row["told"] = told.get(row["stage"], "") if row["mark"] != "todo" else ""
+        points = [] if data["usage"].value is None else data["usage"].value["points"]
+        can_retry = facts["status"] == JobStatus.FAILED and facts["archived_at"] is None
         remembered = {row["chain_id"] for row in data["chain"] if row["chain_id"]}
         self._answer(
             req, resp, "job.html", data, as_of, lanes=job_page.lanes(events, until), is_final=facts["status"] in FINAL,
             in_flower={task_id for task_id in remembered if parts.celery.remembers(task_id)}, topics=f"job:{panda_id}",
             start=job_acts.default_start(facts) if facts["status"] == JobStatus.FAILED else None,
+            starts=[str(stage) for stage in job_acts.starts(facts)] if can_retry else [],
+            resources=job_page.resources(points, facts["memory_mb"], facts["cores"]),
         )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ Colours are CSS classes (`c-running` sets `--c`), so that the theme decides. Eve
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from markupsafe import Markup, escape
@@ -159,30 +159,41 @@ def timeline(
     )
 
 
-def histogram(bins: Sequence[tuple[datetime, int, int]], end: datetime) -> Markup:
-    """When jobs changed. Each bin: (from, failed, others)."""
+def histogram(
+    bins: Sequence[tuple[datetime, int, int]],
+    end: datetime,
+    link: Callable[[datetime | None, datetime | None], str] | None = None,
+) -> Markup:
+    """When jobs changed. Each bin: (from, failed, others). `link`: to what changed in a span; each bar leads there."""
     if not bins:
         return Markup("")
     top = max(1, *(failed + others for _, failed, others in bins))
     step, height = 100 / len(bins), 46
+    width = bins[1][0] - bins[0][0] if len(bins) > 1 else timedelta(seconds=1)
     drawn = Markup("")
     for k, (since, failed, others) in enumerate(bins):
         told = f"{since.astimezone(UTC).strftime('%d %b %H:%M:%S')}: {failed + others} jobs, {failed} failed"
-        y = float(height)
+        y, bar = float(height), Markup("")
         for n, colour in ((others, "activated"), (failed, "failed")):
             if n:
                 tall = max(2.0, height * n / top)
                 y -= tall
-                drawn += Markup(
+                bar += Markup(
                     '<rect class="c-{}" x="{:.2f}%" width="{:.2f}%" y="{:.1f}" height="{:.1f}"><title>{}</title></rect>'
                 ).format(colour, k * step + 0.1, step - 0.2, y, tall, told)
+        if link and bar:
+            bar = Markup('<a href="{}" aria-label="{}">{}</a>').format(link(since, since + width), told, bar)
+        drawn += bar
     form = "%H:%M" if end - bins[0][0] <= timedelta(hours=36) else "%d %b"
     words = Markup('<text x="0" y="{}">{}</text><text x="100%" y="{}" text-anchor="end">{}</text>').format(
         height + 14, bins[0][0].astimezone(UTC).strftime(form), height + 14, end.astimezone(UTC).strftime(form)
     )
+    span = Markup(' data-from="{}" data-until="{}" data-link="{}"').format(
+        bins[0][0].timestamp(), (bins[-1][0] + width).timestamp(), link(None, None)
+    ) if link else Markup("")  # fmt: skip
     return Markup(
-        '<svg class="histogram" height="{}" role="img" aria-label="When these jobs changed">{}{}</svg>'
-    ).format(height + 18, drawn, words)
+        '<svg class="histogram" height="{}" role="{}" aria-label="When these jobs changed"{}>{}{}</svg>'
+    ).format(height + 18, "group" if link else "img", span, drawn, words)
 
 
 def curve(

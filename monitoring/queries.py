@@ -118,8 +118,8 @@ SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
 HAS_JOBSETS = "SELECT EXISTS (SELECT 1 FROM jobsets) AS has"
 
 QUEUES = """
-SELECT q.name, q.site, q.status, q.status_reason, q.storage, q.cores, q.memory_mb, q.disk_mb, q.walltime_s, q.tags,
-    q.submitter, q.max_pilots, q.pilot_cores, s.cloud, s.description
+SELECT q.name, q.site, q.status, q.status_reason, q.status_by, q.status_at, q.status_until, q.storage, q.cores,
+    q.memory_mb, q.disk_mb, q.walltime_s, q.tags, q.submitter, q.max_pilots, q.pilot_cores, s.cloud, s.description
 FROM queues q JOIN sites s ON s.name = q.site ORDER BY q.site, q.name LIMIT 2000
 """
 N_QUEUES = "SELECT count(*) AS n FROM queues"

@@ -13,7 +13,7 @@ import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from monitoring import looks, pictures
+from monitoring import codes, funnel, logtext, looks, pictures
 from monitoring.gate import Session
 from monitoring.reading import Block
 
@@ -65,6 +65,9 @@ class Renderer:
         self._environment.globals.update(
             looks=looks,
             pictures=pictures,
+            codes=codes,
+            funnel=funnel,
+            logtext=logtext,
             static={name: f"/static/{name}?v={_digest(body)}" for name, (body, _) in static.items()},
         )
 

@@ -1,6 +1,7 @@
 """Sites and queues: what they offer, what they do, and the switch with its reason."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import falcon
@@ -59,9 +60,14 @@ class Site(Page):
         if not known:
             raise NotFound("site", site)
         queues = reader.ask(lambda c: facts(c, site_queries.QUEUES_OF, {"site": site}))
-        data = {"site": known[0], **self._of(queues), "storages": reader.block(
-            lambda c: facts(c, queries.STORAGES_OF, {"site": site}))}  # fmt: skip
-        self._answer(req, resp, "site.html", data, self._now(), csv="queues", queue=None)
+        storages = reader.block(lambda c: facts(c, queries.STORAGES_OF, {"site": site}))
+        of = {"storages": [storage["name"] for storage in storages.value or []]}
+        data = {
+            "site": known[0], **self._of(queues), "storages": storages,
+            "flows": reader.block(lambda c: facts(c, site_queries.FLOWS, of)),
+        }  # fmt: skip
+        self._answer(req, resp, "site.html", data, self._now(), csv="queues", queue=None,
+                     total=summed(data["queues"].value or [], data["fleet"].value or []))  # fmt: skip
 
     def _of(self, queues: list[Facts]) -> dict[str, Any]:
         reader, names = self._parts.reader, [queue["name"] for queue in queues]
@@ -75,6 +81,8 @@ class Site(Page):
 
         return {
             "queues": reader.block(mine),
+            "chart": reader.block(lambda c: chart(c, names)),
+            "fleet": reader.block(lambda c: [row for row in facts(c, site_queries.PILOTS) if row["queue"] in names]),
             "errors": reader.block(lambda c: facts(c, site_queries.ERRORS_OF_QUEUE, {"queues": names})),
             "nodes": reader.block(lambda c: facts(c, site_queries.NODES, {"queues": names})),
             "downtimes": reader.block(lambda c: facts(c, site_queries.DOWNTIMES_OF, {"queues": names})),
@@ -156,6 +164,35 @@ class SetQueue(SheetPage):
         self._act(req, resp, act, f"/queues/{queue}")
 
 
+BIN_S = 1_200
+#: Statuses of the chart, bottom first.
+CHARTED = tuple(str(status) for status in looks.ACTIVE if status not in (JobStatus.PENDING, JobStatus.DEFINED))
+
+
+def chart(connection: Connection, names: Sequence[str]) -> Facts:
+    """Jobs at these queues in a day: `times`, `series` (word, colour, values; bottom first), `start`, `end`."""
+    now = queries.now(connection)
+    found = facts(connection, site_queries.HISTORY, {"queues": list(names), "bin_s": BIN_S})
+    times = sorted({row["bin"] for row in found})
+    values = {(row["bin"], row["status"]): row["n"] for row in found}
+    series = [(word, looks.JOB[word].colour, [values.get((at, word), 0.0) for at in times]) for word in CHARTED]
+    return {"times": times, "series": series, "start": now - timedelta(hours=24), "end": now}
+
+
+def summed(queues: Sequence[Facts], fleet: Sequence[Facts]) -> Facts:
+    """A site's queues as one."""
+    n_failed, n_good = sum(q["n_failed"] for q in queues), sum(q["n_finished"] for q in queues)
+    core_s, cpu_s = sum(q["core_s"] for q in queues), sum(q["cpu_s"] for q in queues)
+    return {
+        "running": sum(q["running"] for q in queues), "ready": sum(q["ready"] for q in queues),
+        "stage_out": sum(q["jobs"].get("holding", 0) + q["jobs"].get("transferring", 0) for q in queues),
+        "n_failed": n_failed, "failure_rate": n_failed / (n_failed + n_good) if n_failed + n_good else None,
+        "n_finished": n_good, "cpu_efficiency": cpu_s / core_s if core_s else None,
+        "cores": sum(q["pilot_cores_now"] or 0 for q in queues), "pilots": sum(row["n_alive"] for row in fleet),
+        "idle": sum(row["n_idle"] for row in fleet), "silent": sum(row["n"] - row["n_alive"] for row in fleet),
+    }  # fmt: skip
+
+
 def _told(version: Any, changes: Sequence[Change]) -> Facts:
     """A version as the page lists it: what it did, in a few words, beside who and why."""
     shown = [each for each in changes if each.field not in ("status_reason", "status_by", "status_rule", "status_then")]
@@ -180,5 +217,6 @@ def _with_failures(connection: Connection, queues: list[Facts]) -> list[Facts]:
         n_failed, n_good = failed.get(queue["name"], 0), day.get("n_finished", 0)
         queue["n_failed"], queue["n_finished"] = n_failed, n_good
         queue["failure_rate"] = n_failed / (n_failed + n_good) if n_failed + n_good else None
+        queue["cpu_s"], queue["core_s"] = day.get("cpu_s") or 0.0, day.get("core_s") or 0.0
         queue["cpu_efficiency"] = day["cpu_s"] / day["core_s"] if day.get("core_s") else None
     return queues

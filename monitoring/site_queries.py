@@ -116,3 +116,28 @@ HELD = """
 SELECT panda_id, attempt_nr, lease_until, reported_at, cpu_s, rss_mb FROM leases
 WHERE panda_id = ANY(%(panda_ids)s) AND pilot_id = %(pilot_id)s ORDER BY panda_id LIMIT 200
 """
+
+#: Jobs under way at queues in a day, by status; a value for each bin.
+HISTORY = """
+SELECT bin, status, sum(n)::float8 AS n FROM (
+    SELECT h.queue, date_bin(make_interval(secs => %(bin_s)s), h.at, timestamptz 'epoch') AS bin, c.key AS status,
+        avg(c.value::float8) AS n
+    FROM queue_history h, jsonb_each_text(h.counts) AS c
+    WHERE h.queue = ANY(%(queues)s::text[]) AND h.at > (SELECT panda_now()) - interval '24 hours'
+    GROUP BY h.queue, bin, c.key) AS by_queue
+GROUP BY bin, status ORDER BY bin
+"""
+#: Files that came to storages and left them in an hour, of the newest 20,000 that ended.
+FLOWS = """
+SELECT way, count(*) AS n, count(*) FILTER (WHERE status = 'failed') AS n_failed,
+    coalesce(sum(size_bytes) FILTER (WHERE status = 'done'), 0)::bigint AS n_bytes,
+    (array_agg(error ORDER BY ended_at DESC) FILTER (WHERE status = 'failed'))[1] AS error
+FROM (
+    SELECT CASE WHEN destination = ANY(%(storages)s::text[]) THEN 'in' ELSE 'out' END AS way, t.status, t.ended_at,
+        t.error, f.size_bytes
+    FROM (SELECT file_id, source, destination, status, ended_at, error FROM transfers
+        WHERE ended_at > (SELECT panda_now()) - interval '1 hour' ORDER BY ended_at DESC LIMIT 20000) AS t,
+        LATERAL (SELECT size_bytes FROM files WHERE file_id = t.file_id OFFSET 0) AS f
+    WHERE t.destination = ANY(%(storages)s::text[]) OR t.source = ANY(%(storages)s::text[])) AS moved
+GROUP BY way
+"""

@@ -58,12 +58,6 @@ SELECT substr(key, 8) AS lane, value::timestamptz AS at,
     extract(epoch FROM panda_now() - value::timestamptz)::float8 AS age_s
 FROM engine_state WHERE key IN ('canary.final', 'canary.stages')
 """
-#: Who set the status of a queue last, of the newest deeds.
-STATUS_SET = """
-SELECT DISTINCT ON (target) target, at, who, reason FROM (
-    SELECT target, at, who, reason, action, audit_id FROM audit_log ORDER BY audit_id DESC LIMIT 2000) AS newest
-WHERE action = 'set_queue_status' ORDER BY target, audit_id DESC
-"""
 
 
 class Seen(NamedTuple):
@@ -81,9 +75,9 @@ class Seen(NamedTuple):
     owners: Sequence[Facts] = ()
     begun: Sequence[Facts] = ()
     canaries: Sequence[Facts] = ()
-    status_set: Sequence[Facts] = ()
     pauses: Sequence[Pause] = ()
     stuck: Sequence[Facts] = ()
+    storages: Sequence[Facts] = ()  #: of `queries.STORAGES`, those that take nothing
     n_active: int = 0  #: jobs on their way
 
 
@@ -110,7 +104,7 @@ def look(reader: Reader, base: Seen, *, window_s: float, week: dict[tuple[str, s
         owners=ask(OPEN_BY_OWNER),
         begun=ask(BEGUN),
         canaries=ask(CANARIES),
-        status_set=ask(STATUS_SET),
+        storages=[row for row in ask(queries.STORAGES) if row["full_because"]],
         pauses=reader.block(switches.current).value or [],
     )
 

@@ -107,20 +107,19 @@ def workers_stuck(seen: Seen) -> Iterator[Trouble]:
 
 def queues_closed(seen: Seen) -> Iterator[Trouble]:
     """Jobs stand ready at a queue that is not online."""
-    set_by = {row["target"]: row for row in seen.status_set}
     for queue in seen.queues:
         waiting = queue["ready"] + queue["jobs"].get("assigned", 0)
         if queue["status"] == "online" or not waiting:
             continue
-        name = queue["name"]
-        deed = set_by.get(f"queue {name}")
-        told = queue["status_reason"] or "no reason was given"
-        if deed is not None and deed["reason"] == queue["status_reason"]:
-            told += f" ({deed['who']})"
+        name, until = queue["name"], queue["status_until"]
+        told = (queue["status_reason"] or "no reason was given") + (
+            f" ({queue['status_by']})" if queue["status_by"] else ""
+        )
         yield Trouble(
             kind="closed", key=f"closed {name}", title=f"Queue {name} is {queue['status']}", is_bad=False,
-            since=deed["at"] if deed else None, told=told, link=f"/queues/{quote(name)}",
+            since=queue["status_at"], told=told + (f", until {until:%d %b %H:%M} UTC" if until else ""),
             hits=f"{count(queue['ready'])} jobs are ready there, {count(waiting - queue['ready'])} wait for data",
+            link=f"/queues/{quote(name)}",
             acts=[("Set the status…", f"/queues/{quote(name)}/status?to=online"),
                   ("Broker its ready jobs anew…", _bulk("rebroker", f"status:activated queue:{name}"))],
         )  # fmt: skip
@@ -255,6 +254,24 @@ def _cures(kind: str, code: str, same: list[Facts], queue: str) -> list[Act]:
     return acts
 
 
+def storages_full(seen: Seen) -> Iterator[Trouble]:
+    """A storage that takes nothing any more."""
+    for storage in seen.storages:
+        name = storage["name"]
+        near = [queue for queue in seen.queues if queue["storage"] == name]
+        acts = [
+            (f"Close {queue['name']} to new jobs…", f"/queues/{quote(queue['name'])}/status?to=brokeroff")
+            for queue in near
+            if queue["status"] == "online"
+        ]
+        coming = sum(queue["jobs"].get("assigned", 0) + queue["running"] for queue in near)
+        yield Trouble(
+            kind="storage", key=f"storage {name}", title=f"Storage {name} takes nothing", told=storage["full_because"],
+            hits=f"{count(coming)} jobs that run there or wait for data", link=f"/sites/{quote(storage['site'])}",
+            acts=acts[:2],
+        )  # fmt: skip
+
+
 def floods(seen: Seen) -> Iterator[Trouble]:
     """One user's jobs crowd out those of others."""
     total, others = sum(row["n_open"] for row in seen.owners), len(seen.owners) - 1
@@ -307,7 +324,7 @@ def stuck(seen: Seen) -> Iterator[Trouble]:
 
 
 FINDERS: tuple[Finder, ...] = (
-    parts_down, workers_stuck, pilots_away, black_holes, failures, queues_closed, pauses, floods, stuck,
+    parts_down, workers_stuck, pilots_away, black_holes, failures, storages_full, queues_closed, pauses, floods, stuck,
 )  # fmt: skip
 
 

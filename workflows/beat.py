@@ -13,10 +13,11 @@ from sqlalchemy.engine import Connection
 from panda.dataservice import copies, deletion, recalls, rules, space, transfers
 from panda.db.session import rows, run
 from panda.dispatcher import notes
-from panda.jobs import audit, bulk, counters, hold, notices, share_usage, sweeping
+from panda.dispatcher import tally as dispatch_counts
+from panda.jobs import audit, bulk, counters, estimates, foreign, hold, notices, share_usage, sweeping
 from panda.logs import Log
 from panda.settings import current
-from panda.sites import collecting, downtimes, removing, status, waking
+from panda.sites import collecting, downtimes, leaving, removing, status, waking
 from panda.states import Stage
 from workflows.app import TICKS, app, begin
 from workflows.chain import TASK_OF
@@ -103,6 +104,12 @@ def collect_sites() -> None:
     )  # fmt: skip
 
 
+@tick("rebroker")
+def leave_offline_queues() -> None:
+    """Jobs that wait at queues which went offline are brokered anew."""
+    leaving.leave_offline(begin(), current().brokerage.leave_offline_s)
+
+
 @tick("fold")
 def fold() -> None:
     """Deltas into counters, and a count of running cores if the last one is old."""
@@ -117,6 +124,15 @@ def history() -> None:
     """One point of the charts."""
     with begin()() as connection:
         counters.remember(connection)
+
+
+@tick("estimates")
+def keep_estimates() -> None:
+    """When some waiting jobs will start; and what became of what was said before."""
+    with begin()() as connection:
+        estimates.compare(connection)
+    with begin()() as connection:
+        estimates.predict(connection)
 
 
 @tick("transfers")
@@ -206,3 +222,6 @@ def _tidy(connection: Connection) -> None:
     bulk.tidy(connection)
     hold.tidy(connection)
     notes.forget_old(connection)
+    dispatch_counts.forget_old(connection)
+    estimates.forget_old(connection)
+    foreign.tidy(connection, current().upstream.keep_days)

@@ -38,6 +38,10 @@
       const busy = old.contains(document.activeElement) || (chosen.type === "Range" && chosen.containsNode(old, true))
         || old.querySelector("input:checked");
       const html = next ? next.outerHTML : "";
+      if (next && old.dataset.rows !== undefined && old.querySelector("tr[data-id]") && next.querySelector("tr[data-id]")) {
+        replaceRows(old, next);
+        continue;
+      }
       if (next && !busy && html !== (sent.get(old) ?? old.outerHTML)) {
         const log = old.querySelector(".log");
         const top = log ? log.scrollTop : 0;
@@ -101,14 +105,60 @@
     else { listen(); refresh(); }
   }
 
+  // What is ticked, or else everything that the filter means.
   function countChosen() {
     const boxes = [...document.querySelectorAll("input[name=job]")];
     const bar = document.querySelector(".bulk");
     if (!bar) return;
     const n = boxes.filter((box) => box.checked).length;
-    bar.querySelector(".n-chosen").textContent = n ? `${n} selected` : "None selected";
-    for (const button of bar.querySelectorAll("[data-chosen]")) button.disabled = !n;
+    const all = bar.dataset.all;
+    bar.querySelector(".n-chosen").textContent = n ? `${n} ticked` : all ? all[0].toUpperCase() + all.slice(1) : "Tick rows, or filter first";
+    for (const button of bar.querySelectorAll("[data-act]")) button.disabled = !n && !all;
   }
+
+  // A list keeps its place: rows that are here change, new ones wait until somebody wants to see them.
+  function replaceRows(old, next) {
+    const rows = new Map([...next.querySelectorAll("tr[data-id]")].map((row) => [row.dataset.id, row]));
+    const here = new Set();
+    for (const row of old.querySelectorAll("tr[data-id]")) {
+      const newer = rows.get(row.dataset.id);
+      here.add(row.dataset.id);
+      if (!newer || newer.outerHTML === row.outerHTML) continue;
+      newer.querySelector("input[name=job]").checked = row.querySelector("input[name=job]").checked;
+      row.replaceWith(newer);
+    }
+    const n = [...rows.keys()].filter((id) => !here.has(id)).length;
+    let more = document.querySelector(".more-rows");
+    if (!n) { more?.remove(); return; }
+    if (!more) {
+      more = document.createElement("button");
+      more.type = "button";
+      more.className = "more-rows";
+      more.addEventListener("click", () => location.reload());
+      old.before(more);
+    }
+    more.textContent = `${n} newer — show`;
+  }
+
+  // Over several bars of a histogram: the time that they span.
+  let dragged = null;
+  document.addEventListener("pointerdown", (event) => {
+    const svg = event.target.closest("svg[data-link]");
+    dragged = svg && { svg, x: event.clientX };
+  });
+  document.addEventListener("pointerup", (event) => {
+    if (!dragged || Math.abs(event.clientX - dragged.x) < 8) return;
+    const { svg, x } = dragged;
+    const box = svg.getBoundingClientRect();
+    const [from, until] = [Number(svg.dataset.from), Number(svg.dataset.until)];
+    const at = (px) => from + Math.min(1, Math.max(0, (px - box.left) / box.width)) * (until - from);
+    const iso = (s) => `${new Date(s * 1000).toISOString().slice(0, 19)}Z`;
+    const [low, high] = [Math.min(x, event.clientX), Math.max(x, event.clientX)];
+    const link = svg.dataset.link.replace("FROM", encodeURIComponent(iso(Math.floor(at(low)))))
+      .replace("UNTIL", encodeURIComponent(iso(Math.ceil(at(high)) + 1)));
+    location.href = link;
+  });
+  document.addEventListener("dragstart", (event) => { if (event.target.closest("svg[data-link]")) event.preventDefault(); });
 
   document.addEventListener("click", async (event) => {
     if (event.target.closest(".live")) togglePause();
@@ -147,7 +197,7 @@
       event.preventDefault();
       document.querySelector(".search input")?.focus();
     } else if (event.key === "f") {
-      const filter = document.querySelector(".filter input[name=q], .filter input");
+      const filter = document.querySelector(".filter input[name=add], .filter input:not([type=hidden])");
       if (filter) { event.preventDefault(); filter.focus(); }
     } else if (event.key === ".") togglePause();
     else if (event.key === "?") location.href = "/help";
@@ -158,7 +208,7 @@
     else if (event.key === "x") {
       const box = document.activeElement.closest("tr")?.querySelector("input[name=job]");
       if (box) { box.checked = !box.checked; countChosen(); }
-    } else if (event.key === "r") document.querySelector("a[data-key=r]")?.click();
+    } else if (event.key === "r") document.querySelector("[data-key=r]:not(:disabled)")?.click();
   });
 
   document.addEventListener("visibilitychange", () => {

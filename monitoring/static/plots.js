@@ -9,9 +9,9 @@
     [31536000, "{YYYY}", null, null, null, null, null, null, 1],
     [2592000, "{MMM}", null, null, null, null, null, null, 1],
     [86400, "{D} {MMM}", null, null, null, null, null, null, 1],
-    [3600, "{HH}:{mm}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1],
-    [60, "{HH}:{mm}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1],
-    [1, "{HH}:{mm}:{ss}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1],
+    [3600, "{HH}:{mm}", null, null, null, null, null, null, 1],
+    [60, "{HH}:{mm}", null, null, null, null, null, null, 1],
+    [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1],
   ];
 
   function told(value, unit) {

@@ -140,6 +140,10 @@ class Kind:
     """None: a job without inputs."""
     writes: bool = False
     """It has outputs."""
+    avoid: tuple[str, ...] = ()
+    """Patterns of sites and queues that it was brokered away from for good."""
+    came_from: str = ""
+    """The queue that it had before; empty: none."""
 
 
 @dataclass

@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection, Row
 
 from panda.db.session import rows
 from panda.dispatcher.shares import balance
+from panda.dispatcher.tally import NOTHING_FITS, NOTHING_READY, OFFLINE, PAUSED, QUICKER
 from panda.dispatcher.words import AcquireRequest
 from panda.errors import NotFound
 from panda.jobs import switches
@@ -151,42 +152,85 @@ def forget() -> None:
     switches.forget()
 
 
-def misfit(pair: Pair, request: AcquireRequest, tags: frozenset[str]) -> str | None:
+class Misfit(NamedTuple):
+    """What a pilot has too little of for jobs of a shape. `word`: cores, memory_mb, disk_mb, walltime_s, gpus, tags."""
+
+    pair: Pair
+    word: str
+    has: int
+    lacking: str = ""
+    """The tags that it does not offer."""
+
+    def __str__(self) -> str:
+        if self.word == "tags":
+            return f"needs {self.lacking}"
+        needed = getattr(self.pair, self.word)
+        return f"needs {needed} {_UNITS[self.word]}, the pilot has {self.has}{' left' * (self.word == 'walltime_s')}"
+
+
+_UNITS = {"cores": "cores", "memory_mb": "MB of memory", "disk_mb": "MB of disk", "walltime_s": "s", "gpus": "GPUs"}
+#: Kinds of jobs that the answer to a pilot spells out.
+_TOLD = 3
+
+
+class Fit(NamedTuple):
+    """What of an offer a pilot can take."""
+
+    by_share: dict[str, list[Pair]]
+    misfits: list[Misfit]
+    outcome: str
+    """Of the ask, if nothing is taken: a word of `tally`."""
+    paused: str = ""
+    """Why nothing is handed out at all, because somebody switched it off."""
+
+    @property
+    def because(self) -> str | None:
+        """Why nothing fits, in words; None: something does."""
+        if self.by_share:
+            return None
+        if self.paused:
+            return self.paused
+        if not self.misfits:
+            return "the queue is offline" if self.outcome == OFFLINE else "the queue has no ready job"
+        told = list(dict.fromkeys(map(str, self.misfits)))
+        more = f"; and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
+        return "; ".join(told[:_TOLD]) + more
+
+
+def misfit(pair: Pair, request: AcquireRequest, tags: frozenset[str]) -> Misfit | None:
     """Why a pilot cannot run jobs of this shape; None: it can."""
     if pair.cores > request.cores:
-        return f"needs {pair.cores} cores, the pilot has {request.cores}"
+        return Misfit(pair, "cores", request.cores)
     if pair.memory_mb > request.memory_mb:
-        return f"needs {pair.memory_mb} MB of memory, the pilot has {request.memory_mb}"
+        return Misfit(pair, "memory_mb", request.memory_mb)
     if pair.disk_mb > request.disk_mb:
-        return f"needs {pair.disk_mb} MB of disk, the pilot has {request.disk_mb}"
+        return Misfit(pair, "disk_mb", request.disk_mb)
     if pair.walltime_s > request.walltime_s:
-        return f"needs {pair.walltime_s} s, the pilot has {request.walltime_s} left"
+        return Misfit(pair, "walltime_s", request.walltime_s)
     if pair.gpus > request.gpus:
-        return f"needs {pair.gpus} GPUs, the pilot has {request.gpus}"
+        return Misfit(pair, "gpus", request.gpus)
     if not pair.tags <= tags:
-        return f"needs {', '.join(sorted(pair.tags - tags))}"
+        return Misfit(pair, "tags", 0, ", ".join(sorted(pair.tags - tags)))
     return None
 
 
-def fitting(offer: Offer, request: AcquireRequest) -> tuple[dict[str, list[Pair]], str | None]:
-    """The pairs that fit, by share; and why not, if none does."""
+def fitting(offer: Offer, request: AcquireRequest) -> Fit:
+    """The pairs that fit, by share, and what is too much for the others."""
     if offer.status == "offline":
-        return {}, "the queue is offline"
+        return Fit({}, [], OFFLINE)
     paused = offer.pauses.why(What.DISPATCH, site=offer.site, queue=request.queue, node=request.node)
     if paused:
-        return {}, paused
-    if not offer.pairs:
-        return {}, "the queue has no ready job"
+        return Fit({}, [], PAUSED, paused)
     tags = frozenset(request.tags)
     fit: dict[str, list[Pair]] = {}
-    reason = None
+    misfits: list[Misfit] = []
     for pair in offer.pairs:
         why_not = misfit(pair, request, tags)
         if why_not is None:
             fit.setdefault(pair.share, []).append(pair)
         else:
-            reason = why_not
-    return fit, None if fit else reason
+            misfits.append(why_not)
+    return Fit(fit, misfits, QUICKER if fit else NOTHING_FITS if misfits else NOTHING_READY)
 
 
 def turns(connection: Connection, fit: Mapping[str, Sequence[Pair]], n: int) -> dict[str, int]:

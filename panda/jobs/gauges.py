@@ -3,12 +3,11 @@
 Each costs the same whatever the tables hold: folded counters, the ends of indexes, counts that stop at a cap.
 """
 
-from typing import NamedTuple
-
 from sqlalchemy.engine import Connection
 
 from panda.db.session import rows
 from panda.jobs import counters
+from panda.metrics import Family
 from panda.states import LEASED
 
 #: Counts stop here: more are shown as one more than this.
@@ -61,17 +60,6 @@ FROM engine_state WHERE key IN ('canary.final', 'canary.stages')
 
 #: Silence after which a part counts as gone, and the relay as late, in seconds.
 BEAT_SILENT_S, WORKERS_SILENT_S, RELAY_LATE_S = 30.0, 200.0, 30.0
-
-Sample = tuple[dict[str, str], float]
-
-
-class Family(NamedTuple):
-    """A metric: all its series at this moment."""
-
-    name: str
-    about: str
-    samples: list[Sample]
-    kind: str = "gauge"
 
 
 def families(connection: Connection) -> list[Family]:

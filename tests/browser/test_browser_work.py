@@ -37,10 +37,11 @@ def test_many_are_retried_after_a_preview_that_asks_for_their_number(person, wor
         worked.reaches(panda_id, "failed")
     with person("olga", "operator") as olga:
         page = olga.page
-        olga.go("/jobs?q=name:%22%22+or+status:failed+panda_id:" + ",".join(map(str, panda_ids)))
-        page.fill(".filter input[name=q]", "status:failed panda_id:" + ",".join(map(str, panda_ids)))
+        olga.go("/jobs?q=status:failed")
+        page.fill(".filter input[name=add]", "panda_id:" + ",".join(map(str, panda_ids)))
         page.keyboard.press("Enter")
-        page.click("a:has-text('Retry all that match')")
+        expect(page.locator(".n-chosen")).to_have_text("All 3 that match")
+        page.click(".bulk button:has-text('Retry')")
 
         expect(page.locator("h1")).to_have_text("Retry 3 jobs")
         expect(page.locator(".sheet tbody tr")).to_have_count(3)

@@ -23,7 +23,10 @@ def views(context: click.Context, look: Look) -> None:
 @views.command(
     "save",
     cls=Verb,
-    examples=("panda views save lost 'status:failed error:dispatch:* changed:24h'",),
+    examples=(
+        "panda views save lost 'status:failed error:dispatch:* changed:24h'",
+        "panda views save mine 'owner:ann status:pending,defined,assigned,activated'",
+    ),
 )
 @click.argument("name")
 @click.argument("text", metavar="FILTER")
@@ -34,7 +37,7 @@ def save(name: str, text: str, look: Look) -> None:
     emit(look, [{"name": name, "n": done.n}], DONE, columns.own_name, single=True)
 
 
-@views.command("forget", cls=Verb, examples=("panda views forget lost",))
+@views.command("forget", cls=Verb, examples=("panda views forget lost", "panda views forget mine -o json"))
 @click.argument("name")
 @output_options
 def forget(name: str, look: Look) -> None:

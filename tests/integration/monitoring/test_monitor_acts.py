@@ -195,3 +195,69 @@ def test_what_is_wrong_stands_on_the_overview_for_those_who_can_mend_it(
     assert "closed north" in [trouble["key"] for trouble in data]
     assert "What is wrong" in operator.get("/").text
     assert Browser(parts, token("alice", "user")).json("/")["data"]["troubles"] == []
+
+
+def test_a_view_is_saved_used_and_forgotten(world: World, operator: Browser, parts: Parts) -> None:
+    saved = operator.post("/me/views/new", **form(operator, parts, reason="", name="lost", filter="status:failed"))
+    found = operator.json("/jobs?q=@lost")["data"]
+
+    assert saved.status_code == 303
+    assert [job["status"] for job in found["jobs"]] == ["failed"]
+    assert dict(operator.json("/jobs/bulk/retry?q=@lost")["data"]["sheet"]["facts"])["Filter"] == "status:failed"
+    assert "@lost" in operator.get("/me").text
+    assert operator.get("/jobs?q=@found").status_code == 404
+    assert operator.post("/me/views/new", **form(operator, parts, key="k2", name="bad", filter="(")).status_code == 400
+    assert operator.post("/me/views/lost/forget", **form(operator, parts, key="k3", reason="")).status_code == 303
+    assert operator.get("/jobs?q=@lost").status_code == 404
+
+
+def test_rules_for_notices_are_made_and_dropped_and_the_feed_is_read(
+    world: World, operator: Browser, parts: Parts, token: Token
+) -> None:
+    alice = Browser(parts, token("alice", "user"))
+    fields = {"reason": "", "kind": "set_failing", "above_percent": "10"}
+
+    made = operator.post("/me/notices/new", **form(operator, parts, **fields))
+    world.sql(
+        "INSERT INTO notices (owner, at, key, message, link) VALUES ('olga', panda_now(), 'k', 'set 1 fails', '/jobsets/1')"
+    )
+
+    assert made.status_code == 303
+    assert "set 1 fails" in operator.get("/me").text
+    assert operator.post("/me/notices/read", **form(operator, parts, key="k2", reason="")).status_code == 303
+    assert world.count("SELECT count(*) FROM notices WHERE read_at IS NOT NULL") == 1
+    rule = world.count("SELECT rule_id FROM notice_rules")
+    assert alice.post(f"/me/notices/{rule}/drop", **form(alice, parts)).status_code == 404
+    assert alice.post("/me/notices/new", **form(alice, parts, key="k2", kind="incident")).status_code == 403
+    assert (
+        operator.post(
+            "/me/notices/new", **form(operator, parts, **{**fields, "key": "k3", "above_percent": "x"})
+        ).status_code
+        == 400
+    )
+    assert operator.post(f"/me/notices/{rule}/drop", **form(operator, parts, key="k4", reason="")).status_code == 303
+    assert world.count("SELECT count(*) FROM notice_rules") == 0
+
+
+def test_a_token_is_shown_once_and_ended(world: World, parts: Parts, token: Token, operator: Browser) -> None:
+    ada = Browser(parts, token("ada", "admin"))
+    fields = {"owner": "harvester", "role": "pilot", "queue": "north", "label": "north+pilots", "ttl_s": "86400"}
+
+    made = ada.post("/tokens/new", **form(ada, parts, **fields))
+    again = ada.post("/tokens/new", **form(ada, parts, **fields))
+    number = world.count("SELECT token_id FROM tokens WHERE label = 'north pilots'")
+
+    assert made.text.count("panda_") > 1
+    assert again.status_code == 303
+    assert "panda_" not in ada.get(again.headers["location"]).text.replace("panda_session", "").replace(
+        "panda_theme", ""
+    )
+    assert world.count("SELECT count(*) FROM tokens WHERE roles = '{pilot@north}' AND expires_at IS NOT NULL") == 1
+    assert "north pilots" in ada.get("/tokens").text
+    assert operator.get("/tokens/new").status_code == 403
+    assert operator.get("/tokens?owner=harvester").status_code == 403
+    assert operator.post(f"/tokens/{number}/revoke", **form(operator, parts)).status_code == 403
+    assert ada.post(f"/tokens/{number}/revoke", **form(ada, parts, key="k2")).status_code == 303
+    assert world.count("SELECT count(*) FROM tokens WHERE revoked_at IS NOT NULL") == 1
+    for k, bad in enumerate(({"role": "king"}, {"owner": "a b"}, {"ttl_s": "soon"}, {"reason": ""})):
+        assert ada.post("/tokens/new", **form(ada, parts, **{**fields, "key": f"b{k}", **bad})).status_code == 400, bad

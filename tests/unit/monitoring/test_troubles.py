@@ -14,7 +14,8 @@ AN_HOUR_AGO = NOW - timedelta(hours=1)
 
 
 def queue(name="NORTH-Q", status="online", ready=0, pilots=1, **jobs):
-    return {"name": name, "site": "NORTH", "status": status, "status_reason": "storage upgrade", "ready": ready,
+    return {"name": name, "site": "NORTH", "status": status, "status_reason": "storage upgrade",
+            "status_by": "olga", "status_at": AN_HOUR_AGO, "status_until": None, "ready": ready,
             "pilots": pilots, "jobs": {"activated": ready, **jobs}}  # fmt: skip
 
 
@@ -76,9 +77,7 @@ def test_a_lane_whose_canaries_are_not_taken_is_named():
 
 
 def test_ready_jobs_at_a_closed_queue_wait_for_somebody():
-    set_by = [{"target": "queue NORTH-Q", "at": AN_HOUR_AGO, "who": "olga", "reason": "storage upgrade"}]
-
-    [trouble] = found(queues=[queue(status="offline", ready=30, assigned=4)], status_set=set_by)
+    [trouble] = found(queues=[queue(status="offline", ready=30, assigned=4)])
 
     assert (trouble.kind, trouble.since) == ("closed", AN_HOUR_AGO)
     assert trouble.hits == "30 jobs are ready there, 4 wait for data"
@@ -187,6 +186,16 @@ def test_failures_with_something_in_common_are_told_by_it(given, kind, title):
 )
 def test_failures_that_tell_nothing_are_no_trouble(given):
     assert found(**given) == []
+
+
+def test_a_storage_that_takes_nothing_is_told_with_its_queues():
+    storage = {"name": "NORTH-DISK", "site": "NORTH", "full_because": "2.1 TB of 2.1 TB are used"}
+    near = {**queue(assigned=3), "storage": "NORTH-DISK", "running": 4}
+
+    [trouble] = found(storages=[storage], queues=[near])
+
+    assert (trouble.kind, trouble.hits) == ("storage", "7 jobs that run there or wait for data")
+    assert trouble.acts == [("Close NORTH-Q to new jobs…", "/queues/NORTH-Q/status?to=brokeroff")]
 
 
 def test_poison_is_mended_at_its_job_set():
