@@ -172,6 +172,9 @@ class Sites:
     """Between two reads."""
     collect_status: bool = False
     """Whether the status of queues follows these documents too; else it belongs to operators."""
+    rules: str = ""
+    """File (TOML) with the rules by which queues and nodes are taken out; empty: `site-rules.toml` in the data
+    folder, or the built-in ones without it."""
     collect_gone_percent: int = 20
     """An answer that no longer names more than so many percent of the queues that the last one named is believed to
     be broken, and changes nothing."""

@@ -35,6 +35,7 @@ TICK_S: dict[str, float] = {
     "panda.tick.fold": 2.0,
     "panda.tick.sites": 5.0,
     "panda.tick.collect": 15.0,
+    "panda.tick.rules": 15.0,
     "panda.tick.transfers": 5.0,
     "panda.tick.space": 5.0,
     "panda.tick.storages": 15.0,

@@ -14,10 +14,11 @@ from panda.dataservice import copies, deletion, recalls, rules, space, transfers
 from panda.db.session import rows, run
 from panda.dispatcher import notes
 from panda.dispatcher import tally as dispatch_counts
+from panda.errors import PandaError
 from panda.jobs import audit, bulk, counters, estimates, foreign, hold, notices, share_usage, sweeping
 from panda.logs import Log
 from panda.settings import current
-from panda.sites import collecting, downtimes, leaving, removing, status, waking
+from panda.sites import collecting, downtimes, ends, judging, leaving, removing, rules, status, trying, waking
 from panda.states import Stage
 from workflows.app import TICKS, app, begin
 from workflows.chain import TASK_OF
@@ -92,6 +93,19 @@ def look_after_sites() -> None:
     with begin()() as connection:
         downtimes.see_ends(connection)
     removing.carry_out(begin(), current().engine.retry_window_s)
+
+
+@tick("rules")
+def obey_rules() -> None:
+    """Rules look at how attempts ended, and at test jobs."""
+    ends.count(begin())
+    try:
+        found = rules.current(current())
+    except PandaError as problem:  # the file was changed into something that cannot be meant
+        log.warning("the rules of sites cannot be read", problem=str(problem))
+        return
+    judging.judge(begin(), found)
+    trying.look(begin(), found.tests, current().api)
 
 
 @tick("collect")
@@ -225,3 +239,5 @@ def _tidy(connection: Connection) -> None:
     dispatch_counts.forget_old(connection)
     estimates.forget_old(connection)
     foreign.tidy(connection, current().upstream.keep_days)
+    ends.tidy(connection)
+    judging.tidy(connection)

@@ -26,6 +26,7 @@ from panda.api import (
     reference,
     sandboxes,
     shares,
+    site_rules,
     site_versions,
     sites,
     storage_quotas,
@@ -173,6 +174,8 @@ def _add_system(app: App, begin: Begin, settings: Settings) -> None:
     app.add_route("/v1/downtimes", downtimes.DowntimesResource(begin, SMALL_MB))
     app.add_route("/v1/downtimes/{name}", downtimes.DowntimeResource(begin, SMALL_MB))
     app.add_route("/v1/downtimes/{name}/cancel", downtimes.DowntimeCancelResource(begin, SMALL_MB))
+    app.add_route("/v1/site-rules", site_rules.SiteRulesResource(begin, settings))
+    app.add_route("/v1/site-rule-acts", site_rules.SiteRuleActsResource(begin))
     app.add_route("/v1/site-imports", site_versions.SiteImportsResource(begin, settings))
     app.add_route("/v1/sites", sites.SitesResource(begin))
     app.add_route("/v1/sites/{name}", sites.SiteResource(begin))

@@ -35,7 +35,7 @@ seen AS (
 planned AS MATERIALIZED (
     SELECT kind, target, ends_at, reason, extract(epoch FROM starts_at - (SELECT panda_now()))::float8 AS starts_in_s
     FROM downtimes WHERE ends_at > (SELECT panda_now()))
-SELECT q.name, q.site, t.cloud, q.status, q.status_reason, q.storage, d.status AS storage_status,
+SELECT q.name, q.site, t.cloud, q.status, q.status_reason, q.status_rule, q.storage, d.status AS storage_status,
     p.full_because AS storage_full, o.name AS write_storage, o.status AS write_status, f.full_because AS write_full,
     (SELECT jsonb_object_agg(owner, because) FROM storage_quotas_reached WHERE storage = o.name) AS overdrawn,
     q.cores, q.memory_mb, q.disk_mb, q.walltime_s, q.offers AS tags, q.submitter, q.max_ready, q.requirements,
@@ -209,6 +209,7 @@ def _wishes(row: Row[Any]) -> Wishes:
         exclude=tuple(said.get("exclude", ())),
         prefer=tuple(said.get("prefer", ())),
         requirements=said.get("requirements", ""),
+        is_test=said.get("test", False),
         kind=row.kind or Wishes.kind,
         vo=row.vo or "",
         working_group=row.working_group or "",

@@ -45,6 +45,8 @@ class Queue:
     cloud: str = ""
     status: str
     status_reason: str
+    status_rule: str = ""
+    """The rule that set the status; empty: no rule did."""
     storage: str
     storage_status: str
     cores: int
@@ -93,6 +95,8 @@ class Wishes:
     exclude: tuple[str, ...] = ()
     prefer: tuple[str, ...] = ()
     requirements: str = ""
+    is_test: bool = False
+    """These jobs try queues, and go to those in test too."""
     kind: str = "analysis"
     vo: str = ""
     working_group: str = ""

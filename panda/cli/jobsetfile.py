@@ -274,7 +274,7 @@ class _Texts:
 
 
 def _brokerage(found: object) -> dict[str, Any]:
-    wishes = only(found, ("sites", "exclude", "prefer", "requirements"), "brokerage")
+    wishes = only(found, ("sites", "exclude", "prefer", "requirements", "test"), "brokerage")
     named = [_word(site, "brokerage.sites") for site in listed(wishes.get("sites", []), "brokerage.sites")]
     exclude = [_word(site, "brokerage.exclude") for site in listed(wishes.get("exclude", []), "brokerage.exclude")]
     exclude += [site[1:] for site in named if site.startswith("!")]

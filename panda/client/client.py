@@ -56,6 +56,7 @@ NOUNS: dict[str, tuple[str, type[Reply]]] = {
     "audit": ("/v1/audit", Reply),
     "versions": ("/v1/site-versions", Reply),
     "downtimes": ("/v1/downtimes", Reply),
+    "acts": ("/v1/site-rule-acts", Reply),
 }
 
 
@@ -149,7 +150,8 @@ class Client:
 
         Args:
             noun: jobs, jobsets, attempts, actions, datasets, files, queues, sites, storages, pilots, nodes,
-                users, tokens, incidents, audit, downtimes or versions (of what is known of places).
+                users, tokens, incidents, audit, downtimes, versions (of what is known of places) or
+                acts (of rules).
             filter: as in `status:failed site:HOL* changed:24h`.
             sort: a field that the server can sort by; `-` before it: descending.
         Raises:
@@ -398,14 +400,22 @@ class Client:
         return pages(self._calls, "/v1/storages", Reply, {"filter": filter})
 
     def set_queue_status(
-        self, queue: str, status: str, *, reason: str = "", until: datetime | None = None, then: str | None = None
+        self,
+        queue: str,
+        status: str,
+        *,
+        reason: str = "",
+        until: datetime | None = None,
+        then: str | None = None,
+        tried: bool = False,
     ) -> dict[str, Any]:
         """Open or close a queue: online, test, brokeroff or offline.
 
         Args:
             until: when it goes over to `then` by itself; unset `then`: to what it was before.
+            tried: only with `test`: test jobs are sent, and when enough succeed it goes online.
         """
-        document = {"status": status, "reason": reason, "until": until, "then": then}
+        document = {"status": status, "reason": reason, "until": until, "then": then, "tried": tried}
         path = f"/v1/queues/{segment(queue)}/status"
         return mapping(self._calls.json("POST", path, document, idempotent=True), "status", queue=str, status=str)
 

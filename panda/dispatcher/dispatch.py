@@ -119,6 +119,7 @@ def _at_once(
     if len(fit.by_share) != 1:
         return []
     [(share, pairs)] = fit.by_share.items()
+    tokens = tokens[: matching.room(request.queue, len(tokens))]
     shapes = [pair.shape_id for pair in pairs]
     got = matching.claim(connection, request, share, shapes, [_hash(t) for t in tokens], lease_s, at_once=True)
     if got:
@@ -134,9 +135,10 @@ def _claim(
     for anew in (False, True):
         found = matching.fitting(matching.offer_of(connection, request.queue, anew=anew), request)
         fit = dict(found.by_share)
-        while fit and len(claimed) < len(tokens):
-            for share, n in matching.turns(connection, fit, len(tokens) - len(claimed)).items():
-                given = tokens[len(claimed) : len(claimed) + n]
+        allowed = tokens[: matching.room(request.queue, len(tokens))]
+        while fit and len(claimed) < len(allowed):
+            for share, n in matching.turns(connection, fit, len(allowed) - len(claimed)).items():
+                given = allowed[len(claimed) : len(claimed) + n]
                 shapes = [pair.shape_id for pair in fit[share]]
                 got = matching.claim(connection, request, share, shapes, [_hash(t) for t in given], lease_s)
                 claimed += [(row, given[row.nr - 1]) for row in got]

@@ -97,6 +97,8 @@ class Brokerage(Request, kw_only=True):
     """Rather there than elsewhere."""
     requirements: str = ""
     """What a queue must be, as in `queue.memory_mb >= 2 * job.memory_mb and "avx2" in queue.tags`."""
+    test: bool = False
+    """These jobs try queues: they go to those in test, too."""
 
 
 class JobSetRequest(Request, kw_only=True):

@@ -18,7 +18,7 @@ from panda.errors import Unauthenticated
 from panda.jobs import shares
 from panda.local.shipped import shipped
 from panda.settings import Settings
-from panda.sites import applying, siteinfo
+from panda.sites import applying, rules, siteinfo
 
 #: Who a one-machine installation belongs to.
 ADMIN, PILOT = "admin", "pilot"
@@ -36,6 +36,7 @@ def prepare(settings: Settings) -> None:
         with begin_of(engine)() as connection:
             applying.sync(connection, siteinfo.load_file(own_or_shipped(data_dir, "sites.toml")), data_dir)
             policies.current(settings)
+            rules.current(settings)
             storage_file.sync(connection, storage_file.load_file(own_or_shipped(data_dir, "storage.toml")))
             shares.sync(connection, shares.load_file(own_or_shipped(data_dir, "shares.toml")))
             _keep_token(connection, data_dir / "token", ADMIN, [Role.ADMIN, Role.USER])

@@ -34,6 +34,9 @@ DOWNTIMES_SHOWN = f"""
 SELECT name, kind, target, starts_at, ends_at, reason, made_by, made_at, {_DOWNTIME_STATUS.format("d")} AS status
 FROM downtimes d WHERE name = ANY(%(ids)s)
 """
+ACTS_SHOWN = """
+SELECT act_id, at, rule, queue, node, did, is_passive, because FROM site_rule_acts WHERE act_id = ANY(%(ids)s)
+"""
 _BY_NAME = {"name": Order(("name",), ("text",), newest_first=False)}
 _NAME = Field("name", Kind.TEXT, "r.name", cost=Cost.INDEX)
 
@@ -145,4 +148,21 @@ DOWNTIMES = Noun(
     orders=_BY_NAME,
     walk=lambda _: Walk(("downtimes",)),
     show=DOWNTIMES_SHOWN,
+)
+ACTS = Noun(
+    name="act",
+    fields=Fields(
+        Field("act", Kind.WHOLE, "r.act_id", "its number", aliases=("id", "act_id")),
+        Field("at", Kind.TIME, "r.at"),
+        Field("rule", Kind.TEXT, "r.rule"),
+        Field("queue", Kind.TEXT, "r.queue"),
+        Field("node", Kind.TEXT, "r.node"),
+        Field("did", Kind.TEXT, "r.did", "a status, or `taken out`"),
+        Field("passive", Kind.FLAG, "r.is_passive", "it only told", aliases=("is_passive",)),
+    ),
+    columns="act_id, at, rule, queue, node, did, is_passive",
+    identity=("act_id",),
+    orders={"act_id": Order(("act_id",))},
+    walk=lambda _: Walk(("site_rule_acts",)),
+    show=ACTS_SHOWN,
 )
