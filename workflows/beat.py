@@ -10,7 +10,8 @@ from socket import gethostname
 
 from sqlalchemy.engine import Connection
 
-from panda.dataservice import copies, deletion, recalls, rules, space, transfers
+from panda.dataservice import copies, deletion, recalls, space, transfers
+from panda.dataservice import rules as dataset_rules
 from panda.db.session import rows, run
 from panda.dispatcher import notes
 from panda.dispatcher import tally as dispatch_counts
@@ -178,11 +179,11 @@ def advance_recalls() -> None:
     recalls.advance(begin(), current().data)
 
 
-@tick("rules")
-def advance_rules() -> None:
+@tick("dataset_rules")
+def advance_dataset_rules() -> None:
     """Datasets that are wanted on a storage; at most 20 passes a tick."""
     for _ in range(20):
-        if not rules.advance(begin()):
+        if not dataset_rules.advance(begin()):
             return
 
 

@@ -30,14 +30,14 @@ class DatasetRule(Reply, kw_only=True):
     made_by: str
     created_at: datetime
     n_lacking: int
-    """What the look under way found lacking so far."""
+    """Files that the last look found lacking, or the one under way so far."""
     error: str | None
     done_at: datetime | None
     """When all of it was there, and nothing joined it any more."""
 
 
 class JobSetPart(Reply, kw_only=True):
-    """A part of a job set's data."""
+    """A part of a job set's data. Numbers are null where they are not kept."""
 
     role: str
     """`input`; `dispatch`: brought to a site for its jobs; `output`; `destination`: shipped where the set wants it."""
@@ -46,6 +46,7 @@ class JobSetPart(Reply, kw_only=True):
     status: str | None
     n_files: int | None
     size_bytes: int | None
+    """Of `dispatch` and `destination`: in at most 50,000 transfers, which are remembered for a week after their end."""
     n_there: int | None
     n_moving: int | None
     n_failed: int | None

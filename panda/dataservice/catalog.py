@@ -53,9 +53,14 @@ FREEZE = """
 UPDATE datasets SET status = 'frozen', closed_at = coalesce(closed_at, panda_now())
 WHERE scope = %(scope)s AND name = %(name)s AND status IN ('open', 'closed')
 """
+#: Rules that had all of it look again.
 REOPEN = """
-UPDATE datasets SET status = 'open', closed_at = NULL, has_rules = NULL
-WHERE scope = %(scope)s AND name = %(name)s AND status = 'closed'
+WITH opened AS (
+    UPDATE datasets SET status = 'open', closed_at = NULL, has_rules = NULL
+    WHERE scope = %(scope)s AND name = %(name)s AND status = 'closed' RETURNING dataset_id),
+looking AS (
+    UPDATE dataset_rules SET done_at = NULL, due_at = panda_now() WHERE dataset_id IN (SELECT dataset_id FROM opened))
+SELECT dataset_id FROM opened
 """
 FILES = """
 SELECT f.lfn, f.size_bytes, f.adler32, f.guid,

@@ -1,8 +1,6 @@
 """The data of a job set, part by part: what it reads, what was dispatched to which site for it, what it writes, and
 what of that is on its way to its destination. PanDA calls these parts sub-datasets; here they are told, not stored."""
 
-from collections import Counter
-from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy.engine import Connection
@@ -10,13 +8,20 @@ from sqlalchemy.engine import Connection
 from panda.db.session import rows
 from panda.errors import NotFound
 
-#: Transfers of one set that are looked at, the oldest first.
+#: Transfers of one set that are looked at.
 MOST = 50_000
 
 JOBSET = """
-SELECT s.bindings, s.document -> 'jobs' AS jobs, s.output_storage, d.scope || ':' || d.name AS did, d.status, d.n_files,
+SELECT s.bindings, d.scope || ':' || d.name AS did, d.status, d.n_files,
     d.size_bytes
 FROM jobsets s LEFT JOIN datasets d ON d.dataset_id = s.output_dataset_id WHERE s.jobset_id = %(jobset_id)s
+"""
+#: What the jobs of a list read: whole datasets, or files of them.
+NAMED = """
+SELECT split_part(reference, '/', 1) AS did, count(*) FILTER (WHERE reference LIKE '%%/%%')::int AS n_files
+FROM jobsets, LATERAL (
+    SELECT each #>> '{}' AS reference FROM jsonb_path_query(document, '$.jobs[*].inputs[*]') AS each OFFSET 0) r
+WHERE jobset_id = %(jobset_id)s GROUP BY 1 ORDER BY 1
 """
 #: What was brought somewhere since a job of the set was the first to ask for it.
 MOVED = f"""
@@ -57,26 +62,18 @@ def parts(connection: Connection, jobset_id: int) -> list[Part]:
     if not found:
         raise NotFound("job set", jobset_id)
     jobset = found[0]
-    told = list(_inputs(jobset))
+    told = [
+        Part("input", did, None, None, n_files if size else None, None)
+        for did, _match, size, n_files, *_rest in jobset.bindings.values()
+    ]
+    named = rows(connection, NAMED, {"jobset_id": jobset_id})
+    told += [Part("input", row.did, None, None, row.n_files or None, None) for row in named]
     moved = rows(connection, MOVED, {"jobset_id": jobset_id})
     told += [_moved("dispatch", row) for row in moved if not row.is_kept]
     if jobset.did is not None:
         told.append(Part("output", jobset.did, None, jobset.status, jobset.n_files, jobset.size_bytes))
     told += [_moved("destination", row) for row in moved if row.is_kept]
     return told
-
-
-def _inputs(jobset: Any) -> Iterator[Part]:
-    for binding in jobset.bindings.values():
-        n_files = binding[3] if binding[2] else None
-        yield Part("input", binding[0], None, None, n_files, None)
-    named: Counter[str] = Counter()
-    for job in jobset.jobs or ():
-        for reference in job.get("inputs", ()):
-            did, _, lfn = reference.partition("/")
-            named[did] += bool(lfn)
-    for did, n_files in sorted(named.items()):
-        yield Part("input", did, None, None, n_files or None, None)
 
 
 def _moved(role: Literal["dispatch", "destination"], row: Any) -> Part:

@@ -61,7 +61,7 @@ WITH next AS (
     ORDER BY due_at LIMIT %(n)s FOR UPDATE SKIP LOCKED)
 UPDATE dataset_rules r SET due_at = panda_now() + interval '1 min' FROM next n, datasets d
 WHERE r.dataset_id = n.dataset_id AND r.storage = n.storage AND d.dataset_id = n.dataset_id
-RETURNING r.dataset_id, r.storage, r.after_lfn, r.n_lacking, d.status, d.owner
+RETURNING r.dataset_id, r.storage, r.after_lfn, r.n_lacking, d.status, d.closed_at, d.owner
 """
 FILES = """
 SELECT f.file_id, f.lfn, EXISTS (SELECT FROM replicas r
@@ -93,12 +93,15 @@ ONWARD = """
 UPDATE dataset_rules SET after_lfn = %(after)s, n_lacking = %(n_lacking)s, due_at = panda_now()
 WHERE dataset_id = %(dataset_id)s AND storage = %(storage)s
 """
+#: It is done if all was there and the dataset is still closed as it was when the look began.
 ROUND = """
-UPDATE dataset_rules SET after_lfn = '', n_lacking = 0, error = %(error)s,
-    done_at = CASE WHEN %(is_done)s THEN panda_now() END,
+WITH held AS (SELECT closed_at FROM datasets WHERE dataset_id = %(dataset_id)s FOR SHARE)
+UPDATE dataset_rules SET after_lfn = '', n_lacking = %(n_lacking)s, error = %(error)s,
+    done_at = CASE WHEN %(n_lacking)s = 0 AND %(closed_at)s = (SELECT closed_at FROM held) THEN panda_now() END,
     due_at = panda_now() + least(%(longest_s)s * interval '1 s',
         greatest(%(first_s)s * interval '1 s', panda_now() - created_at))
 WHERE dataset_id = %(dataset_id)s AND storage = %(storage)s
+RETURNING done_at
 """
 FORGET = "DELETE FROM dataset_rules WHERE dataset_id = %(dataset_id)s AND storage = %(storage)s"
 
@@ -119,15 +122,16 @@ def make(connection: Connection, did: str, storage: str, *, by: str) -> None:
 
 
 def drop(connection: Connection, did: str, storage: str) -> None:
-    """Want it there no more; what is there stays. Raises NotFound: there is no such rule."""
+    """Want it there no more; what is there stays, and what is on its way arrives. Raises NotFound: there is no such
+    rule."""
     catalog.show(connection, did)
     if not run(connection, DROP, _halves(did) | {"storage": storage}):
         raise NotFound("rule", f"{did} {storage}")
 
 
 def of_dataset(connection: Connection, did: str) -> list[Row[Any]]:
-    """Where a dataset is wanted, by storage: storage, made_by, created_at, n_lacking (files that the look under way
-    found lacking so far), error, done_at. Raises NotFound: no such dataset."""
+    """Where a dataset is wanted, by storage: storage, made_by, created_at, n_lacking (files that the last look found
+    lacking, or the one under way so far), error, done_at. Raises NotFound: no such dataset."""
     catalog.show(connection, did)
     return rows(connection, OF_DATASET, _halves(did))
 
@@ -155,14 +159,15 @@ def _look(connection: Connection, rule: Row[Any]) -> None:
         found = rows(connection, FILES, window)
     lacking = [row.file_id for row in found if not row.is_there]
     _ask(connection, rule, lacking)
-    n_lacking = rule.n_lacking + len(lacking)
+    n_lacking = len(lacking) + (rule.n_lacking if rule.after_lfn else 0)
     if len(found) == WINDOW:
         run(connection, ONWARD, key | {"after": found[-1].lfn, "n_lacking": n_lacking})
         return
-    is_done = n_lacking == 0 and rule.status != "open"
     told = f"{n_lacking} of its files are not there yet" if n_lacking else None
-    run(connection, ROUND, key | {"is_done": is_done, "error": told, "first_s": FIRST_S, "longest_s": LONGEST_S})
-    if is_done:
+    values = {
+        "closed_at": rule.closed_at, "n_lacking": n_lacking, "error": told, "first_s": FIRST_S, "longest_s": LONGEST_S,
+    }  # fmt: skip
+    if any(row.done_at for row in rows(connection, ROUND, key | values)):
         log.info("a dataset is where it is wanted", dataset_id=rule.dataset_id, storage=rule.storage)
 
 

@@ -56,7 +56,8 @@ class Dealer:
         """The files of a group of the input `name`. Groups are best asked for in ascending order.
 
         Raises:
-            Invalid: two of them have one name (`input_not_unique`).
+            Invalid: two of them have one name (`input_not_unique`), or files went since the submission
+                (`input_changed`).
         """
         return self._hands[name].group(group)
 
@@ -88,6 +89,11 @@ class _Hand:
             last = self._last
             self.place = Place(self.place.group + 1, last[0], last[1])
             self._files = self._take()
+        binding = self._binding
+        n_meant = min(binding.files_per_job, binding.n_files - number * binding.files_per_job)
+        if len(self._files) < n_meant:
+            message = f"{binding.did} had {binding.n_files} files at submission, and some of them are gone"
+            raise Invalid(message, code="input_changed")
         if len({each.lfn for each in self._files}) < len(self._files):
             raise _same_name(self._files)
         return self._files
@@ -137,6 +143,8 @@ def count(connection: Connection, dataset_ids: Sequence[int], pattern: str) -> t
 
 
 def _ids_of(connection: Connection, datasets: Sequence[str]) -> dict[str, int]:
+    if not datasets:
+        return {}
     halves = [split_did(did, "dataset") for did in datasets]
     values = {"scopes": [scope for scope, _ in halves], "names": [name for _, name in halves]}
     return {row.did: row.dataset_id for row in rows(connection, DATASET_IDS, values)}

@@ -111,7 +111,7 @@ def submit(
         connection,
         INSERT,
         {"name": request.name, "owner": owner, "share": request.share, "key": key, "hash": document_hash,
-         "document": raw.decode(), "bindings": msgspec.json.encode(bindings).decode(), "first": first, "n": n_jobs,
+         "document": raw.decode(), "bindings": _kept(bindings), "first": first, "n": n_jobs,
          "open_parents": len(request.depends_on), "on_parent_failure": request.on_parent_failure,
          "output_storage": request.output_storage},
     )[0].jobset_id  # fmt: skip
@@ -160,7 +160,7 @@ def _bind(connection: Connection, template: Template) -> dict[str, templates.Bin
             continue
         known = rows(connection, DATASET, {"scope": scope, "name": dataset})
         members = rows(connection, MEMBERS, {"dataset_id": known[0].dataset_id}) if _is_container(known) else []
-        ids = [row.dataset_id for row in members if row.dataset_id] or [row.dataset_id for row in known]
+        ids = [row.dataset_id for row in members or known]
         if each.match == "*":
             found = rows(connection, DATASET_COUNT, {"dataset_ids": ids})
             n_files, max_file_id = found[0].n_files, found[0].max_file_id
@@ -170,6 +170,12 @@ def _bind(connection: Connection, template: Template) -> dict[str, templates.Bin
             raise Invalid(f"{each.dataset} has no file that matches {each.match!r}", where=where, code="no_input")
         bindings[name] = templates.bound(each, n_files, max_file_id, [row.did for row in members])
     return bindings
+
+
+def _kept(bindings: dict[str, templates.Binding]) -> str:
+    """As they stand in the table. Without members they are as processes of the last release read them."""
+    kept = {name: each if each.members else each[:-1] for name, each in bindings.items()}
+    return msgspec.json.encode(kept).decode()
 
 
 def _is_container(known: Sequence[Row[Any]]) -> bool:

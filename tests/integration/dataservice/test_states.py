@@ -96,9 +96,7 @@ def test_what_cannot_be_done_with_a_container_is_told(lab, box, verb, words, cod
 
 def test_nothing_is_put_into_a_container_and_names_are_taken_once(lab, box):
     with pytest.raises(Conflict, match="is a container"):
-        catalog.put(
-            lab.begin, "s:box", "x", io.BytesIO(b"abc"), storage="NORTH-DISK", owner="alice", cap_bytes=9
-        )  # fmt: skip
+        catalog.put(lab.begin, "s:box", "x", io.BytesIO(b"abc"), storage="NORTH-DISK", owner="alice", cap_bytes=9)
     with pytest.raises(Conflict, match="container s:box belongs to alice"):
         change(lab, catalog.create, "s:box", owner="alice")
     with pytest.raises(Conflict, match="dataset s:one belongs to alice"):
@@ -180,7 +178,6 @@ def test_a_dataset_that_closes_goes_where_the_rule_says(lab):
     assert change(lab, rules.of_dataset, "s:x.AOD") == []
     assert rule(lab, "s:x.RAW").made_by == "storage.toml [archiving.raw]"
     advance(lab)
-    assert transfers.forget_unwanted.__name__
     with lab.begin() as connection:
         assert transfers.forget_unwanted(connection) == 0  # a rule wants them, though no job waits
     move_all(lab)
@@ -203,14 +200,52 @@ def test_a_rule_for_an_open_dataset_follows_it_until_it_closes(lab):
     lab.put("s:d/b", b"abc")
     change(lab, catalog.close, "s:d")
     advance(lab)
-    assert rule(lab).error == "1 of its files are not there yet"
+    assert (rule(lab).error, rule(lab).n_lacking) == ("1 of its files are not there yet", 1)
     move_all(lab)
     advance(lab)
-    assert rule(lab).done_at is not None
+    assert (rule(lab).done_at is not None, rule(lab).n_lacking) == (True, 0)
     change(lab, rules.drop, "s:d", "SOUTH-DISK")
     assert change(lab, rules.of_dataset, "s:d") == []
     with lab.begin() as connection:
         assert audit.audit(connection, everything=True, only=["I8", "I8b"]) == []
+
+
+def test_a_rule_looks_again_when_its_dataset_is_opened_again(lab):
+    lab.put("s:d/a", b"abc")
+    change(lab, catalog.close, "s:d")
+    change(lab, rules.make, "s:d", "NORTH-DISK", by="alice")
+    advance(lab)
+    assert rule(lab).done_at is not None
+
+    change(lab, catalog.reopen, "s:d")
+    lab.put("s:d/b", b"abc", storage="SOUTH-DISK")
+    change(lab, catalog.close, "s:d")
+    assert rule(lab).done_at is None
+    advance(lab)
+    move_all(lab)
+    advance(lab)
+
+    assert rule(lab).done_at is not None
+    assert lab.where("s:d/b", "NORTH-DISK").read_bytes() == b"abc"
+
+
+def test_a_dataset_that_was_opened_and_closed_during_a_look_is_looked_at_again(lab, monkeypatch):
+    lab.put("s:d/a", b"abc")
+    change(lab, catalog.close, "s:d")
+    change(lab, rules.make, "s:d", "NORTH-DISK", by="alice")
+
+    def meanwhile(connection, rule, lacking):
+        if not lacking:
+            change(lab, catalog.reopen, "s:d")
+            lab.put("s:d/b", b"abc", storage="SOUTH-DISK")
+            change(lab, catalog.close, "s:d")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rules, "_ask", meanwhile)
+        advance(lab)
+    assert rule(lab).done_at is None
+    advance(lab)
+    assert rule(lab).n_lacking == 1
 
 
 def test_a_rule_goes_through_a_large_dataset_in_windows(lab, monkeypatch):

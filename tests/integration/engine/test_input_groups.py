@@ -6,7 +6,7 @@ import pytest
 
 from panda.dataservice import catalog, containers, parts
 from panda.db.session import rows, run
-from panda.errors import Conflict, Invalid
+from panda.errors import Conflict, Invalid, NotFound
 from panda.jobs import dealing, expansion
 
 FILES = """
@@ -125,6 +125,32 @@ def test_two_files_of_one_name_in_one_job_fail_that_job_alone(world, monkeypatch
     assert inputs_of(world) == [["s:two/f.0001"]]
 
 
+def test_files_that_went_since_the_submission_fail_the_jobs_that_want_them(world, monkeypatch):
+    fill(world, "s:d", 4)
+    accepted = world.submit(template={"command": ["true"], "inputs": {"IN": {"dataset": "s:d", "files_per_job": 2}}})
+    with world.begin() as connection:
+        for sql in (
+            "DELETE FROM replicas r USING files f WHERE f.file_id = r.file_id AND f.lfn = 'f.0001'",
+            "DELETE FROM files WHERE lfn = 'f.0001'", "UPDATE datasets SET n_files = 3, size_bytes = 3 WHERE name = 'd'",
+            "INSERT INTO storage_use_deltas VALUES ('NORTH-DISK', 'alice', -1, -1)",
+        ):  # fmt: skip
+            run(connection, sql)
+    expand(world, monkeypatch)
+
+    last = world.job(accepted.last_panda_id)
+    assert last["error_code"] == "define:bad_document"
+    assert "s:d had 4 files at submission, and some of them are gone" in last["error_message"]
+    assert inputs_of(world) == [["s:d/f.0000", "s:d/f.0002"]]
+
+
+def test_a_plain_binding_is_as_the_last_release_reads_it(world):
+    fill(world, "s:d", 1)
+    world.submit(template={"command": ["true"], "inputs": {"IN": {"dataset": "s:d"}}})
+
+    [found] = world.query("SELECT bindings FROM jobsets")
+    assert found.bindings == {"IN": ["s:d", "*", 1, 1, found.bindings["IN"][4]]}
+
+
 def test_an_empty_container_and_one_as_output_are_refused(world):
     with world.begin() as connection:
         containers.create(connection, "s:box", owner="alice")
@@ -132,6 +158,19 @@ def test_an_empty_container_and_one_as_output_are_refused(world):
         world.submit(template={"command": ["true"], "inputs": {"IN": {"dataset": "s:box"}}})
     with pytest.raises(Conflict, match="is a container"):
         world.submit(jobs=[{"command": ["true"]}], output_dataset="s:box")
+
+
+def test_the_inputs_of_a_list_of_jobs_are_told(world):
+    fill(world, "s:d", 2)
+    jobs = [{"command": ["true"], "inputs": [reference]} for reference in ("s:d/f.0000", "s:d/f.0001", "s:whole")]
+    accepted = world.submit(jobs=jobs)
+    with world.begin() as connection:
+        told = parts.parts(connection, accepted.jobset_id)
+        with pytest.raises(NotFound):
+            parts.parts(connection, accepted.jobset_id + 1)
+
+    inputs = [(part.dataset, part.n_files) for part in told if part.role == "input"]
+    assert inputs == [("s:d", 2), ("s:whole", None)]
 
 
 def test_the_parts_of_a_set_are_told(world):
