@@ -45,7 +45,7 @@ class JobSetsResource:
         problems={
             400: "idempotency_key_missing",
             404: "not_found",
-            409: "idempotency_key_reused dataset_taken dataset_closed",
+            409: "idempotency_key_reused dataset_taken dataset_closed is_container",
             422: "bad_format bad_name bad_requirement empty_matrix input_not_unique jobs_or_template no_input no_jobs "
             "nul output_not_unique unknown_placeholder unknown_share",
         },

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, cast
 from panda.client.calls import Calls, decoded, mapping, segment
 from panda.client.checksums import Moved, adler32_of, is_intact, safe_name
 from panda.client.errors import ChecksumMismatch, Invalid, Unavailable
-from panda.client.pages import Pages, pages
+from panda.client.pages import Pages, one_page, pages
 from panda.client.partial import PartFile
 from panda.client.replies import Dataset, DatasetFile, Reply, parsed
 from panda.client.transport import Response
@@ -67,9 +67,9 @@ class Datasets:
         document = {"dataset": dataset, "kind": "container"}
         return parsed(Dataset, self._calls.json("POST", "/v1/datasets", document, idempotent=True))
 
-    def members(self, container: str) -> Pages[Dataset]:
+    def members(self, container: str) -> _List[Dataset]:
         """The datasets of a container. Raises Conflict: it is a dataset."""
-        return pages(self._calls, f"{_path(container)}/members", Dataset)
+        return one_page(self._calls, f"{_path(container)}/members", Dataset)
 
     def add(self, container: str, datasets: Sequence[str]) -> Dataset:
         """Put datasets into a container. Raises NotFound, Conflict."""
@@ -81,9 +81,9 @@ class Datasets:
         path = f"{_path(container)}/members/{segment(dataset)}"
         return parsed(Dataset, self._calls.json("DELETE", path, idempotent=True))
 
-    def rules(self, dataset: str) -> Pages[Reply]:
+    def rules(self, dataset: str) -> _List[Reply]:
         """The storages that it is wanted on; facts in `.raw`."""
-        return pages(self._calls, f"{_path(dataset)}/rules", Reply)
+        return one_page(self._calls, f"{_path(dataset)}/rules", Reply)
 
     def want(self, dataset: str, storage: str) -> _List[Reply]:
         """Have all its files on a storage too. Returns all its rules."""

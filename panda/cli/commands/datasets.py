@@ -76,7 +76,7 @@ def replicate(dataset: str, storage: str | None, drop: bool, look: Look) -> None
     if storage:
         found = client.unwant(dataset, storage) if drop else client.want(dataset, storage)
     else:
-        found = list(client.rules(dataset))
+        found = client.rules(dataset)
     emit(look, (rule.raw for rule in found), columns.RULES, lambda rule: str(rule["storage"]))
 
 
