@@ -86,7 +86,7 @@ PARTS = (
     Column("n_moving", "on the way", "number"),
     Column("n_failed", "failed", "number"),
 )
-RULES = (
+DATASET_RULES = (
     Column("storage"),
     Column("n_lacking", "lacking", "number"),
     Column("done_at", "done", "time"),

@@ -77,7 +77,7 @@ def replicate(dataset: str, storage: str | None, drop: bool, look: Look) -> None
         found = client.unwant(dataset, storage) if drop else client.want(dataset, storage)
     else:
         found = client.rules(dataset)
-    emit(look, (rule.raw for rule in found), columns.RULES, lambda rule: str(rule["storage"]))
+    emit(look, (rule.raw for rule in found), columns.DATASET_RULES, lambda rule: str(rule["storage"]))
 
 
 @click.group()
