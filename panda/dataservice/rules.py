@@ -96,8 +96,8 @@ WHERE dataset_id = %(dataset_id)s AND storage = %(storage)s
 #: It is done if all was there and the dataset is still closed as it was when the look began.
 ROUND = """
 WITH held AS (SELECT closed_at FROM datasets WHERE dataset_id = %(dataset_id)s FOR SHARE)
-UPDATE dataset_rules SET after_lfn = '', n_lacking = %(n_lacking)s, error = %(error)s,
-    done_at = CASE WHEN %(n_lacking)s = 0 AND %(closed_at)s = (SELECT closed_at FROM held) THEN panda_now() END,
+UPDATE dataset_rules SET after_lfn = '', n_lacking = %(n_lacking)s::bigint, error = %(error)s,
+    done_at = CASE WHEN %(n_lacking)s::bigint = 0 AND %(closed_at)s = (SELECT closed_at FROM held) THEN panda_now() END,
     due_at = panda_now() + least(%(longest_s)s * interval '1 s',
         greatest(%(first_s)s * interval '1 s', panda_now() - created_at))
 WHERE dataset_id = %(dataset_id)s AND storage = %(storage)s
