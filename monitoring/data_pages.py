@@ -14,13 +14,32 @@ from panda.names import split_did
 PAGE_SIZE = 50
 FILES_SHOWN = 100
 
-DATASETS = """
-SELECT dataset_id, scope, name, status, owner, jobset_id, n_files, size_bytes, created_at, closed_at FROM datasets
-WHERE dataset_id < %(before)s ORDER BY dataset_id DESC LIMIT %(n)s
+#: A container has what its datasets have.
+_SHOWN = """
+SELECT d.dataset_id, d.scope, d.name, d.kind, d.status, d.owner, d.jobset_id, d.n_files + c.n_files AS n_files,
+    d.size_bytes + c.size_bytes AS size_bytes, d.created_at, d.closed_at
 """
-DATASET = """
-SELECT dataset_id, scope, name, status, owner, jobset_id, n_files, size_bytes, created_at, closed_at FROM datasets
-WHERE scope = %(scope)s AND name = %(name)s
+_INSIDE = """
+LATERAL (
+    SELECT coalesce(sum(m.n_files), 0)::bigint AS n_files, coalesce(sum(m.size_bytes), 0)::bigint AS size_bytes
+    FROM dataset_members x JOIN datasets m ON m.dataset_id = x.dataset_id WHERE x.container_id = d.dataset_id) c
+"""
+DATASETS = f"""
+{_SHOWN} FROM (
+    SELECT * FROM datasets WHERE dataset_id < %(before)s ORDER BY dataset_id DESC LIMIT %(n)s) d, {_INSIDE}
+ORDER BY d.dataset_id DESC
+"""
+DATASET = f"""
+{_SHOWN} FROM (SELECT * FROM datasets WHERE scope = %(scope)s AND name = %(name)s OFFSET 0) d, {_INSIDE}
+"""
+MEMBERS = """
+SELECT d.scope, d.name, d.status, d.owner, d.n_files, d.size_bytes, d.created_at
+FROM dataset_members m JOIN datasets d ON d.dataset_id = m.dataset_id WHERE m.container_id = %(dataset_id)s
+ORDER BY d.scope, d.name LIMIT 500
+"""
+#: Where it is wanted, and how much lacked there at the last look.
+RULES = """
+SELECT storage, made_by, n_lacking, error, done_at FROM dataset_rules WHERE dataset_id = %(dataset_id)s ORDER BY storage
 """
 FILES = """
 SELECT file_id, lfn, guid, size_bytes, adler32, panda_id, attempt_nr, created_at FROM files
@@ -73,6 +92,8 @@ class Dataset(Page):
         onward = files[-1]["lfn"] if len(found.value or []) > FILES_SHOWN else None
         data = {
             "dataset": dataset, "files": files, "next": onward, "trouble": found.trouble,
+            "members": reader.block(lambda c: facts(c, MEMBERS, asked)),
+            "rules": reader.block(lambda c: facts(c, RULES, asked)),
             "written_by": reader.block(lambda c: facts(c, READERS, {"dataset_id": dataset["dataset_id"]})),
         }  # fmt: skip
         self._answer(req, resp, "dataset.html", data, self._now(), csv="files",

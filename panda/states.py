@@ -139,7 +139,8 @@ class DatasetStatus(StrEnum):
     """Whether a dataset still grows."""
 
     OPEN = "open"
-    CLOSED = "closed"
+    CLOSED = "closed"  #: nothing joins it; may be opened again
+    FROZEN = "frozen"  #: closed for ever
     DELETING = "deleting"
 
 

@@ -44,6 +44,7 @@ TICK_S: dict[str, float] = {
     "panda.tick.notices": 20.0,
     "panda.tick.deletions": 10.0,
     "panda.tick.copies": 60.0,
+    "panda.tick.dataset_rules": 5.0,
     "panda.tick.history": 60.0,
     "panda.tick.estimates": 60.0,
     "panda.tick.audit": 60.0,

@@ -11,6 +11,7 @@ from socket import gethostname
 from sqlalchemy.engine import Connection
 
 from panda.dataservice import copies, deletion, recalls, space, transfers
+from panda.dataservice import rules as dataset_rules
 from panda.db.session import rows, run
 from panda.dispatcher import notes
 from panda.dispatcher import tally as dispatch_counts
@@ -195,6 +196,14 @@ def ask_storages() -> None:
 def advance_recalls() -> None:
     """Files that come from tape: asked for, looked after, given back."""
     recalls.advance(begin(), current().data)
+
+
+@tick("dataset_rules")
+def advance_dataset_rules() -> None:
+    """Datasets that are wanted on a storage; at most 20 passes a tick."""
+    for _ in range(20):
+        if not dataset_rules.advance(begin()):
+            return
 
 
 @tick("copies")

@@ -8,6 +8,7 @@ from panda import upstream
 from panda.api import (
     actions,
     data,
+    dataset_states,
     downtimes,
     errors,
     events,
@@ -98,6 +99,7 @@ def _add_jobs(app: App, begin: Begin, settings: Settings, spool: Spool) -> None:
     jobset = f"/v1/jobsets/{{jobset_id:{ID}}}"
     app.add_route(jobset, jobsets.JobSetResource(begin))
     app.add_route(f"{jobset}/jobs", jobsets.JobSetJobsResource(begin))
+    app.add_route(f"{jobset}/datasets", jobsets.JobSetDatasetsResource(begin))
     app.add_route(f"{jobset}/retry", jobsets.JobSetRetryResource(begin, SMALL_MB))
     app.add_route(f"{jobset}/cancel", jobsets.JobSetCancelResource(begin, SMALL_MB))
     app.add_route(f"{jobset}/hold", holds.JobSetHoldResource(begin, SMALL_MB))
@@ -137,7 +139,13 @@ def _add_data(app: App, begin: Begin, settings: Settings, spool: Spool) -> None:
     app.add_route("/v1/datasets/{did}", data.DatasetResource(begin))
     app.add_route("/v1/datasets/{did}/lifetime", data.DatasetLifetimeResource(begin, SMALL_MB))
     app.add_route("/v1/datasets/{did}/files/{lfn}/lineage", data.LineageResource(begin))
-    app.add_route("/v1/datasets/{did}/close", data.DatasetCloseResource(begin))
+    app.add_route("/v1/datasets/{did}/close", dataset_states.DatasetCloseResource(begin))
+    app.add_route("/v1/datasets/{did}/freeze", dataset_states.DatasetFreezeResource(begin))
+    app.add_route("/v1/datasets/{did}/reopen", dataset_states.DatasetReopenResource(begin))
+    app.add_route("/v1/datasets/{did}/members", dataset_states.MembersResource(begin, SMALL_MB))
+    app.add_route("/v1/datasets/{did}/members/{member}", dataset_states.MemberResource(begin))
+    app.add_route("/v1/datasets/{did}/rules", dataset_states.RulesResource(begin))
+    app.add_route("/v1/datasets/{did}/rules/{storage}", dataset_states.RuleResource(begin))
     app.add_route("/v1/datasets/{did}/files", data.DatasetFilesResource(begin))
     app.add_route("/v1/datasets/{did}/files/{lfn}", data.DatasetFileResource(begin, max_upload_mb))
 

@@ -15,7 +15,7 @@ from panda.api.parameters import NAME, page_limit, word
 from panda.api.ranges import Part, asked_part, skip
 from panda.auth import policy
 from panda.auth.policy import Action
-from panda.dataservice import catalog, deletion
+from panda.dataservice import catalog, containers, deletion
 from panda.dataservice.lineage import lineage
 from panda.dataservice.nouns import DATASETS, FILES
 from panda.db.session import Begin
@@ -39,10 +39,14 @@ class DatasetsResource:
         problems={409: "dataset_exists dataset_closed dataset_deleting", 422: "bad_name"},
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Make an empty dataset of the caller's; the caller's own, made again, stays as it is."""
-        did = self._body.read(req).dataset
+        """Make an empty dataset or container of the caller's; the caller's own, made again, stays as it is."""
+        said, owner = self._body.read(req), req.context.identity.subject
+        did = said.dataset
         with self._begin() as connection:
-            catalog.create(connection, did, owner=req.context.identity.subject)
+            if said.kind == "container":
+                containers.create(connection, did, owner=owner)
+            else:
+                catalog.create(connection, did, owner=owner)
             dataset = catalog.show(connection, did)
         resp.status = falcon.HTTP_201
         resp.set_header("Location", f"/v1/datasets/{did}")
@@ -117,23 +121,6 @@ class LineageResource:
         show(resp, data_schemas.FileLineage(**found.file._asdict(), made_from=made_from, read_by=read_by))
 
 
-class DatasetCloseResource:
-    """/v1/datasets/{did}/close"""
-
-    def __init__(self, begin: Begin) -> None:
-        self._begin = begin
-
-    @allowed(Action.WRITE_DATA)
-    @gives(schemas.Dataset, problems={422: "bad_name"})
-    def on_post(self, req: falcon.Request, resp: falcon.Response, did: str) -> None:
-        """No more files join it. Closing a closed one changes nothing."""
-        with self._begin() as connection:
-            policy.require(req.context.identity, Action.WRITE_DATA, catalog.show(connection, did).owner)
-            catalog.close(connection, did)
-            dataset = catalog.show(connection, did)
-        show(resp, schemas.Dataset(**dataset._asdict()))
-
-
 class DatasetFilesResource:
     """/v1/datasets/{did}/files"""
 
@@ -141,7 +128,7 @@ class DatasetFilesResource:
         self._begin = begin
 
     @allowed(Action.READ_DATA, "after", "limit")
-    @gives(Page(schemas.DatasetFile), parameters={"after": NAME}, problems={422: "bad_name"})
+    @gives(Page(schemas.DatasetFile), parameters={"after": NAME}, problems={409: "is_container", 422: "bad_name"})
     def on_get(self, req: falcon.Request, resp: falcon.Response, did: str) -> None:
         """The files of a dataset, by name."""
         limit = page_limit(req)
@@ -192,7 +179,7 @@ class DatasetFileResource:
         headers=("X-Adler32",),
         problems={
             400: "length_required",
-            409: "dataset_closed dataset_deleting file_exists storage_quota_reached",
+            409: "dataset_closed dataset_deleting file_exists is_container storage_quota_reached",
             422: "bad_name storage_missing wrong_checksum",
             507: "no_room",
         },

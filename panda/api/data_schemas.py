@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from panda.words import Reply, Request
+from panda.words import Name, Reply, Request
 
 
 class KeepRequest(Request, kw_only=True):
@@ -15,6 +15,41 @@ class KeepRequest(Request, kw_only=True):
     """Seconds from now until it is deleted; null: never."""
     pinned: bool = False
     """Whether it is kept whatever else is said."""
+
+
+class MembersRequest(Request, kw_only=True):
+    """POST /v1/datasets/{did}/members"""
+
+    datasets: Annotated[list[Name], Meta(min_length=1, max_length=1_000)]
+
+
+class DatasetRule(Reply, kw_only=True):
+    """A storage that all files of a dataset are wanted on."""
+
+    storage: str
+    made_by: str
+    created_at: datetime
+    n_lacking: int
+    """Files that the last look found lacking, or the one under way so far."""
+    error: str | None
+    done_at: datetime | None
+    """When all of it was there, and nothing joined it any more."""
+
+
+class JobSetPart(Reply, kw_only=True):
+    """A part of a job set's data. Numbers are null where they are not kept."""
+
+    role: str
+    """`input`; `dispatch`: brought to a site for its jobs; `output`; `destination`: shipped where the set wants it."""
+    dataset: str | None
+    storage: str | None
+    status: str | None
+    n_files: int | None
+    size_bytes: int | None
+    """Of `dispatch` and `destination`: in at most 50,000 transfers, which are remembered for a week after their end."""
+    n_there: int | None
+    n_moving: int | None
+    n_failed: int | None
 
 
 class LineageFile(Reply, kw_only=True):

@@ -4,9 +4,9 @@ from typing import Any
 
 import falcon
 
-from panda.api import schemas
+from panda.api import data_schemas, schemas
 from panda.api.access import allowed
-from panda.api.answers import show
+from panda.api.answers import show, show_page
 from panda.api.body import Body
 from panda.api.described import Page, gives
 from panda.api.errors import BadRequest
@@ -15,6 +15,7 @@ from panda.api.listing import LIST, LIST_PROBLEMS, of_owner, show_list
 from panda.api.parameters import word
 from panda.auth import audit_log, policy
 from panda.auth.policy import Action
+from panda.dataservice import parts
 from panda.db.session import Begin
 from panda.jobs import bulk, kill, queries
 from panda.jobs.nouns import JOBS, JOBSETS
@@ -44,7 +45,7 @@ class JobSetsResource:
         problems={
             400: "idempotency_key_missing",
             404: "not_found",
-            409: "idempotency_key_reused dataset_taken dataset_closed over_quota",
+            409: "idempotency_key_reused dataset_taken dataset_closed is_container over_quota",
             422: "bad_format bad_name bad_requirement empty_matrix input_not_unique jobs_or_template no_input no_jobs "
             "nul output_not_unique unknown_placeholder unknown_share",
         },
@@ -86,6 +87,22 @@ class JobSetResource:
             facts = queries.jobset(connection, jobset_id)
             policy.require(req.context.identity, Action.READ_JOBS, facts.row.owner)
         show(resp, _shown(facts))
+
+
+class JobSetDatasetsResource:
+    """/v1/jobsets/{jobset_id}/datasets"""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+
+    @allowed(Action.READ_JOBS)
+    @gives(Page(data_schemas.JobSetPart))
+    def on_get(self, req: falcon.Request, resp: falcon.Response, jobset_id: int) -> None:
+        """The set's data, part by part: what it reads, what was brought to which site, what it writes and ships."""
+        with self._begin() as connection:
+            policy.require(req.context.identity, Action.READ_JOBS, queries.jobset_owner(connection, jobset_id))
+            found = parts.parts(connection, jobset_id)
+        show_page(resp, [data_schemas.JobSetPart(**part._asdict()) for part in found], None)
 
 
 class JobSetJobsResource:

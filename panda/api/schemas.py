@@ -380,10 +380,14 @@ class DatasetRequest(Request, kw_only=True):
 
     dataset: Name
     """`scope:name`"""
+    kind: Literal["dataset", "container"] = "dataset"
+    """A container holds datasets instead of files."""
 
 
 class Dataset(Reply, kw_only=True):
     dataset: str
+    kind: str
+    """`dataset`, or `container`: then its numbers are those of its datasets."""
     status: str
     owner: str
     n_files: int

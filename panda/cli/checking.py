@@ -8,7 +8,7 @@ import msgspec
 from panda.cli.problems import FileProblem
 from panda.errors import PandaError, TooLarge
 from panda.jobs.specs import Defaults, JobSetRequest, JobSpec
-from panda.jobs.templates import Binding, Expansion, bound, check
+from panda.jobs.templates import Binding, Expansion, FileName, bound, check
 from panda.settings import Api
 
 #: What a job needs that does not say so; as `panda.jobs.expansion` has it (a test compares).
@@ -65,7 +65,7 @@ def _size(request: JobSetRequest) -> Size:
 def _first(expansion: Expansion, defaults: Defaults) -> Iterator[dict[str, Any]]:
     """The first jobs; a file whose name only the server knows is called `(a file of IN)`."""
     for seq in range(min(SHOWN, expansion.n_jobs)):
-        yield _facts(seq, expansion.job(seq, lambda name, _group: [f"(a file of {name})"]), defaults)
+        yield _facts(seq, expansion.job(seq, lambda name, _group: [FileName("", f"(a file of {name})")]), defaults)
 
 
 def _facts(seq: int, job: JobSpec, defaults: Defaults) -> dict[str, Any]:

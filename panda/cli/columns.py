@@ -69,12 +69,31 @@ JOB_FILES = (
     Column("lfn", "file"),
 )
 DATASETS = (
+    Column("kind"),
     Column("status", kind="status"),
     Column("n_files", "files", "number"),
     Column("size_bytes", "size", "bytes"),
     Column("owner"),
     Column("created_at", "created", "time"),
     Column("dataset"),
+)
+PARTS = (
+    Column("role", "part"),
+    Column("dataset"),
+    Column("storage"),
+    Column("status", kind="status"),
+    Column("n_files", "files", "number"),
+    Column("size_bytes", "size", "bytes"),
+    Column("n_there", "there", "number"),
+    Column("n_moving", "on the way", "number"),
+    Column("n_failed", "failed", "number"),
+)
+DATASET_RULES = (
+    Column("storage"),
+    Column("n_lacking", "lacking", "number"),
+    Column("done_at", "done", "time"),
+    Column("made_by", "by"),
+    Column("error"),
 )
 FILES = (Column("size_bytes", "size", "bytes"), Column("adler32"), Column("storages"), Column("lfn", "file"))
 LOGS = (Column("attempt_nr", "try", "number"), Column("size_bytes", "size", "bytes"), Column("name"))

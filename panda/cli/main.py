@@ -46,6 +46,8 @@ VERBS = {
     "get": _entry(DATA, "data", "get", "Fetch the files of a dataset or the outputs of a job set."),
     "keep": _entry(DATA, "datasets", "keep", "Say how long a dataset is kept."),
     "delete": _entry(DATA, "datasets", "delete", "Delete datasets with their files."),
+    "replicate": _entry(DATA, "datasets", "replicate", "Have a dataset on a further storage."),
+    "container": _entry(DATA, "datasets", "container", "Make containers of datasets, and change them."),
     "lineage": _entry(DATA, "datasets", "lineage", "Tell what wrote a file, and what read it."),
     "transfers": _entry(
         DATA, "moves", "transfers", "List files on their way between storages, or how busy the ways are."

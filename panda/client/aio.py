@@ -234,6 +234,7 @@ class AsyncClient(_Mirror[Client]):
     storages = _paged(Client.storages)
     transfers = _paged(Client.transfers)
     links = _mirrored(Client.links)
+    jobset_datasets = _mirrored(Client.jobset_datasets)
     storage_quotas = _paged(Client.storage_quotas)
     shares = _paged(Client.shares)
     switches = _paged(Client.switches)

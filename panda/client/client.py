@@ -428,6 +428,11 @@ class Client:
         """Queue and throughput from each storage to each other; facts in `.raw`."""
         return one_page(self._calls, "/v1/links", Reply)
 
+    def jobset_datasets(self, jobset_id: int) -> list[Reply]:
+        """The set's data, part by part: what it reads, what was brought to sites, what it writes and ships; facts in
+        `.raw`. Raises NotFound."""
+        return one_page(self._calls, f"/v1/jobsets/{jobset_id}/datasets", Reply)
+
     def storage_quotas(self, owner: str | None = None) -> Pages[Reply]:
         """How much may be kept where (by `owner`), and how much is; facts in `.raw`."""
         return pages(self._calls, "/v1/storage-quotas", Reply, {"owner": owner})

@@ -1,6 +1,6 @@
 """Datasets and their files: make, fill, list, fetch. What is fetched is verified before it appears."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -8,13 +8,15 @@ from typing import Any, BinaryIO, cast
 from panda.client.calls import Calls, decoded, mapping, segment
 from panda.client.checksums import Moved, adler32_of, is_intact, safe_name
 from panda.client.errors import ChecksumMismatch, Invalid, Unavailable
-from panda.client.pages import Pages, pages
+from panda.client.pages import Pages, one_page, pages
 from panda.client.partial import PartFile
-from panda.client.replies import Dataset, DatasetFile, parsed
+from panda.client.replies import Dataset, DatasetFile, Reply, parsed
 from panda.client.transport import Response
 
 #: Times that a download breaks off without a byte that is new, before it is given up.
 DOWNLOADS = 3
+#: The method of this name hides it from annotations below.
+_List = list
 
 
 def _silent(n_bytes: int) -> None:
@@ -47,6 +49,53 @@ class Datasets:
     def close(self, dataset: str) -> Dataset:
         """No more files join it. Closing a closed one changes nothing."""
         return parsed(Dataset, self._calls.json("POST", f"{_path(dataset)}/close", idempotent=True))
+
+    def freeze(self, dataset: str) -> Dataset:
+        """No more files join it, for ever."""
+        return parsed(Dataset, self._calls.json("POST", f"{_path(dataset)}/freeze", idempotent=True))
+
+    def reopen(self, dataset: str) -> Dataset:
+        """Files may join a closed one again.
+
+        Raises:
+            Conflict: it is frozen.
+        """
+        return parsed(Dataset, self._calls.json("POST", f"{_path(dataset)}/reopen", idempotent=True))
+
+    def create_container(self, dataset: str) -> Dataset:
+        """Make an empty container; the caller's own, made again, stays as it is. Raises Conflict."""
+        document = {"dataset": dataset, "kind": "container"}
+        return parsed(Dataset, self._calls.json("POST", "/v1/datasets", document, idempotent=True))
+
+    def members(self, container: str) -> _List[Dataset]:
+        """The datasets of a container. Raises Conflict: it is a dataset."""
+        return one_page(self._calls, f"{_path(container)}/members", Dataset)
+
+    def add(self, container: str, datasets: Sequence[str]) -> Dataset:
+        """Put datasets into a container. Raises NotFound, Conflict."""
+        document = {"datasets": [*datasets]}
+        return parsed(Dataset, self._calls.json("POST", f"{_path(container)}/members", document, idempotent=True))
+
+    def remove(self, container: str, dataset: str) -> Dataset:
+        """Take a dataset out of a container. Raises NotFound, Conflict."""
+        path = f"{_path(container)}/members/{segment(dataset)}"
+        return parsed(Dataset, self._calls.json("DELETE", path, idempotent=True))
+
+    def rules(self, dataset: str) -> _List[Reply]:
+        """The storages that it is wanted on; facts in `.raw`."""
+        return one_page(self._calls, f"{_path(dataset)}/rules", Reply)
+
+    def want(self, dataset: str, storage: str) -> _List[Reply]:
+        """Have all its files on a storage too. Returns all its rules."""
+        return self._ruled("PUT", dataset, storage)
+
+    def unwant(self, dataset: str, storage: str) -> _List[Reply]:
+        """Want it there no more; what is there stays. Returns all its rules. Raises NotFound."""
+        return self._ruled("DELETE", dataset, storage)
+
+    def _ruled(self, verb: str, dataset: str, storage: str) -> _List[Reply]:
+        found = self._calls.json(verb, f"{_path(dataset)}/rules/{segment(storage)}", idempotent=True)
+        return [parsed(Reply, each) for each in mapping(found, "rules", data=list)["data"]]
 
     def delete(self, dataset: str) -> Dataset:
         """Let it go: jobs that read it are waited for, then its files are removed.

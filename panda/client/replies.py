@@ -273,6 +273,8 @@ class Affected(Reply, kw_only=True, frozen=True):
 
 class Dataset(Reply, kw_only=True, frozen=True):
     dataset: str
+    kind: str = "dataset"
+    """`dataset`, or `container`: it holds datasets."""
     status: str = ""
     owner: str = ""
     n_files: int = 0

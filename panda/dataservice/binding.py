@@ -18,11 +18,20 @@ WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'dataset' AND EXISTS (
     SELECT FROM datasets WHERE scope = split_part(j.did, ':', 1) AND name = split_part(j.did, ':', 2)
         AND status <> 'deleting' OFFSET 0)
 """
-EXPAND_DATASETS = """
-INSERT INTO job_files (panda_id, kind, lfn, did, status)
-SELECT j.panda_id, 'input', f.lfn, j.did, 'unknown'
+#: The whole datasets that jobs want, each in its place in a container if it is in one, with their files.
+_WITH_FILES = """
 FROM (SELECT * FROM job_files WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'dataset' OFFSET 0) j,
-    LATERAL (SELECT lfn FROM files WHERE dataset_id = j.dataset_id OFFSET 0) f
+    LATERAL (
+        SELECT dataset_id, j.did FROM datasets WHERE dataset_id = j.dataset_id AND kind = 'dataset'
+        UNION ALL SELECT d.dataset_id, d.scope || ':' || d.name
+        FROM dataset_members m JOIN datasets d ON d.dataset_id = m.dataset_id
+        WHERE m.container_id = j.dataset_id AND d.status <> 'deleting') s,
+    LATERAL (SELECT lfn FROM files WHERE dataset_id = s.dataset_id OFFSET 0) f
+"""
+EXPAND_DATASETS = f"""
+INSERT INTO job_files (panda_id, kind, lfn, did, status)
+SELECT j.panda_id, 'input', f.lfn, s.did, 'unknown' {_WITH_FILES}
+ORDER BY j.panda_id, f.lfn, s.did
 ON CONFLICT DO NOTHING
 """
 #: The file of the catalogue that a row `j` of `job_files` names.
@@ -54,17 +63,18 @@ SELECT panda_id, 'input dataset ' || did || {_WHY_UNBOUND} FROM job_files
 WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'dataset' AND dataset_id IS NULL
 """
 #: A job sees its inputs in one folder, so two of them cannot have one name.
-BADLY_EXPANDED = """
+BADLY_EXPANDED = f"""
 SELECT j.panda_id, 'input dataset ' || j.did || ' is empty' AS problem
 FROM job_files j
 WHERE j.panda_id = ANY(%(panda_ids)s) AND j.kind = 'dataset' AND j.dataset_id IS NOT NULL
     AND NOT EXISTS (SELECT FROM files f WHERE f.dataset_id = j.dataset_id OFFSET 0)
+    AND NOT EXISTS (SELECT FROM dataset_members m, LATERAL (
+        SELECT FROM files f WHERE f.dataset_id = m.dataset_id LIMIT 1) f WHERE m.container_id = j.dataset_id OFFSET 0)
 UNION ALL
-SELECT j.panda_id, 'inputs ' || j.did || '/' || f.lfn || ' and ' || i.did || '/' || i.lfn || ' have the same name'
-FROM (SELECT * FROM job_files WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'dataset' OFFSET 0) j,
-    LATERAL (SELECT lfn FROM files WHERE dataset_id = j.dataset_id OFFSET 0) f,
+SELECT j.panda_id, 'inputs ' || s.did || '/' || f.lfn || ' and ' || i.did || '/' || i.lfn || ' have the same name'
+{_WITH_FILES},
     LATERAL (SELECT lfn, did FROM job_files
-        WHERE panda_id = j.panda_id AND kind = 'input' AND lfn = f.lfn AND did <> j.did OFFSET 0) i
+        WHERE panda_id = j.panda_id AND kind = 'input' AND lfn = f.lfn AND did <> s.did OFFSET 0) i
 """
 
 

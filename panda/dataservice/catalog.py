@@ -28,10 +28,13 @@ INSERT INTO datasets (scope, name, owner, jobset_id, created_at)
 VALUES (%(scope)s, %(name)s, %(owner)s, %(jobset_id)s, panda_now())
 ON CONFLICT (scope, name) DO NOTHING RETURNING dataset_id
 """
+#: A container has what its datasets have.
 SHOW = """
-SELECT scope || ':' || name AS dataset, status, owner, n_files, size_bytes, created_at, pinned,
-    expires_at
-FROM datasets WHERE scope = %(scope)s AND name = %(name)s
+SELECT d.scope || ':' || d.name AS dataset, d.kind, d.status, d.owner, d.created_at, d.pinned, d.expires_at,
+    d.n_files + c.n_files AS n_files, d.size_bytes + c.size_bytes AS size_bytes
+FROM (SELECT * FROM datasets WHERE scope = %(scope)s AND name = %(name)s OFFSET 0) d, LATERAL (
+    SELECT coalesce(sum(m.n_files), 0)::bigint AS n_files, coalesce(sum(m.size_bytes), 0)::bigint AS size_bytes
+    FROM dataset_members x JOIN datasets m ON m.dataset_id = x.dataset_id WHERE x.container_id = d.dataset_id) c
 """
 FIND = """
 SELECT d.dataset_id, d.scope || ':' || d.name AS dataset
@@ -45,6 +48,19 @@ FROM datasets WHERE (scope, name) > (%(scope)s, %(name)s) ORDER BY scope, name L
 CLOSE = """
 UPDATE datasets SET status = 'closed', closed_at = panda_now()
 WHERE scope = %(scope)s AND name = %(name)s AND status = 'open'
+"""
+FREEZE = """
+UPDATE datasets SET status = 'frozen', closed_at = coalesce(closed_at, panda_now())
+WHERE scope = %(scope)s AND name = %(name)s AND status IN ('open', 'closed')
+"""
+#: Rules that had all of it look again.
+REOPEN = """
+WITH opened AS (
+    UPDATE datasets SET status = 'open', closed_at = NULL, has_rules = NULL
+    WHERE scope = %(scope)s AND name = %(name)s AND status = 'closed' RETURNING dataset_id),
+looking AS (
+    UPDATE dataset_rules SET done_at = NULL, due_at = panda_now() WHERE dataset_id IN (SELECT dataset_id FROM opened))
+SELECT dataset_id FROM opened
 """
 FILES = """
 SELECT f.lfn, f.size_bytes, f.adler32, f.guid,
@@ -70,7 +86,7 @@ ORDER BY s.stager <> '', s.name
 """
 STORAGE = "SELECT kind, root, status FROM storages WHERE name = %(name)s"
 LOCK = """
-SELECT dataset_id, scope || ':' || name AS dataset, status FROM datasets
+SELECT dataset_id, scope || ':' || name AS dataset, status, kind FROM datasets
 WHERE dataset_id = ANY(%(dataset_ids)s) ORDER BY dataset_id FOR NO KEY UPDATE
 """
 KNOWN = """
@@ -158,15 +174,15 @@ def create(connection: Connection, did: str, *, owner: str, jobset_id: int | Non
     if made:
         return int(made[0].dataset_id)
     found = show(connection, did)
-    if found.owner != owner:
-        raise Conflict(f"dataset {did} belongs to {found.owner}", code="dataset_exists")
+    if found.owner != owner or found.kind != "dataset":
+        raise Conflict(f"{found.kind} {did} belongs to {found.owner}", code="dataset_exists")
     if found.status != "open":
-        raise _closed(did, found.status)
+        raise closed(did, found.status)
     return find(connection, [did])[did]
 
 
 def show(connection: Connection, did: str) -> Row[Any]:
-    """One dataset: dataset, status, owner, n_files, size_bytes, created_at, pinned, expires_at.
+    """One dataset or container: dataset, kind, status, owner, n_files, size_bytes, created_at, pinned, expires_at.
 
     Raises:
         Invalid: `did` is no `scope:name`.
@@ -203,14 +219,44 @@ def close(connection: Connection, did: str) -> bool:
     return run(connection, CLOSE, {"scope": scope, "name": name}) == 1
 
 
+def freeze(connection: Connection, did: str) -> None:
+    """No file joins it, for ever. Freezing a frozen one changes nothing.
+
+    Raises:
+        NotFound: no such dataset. Conflict: it is being deleted.
+    """
+    _change(connection, FREEZE, did, then="frozen")
+
+
+def reopen(connection: Connection, did: str) -> None:
+    """Files may join it again. Opening an open one changes nothing.
+
+    Raises:
+        NotFound: no such dataset. Conflict: it is frozen (`dataset_frozen`), or being deleted.
+    """
+    _change(connection, REOPEN, did, then="open")
+
+
+def _change(connection: Connection, sql: str, did: str, *, then: str) -> None:
+    scope, name = split_did(did, "dataset")
+    status = show(connection, did).status
+    if status == then or run(connection, sql, {"scope": scope, "name": name}):
+        return
+    status = show(connection, did).status  # it may have changed since
+    if status == "frozen":
+        raise Conflict(f"dataset {did} is frozen, for ever", code="dataset_frozen")
+    if status != then:
+        raise closed(did, status)
+
+
 def files_of(connection: Connection, did: str, *, after: str = "", limit: int = 500) -> list[Row[Any]]:
     """Files of a dataset in order of name, those beyond `after`: lfn, size_bytes, adler32, guid and `storages`,
     the names of the storages that have it.
 
     Raises:
-        NotFound: no such dataset.
+        NotFound: no such dataset. Conflict: it is a container (`is_container`).
     """
-    show(connection, did)
+    _check_has_files(did, show(connection, did).kind)
     scope, name = split_did(did, "dataset")
     return rows(connection, FILES, {"scope": scope, "name": name, "after": after, "limit": limit})
 
@@ -247,9 +293,10 @@ def put(
     key = {"scope": scope, "name": name, "lfn": checked(lfn, "lfn")}
     with begin() as connection:
         dataset = show(connection, did)
+        _check_has_files(did, dataset.kind)
         is_new = not rows(connection, FILE, key)
         if dataset.status != "open" and is_new:
-            raise _closed(did, dataset.status)
+            raise closed(did, dataset.status)
         mover, root = _writable(connection, storage)
         if is_new:
             space.require_room(connection, storage, dataset.owner, announced_bytes)
@@ -331,7 +378,7 @@ def register(connection: Connection, files: Sequence[NewFile]) -> Registered:
         elif there is not None or file.key in new:
             refused[file.key] = exists(dataset.dataset, file.lfn, there)
         elif dataset.status != "open":
-            refused[file.key] = _closed(dataset.dataset, dataset.status)
+            refused[file.key] = closed(dataset.dataset, dataset.status)
         else:
             new[file.key] = file
     file_ids |= _enter(connection, list(new.values()))
@@ -365,10 +412,16 @@ def place_replicas(connection: Connection, replicas: Sequence[tuple[int, str, st
     run(connection, PLACE, values | {"paths": [r[2] for r in ordered], "is_copy": is_copy})
 
 
-def _closed(did: str, status: str) -> Conflict:
+def _check_has_files(did: str, kind: str) -> None:
+    if kind == "container":
+        raise Conflict(f"{did} is a container: its datasets have the files", code="is_container")
+
+
+def closed(did: str, status: str) -> Conflict:
+    """The error for a dataset that takes nothing more."""
     if status == "deleting":
         return Conflict(f"dataset {did} is being deleted", code="dataset_deleting")
-    return Conflict(f"dataset {did} is closed", code="dataset_closed")
+    return Conflict(f"dataset {did} is {status}", code="dataset_closed")
 
 
 def _writable(connection: Connection, storage: str) -> tuple[Mover, str]:

@@ -92,6 +92,10 @@ WITH gone AS (DELETE FROM files WHERE file_id = ANY(%(file_ids)s) RETURNING size
 UPDATE datasets SET n_files = n_files - g.n, size_bytes = datasets.size_bytes - g.bytes
 FROM (SELECT count(*) AS n, coalesce(sum(size_bytes), 0) AS bytes FROM gone) g WHERE dataset_id = %(dataset_id)s
 """
+FORGET_MEMBERS = """
+DELETE FROM dataset_members WHERE container_id = ANY(%(dataset_ids)s) OR dataset_id = ANY(%(dataset_ids)s)
+"""
+FORGET_RULES = "DELETE FROM dataset_rules WHERE dataset_id = ANY(%(dataset_ids)s)"
 #: The name is free when the bytes are gone.
 FORGET_DATASETS = """
 DELETE FROM datasets d WHERE dataset_id = ANY(%(dataset_ids)s) AND status = 'deleting'
@@ -154,7 +158,8 @@ def take_out_unread(begin: Begin, *, grace_s: float = GRACE_S, limit: int = 100)
     dataset_ids -= _read(begin, dataset_ids)
     n = sum(_take_out(begin, dataset_id) for dataset_id in sorted(dataset_ids))
     with begin() as connection:
-        run(connection, FORGET_DATASETS, {"dataset_ids": sorted(dataset_ids)})
+        for sql in (FORGET_MEMBERS, FORGET_RULES, FORGET_DATASETS):
+            run(connection, sql, {"dataset_ids": sorted(dataset_ids)})
     return n
 
 

@@ -6,9 +6,11 @@ from panda.states import DatasetStatus
 
 _DID = "(r.scope || ':' || r.name)"
 DATASETS_SHOWN = """
-SELECT dataset_id, scope || ':' || name AS dataset, status, owner, n_files, size_bytes, jobset_id, created_at,
-    closed_at, pinned, expires_at
-FROM datasets WHERE dataset_id = ANY(%(ids)s)
+SELECT d.dataset_id, d.scope || ':' || d.name AS dataset, d.kind, d.status, d.owner, d.n_files + c.n_files AS n_files,
+    d.size_bytes + c.size_bytes AS size_bytes, d.jobset_id, d.created_at, d.closed_at, d.pinned, d.expires_at
+FROM (SELECT * FROM datasets WHERE dataset_id = ANY(%(ids)s) OFFSET 0) d, LATERAL (
+    SELECT coalesce(sum(m.n_files), 0)::bigint AS n_files, coalesce(sum(m.size_bytes), 0)::bigint AS size_bytes
+    FROM dataset_members x JOIN datasets m ON m.dataset_id = x.dataset_id WHERE x.container_id = d.dataset_id) c
 """
 FILES_SHOWN = """
 SELECT f.file_id, d.scope || ':' || d.name AS dataset, f.lfn, f.size_bytes, f.adler32, f.guid, f.panda_id, f.attempt_nr,
@@ -45,6 +47,7 @@ DATASETS = Noun(
         Field("scope", Kind.TEXT, "r.scope"),
         Field("name", Kind.TEXT, "r.name"),
         Field("owner", Kind.TEXT, "r.owner", aliases=("user",)),
+        Field("kind", Kind.WORD, "r.kind", words=("dataset", "container")),
         Field("status", Kind.WORD, "r.status", words=tuple(map(str, DatasetStatus)), aliases=("state",)),
         Field("jobset", Kind.WHOLE, "r.jobset_id", "that made it", Cost.INDEX, is_nullable=True, aliases=("set",)),
         Field("n_files", Kind.WHOLE, "r.n_files", aliases=("files",)),
@@ -54,8 +57,8 @@ DATASETS = Noun(
         Field("expires", Kind.TIME, "r.expires_at", is_nullable=True, aliases=("expires_at",)),
         Field("closed", Kind.TIME, "r.closed_at", is_nullable=True, aliases=("closed_at",)),
     ),
-    columns="dataset_id, scope, name, owner, status, jobset_id, n_files, size_bytes, created_at, closed_at, pinned, "
-    "expires_at",
+    columns="dataset_id, scope, name, kind, owner, status, jobset_id, n_files, size_bytes, created_at, closed_at, "
+    "pinned, expires_at",
     identity=("dataset_id",),
     orders={
         "name": Order(("scope", "name"), ("text", "text"), newest_first=False, separator=":"),

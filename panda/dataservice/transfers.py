@@ -111,9 +111,9 @@ WHERE status = 'moving' AND source IS NULL
 """
 #: Of the transfers that come next, those without a waiter that still waits: killed, retried, archived.
 _IS_WANTED = """
-EXISTS (SELECT FROM transfer_waiters w,
+(t.is_ruled OR EXISTS (SELECT FROM transfer_waiters w,
         LATERAL (SELECT waits_for FROM job_due WHERE panda_id = w.panda_id OFFSET 0) d
-    WHERE w.transfer_id = t.transfer_id AND d.waits_for = 'data' OFFSET 0)
+    WHERE w.transfer_id = t.transfer_id AND d.waits_for = 'data' OFFSET 0))
 """
 UNWANTED = f"""
 SELECT t.transfer_id FROM transfers t

@@ -15,10 +15,9 @@ from sqlalchemy.exc import OperationalError
 
 from panda.db.session import Begin, asynchronous, rows, run
 from panda.errors import PandaError
-from panda.jobs import ending, templates
+from panda.jobs import dealing, ending, templates
 from panda.jobs.ending import Failure
 from panda.jobs.specs import Defaults, JobSetRequest, JobSpec
-from panda.names import split_did
 from panda.settings import Engine
 from panda.states import Stage, Wait
 
@@ -35,10 +34,9 @@ CHUNK_BYTES = 16_000_000
 CHUNK_FILES = 50_000
 
 _COLUMNS = """
-SELECT jobset_id, name, owner, share, document, bindings, first_panda_id, n_jobs, n_expanded, released_at, held_at,
-    created_at,
-    (SELECT d.scope || ':' || d.name FROM datasets d WHERE d.dataset_id = s.output_dataset_id) AS output_did,
-    output_dataset_id
+SELECT jobset_id, name, owner, share, document, bindings, cursors, first_panda_id, n_jobs, n_expanded, released_at,
+    held_at, created_at, output_dataset_id,
+    (SELECT d.scope || ':' || d.name FROM datasets d WHERE d.dataset_id = s.output_dataset_id) AS output_did
 FROM jobsets s WHERE n_expanded < n_jobs
 """
 NEXT = f"{_COLUMNS} ORDER BY n_expanded, jobset_id LIMIT 1 FOR UPDATE SKIP LOCKED"
@@ -84,11 +82,10 @@ SELECT panda_id, kind, lfn, coalesce(did, %(output_did)s),
     CASE WHEN kind = 'output' THEN 'defined' ELSE 'unknown' END
 FROM jsonb_to_recordset(%(files)s) AS f(panda_id bigint, kind text, lfn text, did text)
 """
-EXPANDED = "UPDATE jobsets SET n_expanded = n_expanded + %(n)s WHERE jobset_id = %(jobset_id)s"
-GROUP_FILES = """
-SELECT f.lfn FROM datasets d, LATERAL (
-    SELECT lfn FROM files WHERE dataset_id = d.dataset_id AND file_id <= %(max_file_id)s OFFSET 0) f
-WHERE d.scope = %(scope)s AND d.name = %(name)s ORDER BY f.lfn
+#: `cursors`: where the next chunk goes on in the datasets of the inputs; null: as before.
+EXPANDED = """
+UPDATE jobsets SET n_expanded = n_expanded + %(n)s, cursors = coalesce(%(cursors)s::jsonb, cursors)
+WHERE jobset_id = %(jobset_id)s
 """
 NEXT_RELEASE = """
 SELECT jobset_id FROM jobsets WHERE released_at IS NULL AND open_parents = 0 AND n_expanded > n_released
@@ -166,9 +163,9 @@ def expand_chunk(connection: Connection, engine: Engine, at_most: int = 0) -> in
         request = msgspec.convert(jobset.document, JobSetRequest)
         first = jobset.n_expanded
         n_jobs = min(at_most or engine.chunk_jobs, jobset.n_jobs - first, _that_fit(request))
-        specs = list(_specs(connection, request, jobset, first, first + n_jobs - 1))
+        specs, cursors = _specs(connection, request, jobset, first, first + n_jobs - 1)
         _insert(connection, jobset, request.defaults, specs, engine)
-        run(connection, EXPANDED, {"n": len(specs), "jobset_id": jobset.jobset_id})
+        run(connection, EXPANDED, {"n": len(specs), "jobset_id": jobset.jobset_id, "cursors": cursors})
     except OperationalError as problem:
         if isinstance(problem.orig, ProgramLimitExceeded) or (n_jobs > 1 and isinstance(problem.orig, QueryCanceled)):
             raise NotExpandable(jobset.jobset_id, n_jobs, problem) from problem
@@ -197,7 +194,7 @@ def _make_failed(connection: Connection, engine: Engine, refusal: NotExpandable)
     panda_id = jobset.first_panda_id + jobset.n_expanded
     nothing = JobSpec(command=["false"], max_attempts=1)
     _insert(connection, jobset, Defaults(), [(jobset.n_expanded, nothing)], engine)
-    run(connection, EXPANDED, {"n": 1, "jobset_id": jobset.jobset_id})
+    run(connection, EXPANDED, {"n": 1, "jobset_id": jobset.jobset_id, "cursors": None})
     failure = Failure(panda_id, Stage.DEFINE, "define:bad_document", f"it cannot be made: {refusal.problem}")
     ending.fail_many(connection, [failure], by="expansion", engine=engine)
     return 1
@@ -205,31 +202,16 @@ def _make_failed(connection: Connection, engine: Engine, refusal: NotExpandable)
 
 def _specs(
     connection: Connection, request: JobSetRequest, jobset: Row[Any], first: int, last: int
-) -> Iterator[tuple[int, JobSpec]]:
+) -> tuple[list[tuple[int, JobSpec]], str | None]:
+    """Jobs `first` to `last` by number, and where the next ones go on in the datasets of their inputs, as JSON."""
     if request.jobs is not None:
-        yield from enumerate(request.jobs[first : last + 1], start=first)
-        return
+        return list(enumerate(request.jobs[first : last + 1], start=first)), None
     assert request.template is not None
     bindings = {name: templates.Binding(*values) for name, values in jobset.bindings.items()}
     expansion = templates.Expansion(request.template, bindings)
-    files = _files_of(connection, bindings)
-    for seq in range(first, last + 1):
-        yield seq, expansion.job(seq, files)
-
-
-def _files_of(connection: Connection, bindings: dict[str, templates.Binding]) -> Callable[[str, int], list[str]]:
-    names: dict[str, list[str]] = {}
-    for name, binding in bindings.items():
-        if binding.files_per_job:
-            scope, dataset = split_did(binding.did, name)
-            found = rows(connection, GROUP_FILES, {"scope": scope, "name": dataset, "max_file_id": binding.max_file_id})
-            names[name] = templates.matching([row.lfn for row in found], binding.match)
-
-    def files(name: str, group: int) -> list[str]:
-        size = bindings[name].files_per_job
-        return names[name][group * size : (group + 1) * size]
-
-    return files
+    dealer = dealing.Dealer(connection, bindings, jobset.cursors or {})
+    specs = [(seq, expansion.job(seq, dealer.files)) for seq in range(first, last + 1)]
+    return specs, _text(dealer.places) if dealer.places else None
 
 
 def _insert(

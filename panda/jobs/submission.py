@@ -6,6 +6,7 @@ What was answered with 201 is kept whatever dies next. The jobs themselves follo
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,7 +14,7 @@ from sqlalchemy.engine import Connection, Row
 
 from panda.db.session import rows, run
 from panda.errors import Conflict, Invalid, NotFound, TooLarge
-from panda.jobs import jobsets, shares, templates
+from panda.jobs import dealing, jobsets, shares, templates
 from panda.jobs.quotas import admission
 from panda.jobs.specs import JobSetRequest, Template
 from panda.names import checked, split_did
@@ -47,7 +48,7 @@ OUTPUT_DATASET = """
 INSERT INTO datasets (scope, name, owner, jobset_id, created_at)
 VALUES (%(scope)s, %(name)s, %(owner)s, %(jobset_id)s, panda_now())
 ON CONFLICT (scope, name) DO UPDATE SET scope = excluded.scope
-RETURNING dataset_id, owner, status
+RETURNING dataset_id, owner, status, kind
 """
 SET_OUTPUT = "UPDATE jobsets SET output_dataset_id = %(dataset_id)s WHERE jobset_id = %(jobset_id)s"
 LINK_PARENTS = """
@@ -56,17 +57,18 @@ INSERT INTO jobset_parents (jobset_id, parent_id) SELECT %(jobset_id)s, unnest(%
 HOLD = "UPDATE jobsets SET held_at = panda_now() WHERE jobset_id = %(jobset_id)s"
 SANDBOXES = "SELECT sha256 FROM spool_objects WHERE sha256 = ANY(%(sha256s)s)"
 STORAGE = "SELECT 1 FROM storages WHERE name = %(name)s"
-DATASET_FILES = """
-SELECT f.lfn, f.file_id
-FROM datasets d, LATERAL (SELECT lfn, file_id FROM files WHERE dataset_id = d.dataset_id OFFSET 0) f
-WHERE d.scope = %(scope)s AND d.name = %(name)s
+DATASET = "SELECT dataset_id, kind FROM datasets WHERE scope = %(scope)s AND name = %(name)s"
+#: A container's datasets by name.
+MEMBERS = """
+SELECT d.dataset_id, d.scope || ':' || d.name AS did
+FROM dataset_members m JOIN datasets d ON d.dataset_id = m.dataset_id
+WHERE m.container_id = %(dataset_id)s AND d.status <> 'deleting' ORDER BY d.scope, d.name
 """
 DATASET_COUNT = """
-SELECT f.n_files, f.max_file_id
-FROM datasets d, LATERAL (
-    SELECT count(*) AS n_files, coalesce(max(file_id), 0) AS max_file_id
+SELECT coalesce(sum(f.n_files), 0)::bigint AS n_files, coalesce(max(f.max_file_id), 0) AS max_file_id
+FROM unnest(%(dataset_ids)s::bigint[]) AS d(dataset_id), LATERAL (
+    SELECT count(*) AS n_files, max(file_id) AS max_file_id
     FROM (SELECT file_id FROM files WHERE dataset_id = d.dataset_id OFFSET 0) f) f
-WHERE d.scope = %(scope)s AND d.name = %(name)s
 """
 
 
@@ -115,7 +117,7 @@ def submit(
         connection,
         INSERT,
         {"name": request.name, "owner": owner, "share": request.share, "key": key, "hash": document_hash,
-         "document": raw.decode(), "bindings": msgspec.json.encode(bindings).decode(), "first": first, "n": n_jobs,
+         "document": raw.decode(), "bindings": _kept(bindings), "first": first, "n": n_jobs,
          "open_parents": len(request.depends_on), "on_parent_failure": request.on_parent_failure,
          "output_storage": request.output_storage},
     )[0].jobset_id  # fmt: skip
@@ -167,17 +169,28 @@ def _bind(connection: Connection, template: Template) -> dict[str, templates.Bin
                 raise Invalid("match goes with files_per_job of 1 or more", where=where)
             bindings[name] = templates.bound(each, 0, 0)
             continue
+        known = rows(connection, DATASET, {"scope": scope, "name": dataset})
+        members = rows(connection, MEMBERS, {"dataset_id": known[0].dataset_id}) if _is_container(known) else []
+        ids = [row.dataset_id for row in members or known]
         if each.match == "*":
-            found = rows(connection, DATASET_COUNT, {"scope": scope, "name": dataset})
-            n_files, max_file_id = (found[0].n_files, found[0].max_file_id) if found else (0, 0)
+            found = rows(connection, DATASET_COUNT, {"dataset_ids": ids})
+            n_files, max_file_id = found[0].n_files, found[0].max_file_id
         else:
-            files = rows(connection, DATASET_FILES, {"scope": scope, "name": dataset})
-            n_files = len(templates.matching([row.lfn for row in files], each.match))
-            max_file_id = max((row.file_id for row in files), default=0)
+            n_files, max_file_id = dealing.count(connection, ids, each.match)
         if not n_files:
             raise Invalid(f"{each.dataset} has no file that matches {each.match!r}", where=where, code="no_input")
-        bindings[name] = templates.bound(each, n_files, max_file_id)
+        bindings[name] = templates.bound(each, n_files, max_file_id, [row.did for row in members])
     return bindings
+
+
+def _kept(bindings: dict[str, templates.Binding]) -> str:
+    """As they stand in the table. Without members they are as processes of the last release read them."""
+    kept = {name: each if each.members else each[:-1] for name, each in bindings.items()}
+    return msgspec.json.encode(kept).decode()
+
+
+def _is_container(known: Sequence[Row[Any]]) -> bool:
+    return bool(known) and known[0].kind == "container"
 
 
 def _count(request: JobSetRequest, bindings: dict[str, templates.Binding], limits: Api) -> int:
@@ -201,5 +214,7 @@ def _output_dataset(connection: Connection, did: str, owner: str, jobset_id: int
         raise Conflict(f"dataset {did} belongs to {row.owner}", code="dataset_taken")
     if row.status != "open":
         raise Conflict(f"dataset {did} is {row.status}", code="dataset_closed")
+    if row.kind == "container":
+        raise Conflict(f"{did} is a container: nothing is written into it", code="is_container")
     dataset_id: int = row.dataset_id
     return dataset_id

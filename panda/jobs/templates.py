@@ -8,7 +8,6 @@ with its last variable fastest.
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import msgspec
@@ -36,10 +35,24 @@ class Binding(NamedTuple):
     files_per_job: int
     n_files: int
     max_file_id: int
+    members: tuple[str, ...] = ()
+    """The datasets of a container, in the order in which they are dealt; empty: it is a dataset."""
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Those that have the files."""
+        return tuple(self.members) or (self.did,)
 
     @property
     def n_groups(self) -> int:
         return math.ceil(self.n_files / self.files_per_job) if self.files_per_job else 1
+
+
+class FileName(NamedTuple):
+    """A file of a dataset."""
+
+    did: str
+    lfn: str
 
 
 def pieces_of(text: str, known: Sequence[str], where: str) -> list[Piece]:
@@ -177,7 +190,7 @@ class Expansion:
             return 0, self.n_groups - 1
         return low % self.n_groups, high % self.n_groups
 
-    def job(self, seq: int, files: Callable[[str, int], list[str]]) -> JobSpec:
+    def job(self, seq: int, files: Callable[[str, int], list[FileName]]) -> JobSpec:
         """Job number `seq`. `files(input, group)` names the files of a group."""
         rest, _copy = divmod(seq, self._template.count)
         combination, group = divmod(rest, self.n_groups)
@@ -190,8 +203,9 @@ class Expansion:
             if not binding.files_per_job:
                 inputs.append(binding.did)
                 continue
-            values[f"{name}.files"] = lfns = files(name, group)
-            inputs += [f"{binding.did}/{lfn}" for lfn in lfns]
+            found = files(name, group)
+            values[f"{name}.files"] = [each.lfn for each in found]
+            inputs += [f"{each.did}/{each.lfn}" for each in found]
         template = self._template
         return JobSpec(
             command=list(self._words(values)),
@@ -213,11 +227,6 @@ class Expansion:
                 yield from values[pieces[0][0]]
             else:
                 yield filled(pieces, values)
-
-
-def matching(lfns: Sequence[str], pattern: str) -> list[str]:
-    """Those of `lfns` that a shell pattern means, in their order."""
-    return list(lfns) if pattern == "*" else [lfn for lfn in lfns if fnmatchcase(lfn, pattern)]
 
 
 def check(request: JobSetRequest, limits: Api) -> None:
@@ -287,6 +296,6 @@ def _check_jobs(jobs: Sequence[JobSpec], limits: Api) -> None:
             names.add(name)
 
 
-def bound(template: InputTemplate, n_files: int, max_file_id: int) -> Binding:
+def bound(template: InputTemplate, n_files: int, max_file_id: int, members: Sequence[str] = ()) -> Binding:
     """The binding of an input template to its dataset as it stands now."""
-    return Binding(template.dataset, template.match, template.files_per_job, n_files, max_file_id)
+    return Binding(template.dataset, template.match, template.files_per_job, n_files, max_file_id, tuple(members))

@@ -29,11 +29,14 @@ from panda.client.checksums import is_intact
         "panda datasets --filter 'owner:ann size>1000000 created:7d'",
         "panda datasets --create user.ann:input",
         "panda datasets --close user.ann:input",
+        "panda datasets set:9120                   # the data of a job set, part by part",
     ),
 )
-@click.argument("dataset", required=False, metavar="[SCOPE:NAME]")
+@click.argument("dataset", required=False, metavar="[SCOPE:NAME|SET]")
 @click.option("--create", metavar="SCOPE:NAME", help="Make an empty dataset.")
 @click.option("--close", metavar="SCOPE:NAME", help="Let no more files join it.")
+@click.option("--freeze", metavar="SCOPE:NAME", help="The same, for ever.")
+@click.option("--reopen", metavar="SCOPE:NAME", help="Let files join a closed one again.")
 @click.option("--match", default="*", metavar="PATTERN", help="Only names that fit.")
 @click.option("--filter", "text", metavar="FILTER", help="Only datasets that fit, as 'owner:ann created:7d'.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many.")
@@ -42,18 +45,28 @@ def datasets(
     dataset: str | None,
     create: str | None,
     close: str | None,
+    freeze: str | None,
+    reopen: str | None,
     match: str,
     text: str | None,
     limit: int | None,
     look: Look,
 ) -> None:
-    """List datasets, or the files of one."""
+    """List datasets, or the files of one, the datasets of a container, the parts of a job set's data."""
     if text and dataset:
         raise click.UsageError("--filter is for the list of datasets")
     client = connect()
-    if create or close:
-        made = client.datasets.create(create) if create else client.datasets.close(str(close))
-        emit(look, [made.raw], columns.DATASETS, columns.dataset_name, single=True)
+    changes = ((create, client.datasets.create), (close, client.datasets.close), (freeze, client.datasets.freeze),
+               (reopen, client.datasets.reopen))  # fmt: skip
+    changed = [change(name) for name, change in changes if name]
+    if changed:
+        emit(look, [each.raw for each in changed], columns.DATASETS, columns.dataset_name, single=len(changed) == 1)
+    elif dataset and (dataset == "last" or dataset.startswith(("set:", "last:"))):
+        found = (part.raw for part in client.jobset_datasets(_jobset(client, dataset)))
+        emit(look, found, columns.PARTS, lambda part: str(part.get("dataset") or part.get("storage") or ""))
+    elif dataset and client.datasets.show(dataset).kind == "container":
+        inside = (each.raw for each in client.datasets.members(dataset) if fnmatchcase(each.dataset, match))
+        emit(look, inside, columns.DATASETS, columns.dataset_name)
     elif dataset:
         files = (file.raw for file in client.datasets.files(dataset, limit=limit) if fnmatchcase(file.lfn, match))
         emit(look, files, columns.FILES, columns.file_name)
@@ -154,9 +167,8 @@ def get(source: str, dest: Path | None, match: str, n_at_once: int, dry_run: boo
     client = connect()
     dataset = _dataset(client, source)
     folder = dest or Path(dataset.partition(":")[2].replace("/", "_") or ".")
-    files = (file for file in client.datasets.files(dataset) if fnmatchcase(file.lfn, match))
     with _broken_off("what is here is not fetched again"):
-        found = (file.raw for file in files) if dry_run else _fetched(client, dataset, files, folder, n_at_once)
+        found = _found(client, dataset, match, folder, 0 if dry_run else n_at_once)
         n_files = emit(look, found, columns.FILES, columns.file_name)
     if not n_files:
         say(f"{dataset} has no file{'' if match == '*' else f' that fits {match}'}")
@@ -165,14 +177,31 @@ def get(source: str, dest: Path | None, match: str, n_at_once: int, dry_run: boo
     return exits.OK
 
 
+def _found(client: Client, dataset: str, match: str, folder: Path, n_at_once: int) -> Iterator[Item]:
+    """The files that fit, fetched `n_at_once` at a time; 0: not fetched. Those of a container come by dataset, each
+    into a folder of its own."""
+    places = {dataset: folder}
+    if client.datasets.show(dataset).kind == "container":
+        inside = [each.dataset for each in client.datasets.members(dataset)]
+        places = {each: folder / each.partition(":")[2] for each in inside}
+    for each, place in places.items():
+        files = (file for file in client.datasets.files(each) if fnmatchcase(file.lfn, match))
+        yield from _fetched(client, each, files, place, n_at_once) if n_at_once else (file.raw for file in files)
+
+
+def _jobset(client: Client, source: str) -> int:
+    """The one job set that `source` means."""
+    words = parse([source])
+    if words.jobs or words.filters or len(words.jobsets) + words.n_last != 1:
+        raise click.UsageError(f"{source!r} is neither one job set nor a dataset: write set:9120, last or scope:name")
+    return words.jobsets[0] if words.jobsets else newest(client, 1)[0]
+
+
 def _dataset(client: Client, source: str) -> str:
     """The dataset that `source` means. Raises CommandProblem: a job set without one."""
     if ":" in source and not source.startswith(("set:", "last:")):
         return source
-    words = parse([source])
-    if words.jobs or words.filters or len(words.jobsets) + words.n_last != 1:
-        raise click.UsageError(f"{source!r} is neither one job set nor a dataset: write set:9120, last or scope:name")
-    jobset_id = words.jobsets[0] if words.jobsets else newest(client, 1)[0]
+    jobset_id = _jobset(client, source)
     dataset = client.jobset(jobset_id).output_dataset
     if not dataset:
         raise CommandProblem(f"set:{jobset_id} has no output dataset", code="no_outputs", exit_code=exits.NOT_FOUND)

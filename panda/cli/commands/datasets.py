@@ -1,4 +1,4 @@
-"""`panda keep`, `panda delete`, `panda lineage`: how long a dataset stays, and where its files come from."""
+"""`panda keep`, `delete`, `replicate`, `container`, `lineage`: how long a dataset stays, where, and what is in it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -54,3 +54,59 @@ def lineage(dataset: str, lfn: str, look: Look) -> None:
     told += [{"role": "made from", **each} for each in found["made_from"]]
     told += [{"role": "read by", **each} for each in found["read_by"]]
     emit(look, told, LINEAGE, lambda item: str(item.get("panda_id") or item.get("lfn") or ""))
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "panda replicate user.ann:skim.v7                   # where it is wanted",
+        "panda replicate user.ann:skim.v7 EU-TAPE           # all its files there too",
+        "panda replicate user.ann:skim.v7 EU-TAPE --drop    # no more; what is there stays",
+    ),
+)
+@click.argument("dataset", metavar="SCOPE:NAME")
+@click.argument("storage", required=False, metavar="[STORAGE]")
+@click.option("--drop", is_flag=True, help="Want it there no more.")
+@output_options
+def replicate(dataset: str, storage: str | None, drop: bool, look: Look) -> None:
+    """Have all files of a dataset on a further storage, also those that join it until it closes."""
+    if drop and not storage:
+        raise click.UsageError("--drop wants a storage")
+    client = connect().datasets
+    if storage:
+        found = client.unwant(dataset, storage) if drop else client.want(dataset, storage)
+    else:
+        found = client.rules(dataset)
+    emit(look, (rule.raw for rule in found), columns.DATASET_RULES, lambda rule: str(rule["storage"]))
+
+
+@click.group()
+def container() -> None:
+    """Make containers, which hold datasets, and change what they hold."""
+
+
+@container.command("create", cls=Verb, examples=("panda container create user.ann:all",))
+@click.argument("name", metavar="SCOPE:NAME")
+@output_options
+def container_create(name: str, look: Look) -> None:
+    """Make an empty container."""
+    made = connect().datasets.create_container(name)
+    emit(look, [made.raw], columns.DATASETS, columns.dataset_name, single=True)
+
+
+@container.command("add", cls=Verb, examples=("panda container add user.ann:all user.ann:run1 user.ann:run2",))
+@click.argument("name", metavar="SCOPE:NAME")
+@click.argument("datasets", nargs=-1, required=True, metavar="DATASET...")
+@output_options
+def container_add(name: str, datasets: Sequence[str], look: Look) -> None:
+    """Put datasets into a container."""
+    emit(look, [connect().datasets.add(name, datasets).raw], columns.DATASETS, columns.dataset_name, single=True)
+
+
+@container.command("remove", cls=Verb, examples=("panda container remove user.ann:all user.ann:run1",))
+@click.argument("name", metavar="SCOPE:NAME")
+@click.argument("dataset", metavar="DATASET")
+@output_options
+def container_remove(name: str, dataset: str, look: Look) -> None:
+    """Take a dataset out of a container; the dataset stays."""
+    emit(look, [connect().datasets.remove(name, dataset).raw], columns.DATASETS, columns.dataset_name, single=True)

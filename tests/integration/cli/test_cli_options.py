@@ -86,6 +86,12 @@ HEALTHY: dict[tuple[str, str], Any] = {
     ("PUT", "/v1/datasets/user.ann:out/lifetime"): DATASET,
     ("DELETE", "/v1/datasets/user.ann:out"): DATASET,
     ("GET", "/v1/datasets/user.ann:out/files/a.txt/lineage"): {"panda_id": 7, "made_from": [], "read_by": [JOB]},
+    **{("POST", f"/v1/datasets/user.ann:out/{deed}"): DATASET for deed in ("freeze", "reopen")},
+    ("GET", "/v1/datasets/user.ann:out/rules"): page({"storage": "D", "n_lacking": 0}),
+    ("DELETE", "/v1/datasets/user.ann:out/rules/D"): page({"storage": "D", "n_lacking": 0}),
+    ("POST", "/v1/datasets/user.ann:all/members"): DATASET,
+    ("DELETE", "/v1/datasets/user.ann:all/members/user.ann:out"): DATASET,
+    ("GET", "/v1/jobsets/9/datasets"): page({"role": "output", "dataset": "user.ann:out", "n_files": 1}),
     ("GET", "/v1/files"): page({**FILE, "file_id": 1}),
     ("GET", "/v1/transfers"): page({"transfer_id": 1, "lfn": "a.txt", "status": "failed"}),
     ("GET", "/v1/links"): page({"source": "A", "destination": "B"}),
@@ -180,6 +186,14 @@ actions 5 --wait
 datasets --match 'user*' --filter 'owner:ann' --limit 3 -o json --fields dataset -q
 datasets --create user.ann:out
 datasets --close user.ann:out
+datasets --freeze user.ann:out
+datasets --reopen user.ann:out
+datasets set:9
+replicate user.ann:out -o json --fields storage -q
+replicate user.ann:out D --drop
+container create user.ann:all -o json --fields dataset -q
+container add user.ann:all user.ann:out -o json --fields dataset -q
+container remove user.ann:all user.ann:out -o json --fields dataset -q
 transfers --filter 'status:failed' --limit 1 -o json --fields lfn -q
 transfers --links
 storage quotas --owner ann -o json --fields quota -q

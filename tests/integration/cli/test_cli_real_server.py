@@ -142,6 +142,45 @@ def test_files_go_in_and_come_out_as_they_were(real: Begin, panda: Panda, tmp_pa
     assert panda("put", tmp_path / "c.txt", "--dataset", "user.anna:in").code in (0, 5)
 
 
+def test_containers_are_made_filled_listed_and_fetched(real: Begin, panda: Panda, tmp_path: Path) -> None:
+    for run_name in ("run1", "run2"):
+        (tmp_path / run_name).write_text(run_name)
+        panda("put", tmp_path / run_name, "--dataset", f"user.anna:{run_name}")
+    panda("container", "create", "user.anna:all")
+
+    added = panda("container", "add", "user.anna:all", "user.anna:run1", "user.anna:run2", "-o", "json").json
+    inside = panda("datasets", "user.anna:all", "-q").out.split()
+    got = panda("get", "user.anna:all", "--dest", tmp_path / "back")
+
+    assert (added["kind"], added["n_files"]) == ("container", 2)
+    assert inside == ["user.anna:run1", "user.anna:run2"]
+    assert got.code == 0
+    back = {str(file.relative_to(tmp_path / "back")): file.read_text() for file in (tmp_path / "back").rglob("run*/*")}
+    assert back == {"run1/run1": "run1", "run2/run2": "run2"}
+    assert panda("container", "remove", "user.anna:all", "user.anna:run1").code == 0
+    assert panda("datasets", "user.anna:all", "-q").out == "user.anna:run2\n"
+    assert panda("container", "add", "user.anna:all", "user.anna:all").code == 5
+    assert panda("container", "remove", "user.anna:all", "user.anna:run1").code == 3
+
+
+def test_a_dataset_is_frozen_and_wanted_elsewhere(real: Begin, panda: Panda, settings: Settings) -> None:
+    panda("datasets", "--create", "user.anna:in")
+
+    assert panda("datasets", "--close", "user.anna:in", "-o", "json").json["status"] == "closed"
+    assert panda("datasets", "--reopen", "user.anna:in", "-o", "json").json["status"] == "open"
+    assert panda("datasets", "--freeze", "user.anna:in", "-o", "json").json["status"] == "frozen"
+    assert panda("datasets", "--reopen", "user.anna:in").code == 5
+    assert panda("replicate", "user.anna:in", "HOLLAND-DISK", "-q").out == "HOLLAND-DISK\n"
+    assert panda("replicate", "user.anna:in", "-o", "json").json[0]["made_by"] == "anna"
+    assert panda("replicate", "user.anna:in", "HOLLAND-DISK", "--drop", "-q").out == ""
+    assert panda("replicate", "user.anna:in", "--drop").code == 2
+    assert panda("replicate", "user.anna:in", "NOWHERE").code == 3
+
+    panda("submit", "--", "true")
+    parts = panda("datasets", "last", "-o", "json").json
+    assert [part["role"] for part in parts] == ["output"]
+
+
 def test_files_of_a_dataset_are_dealt_to_jobs(real: Begin, panda: Panda, settings: Settings, tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / f"f{number}.root").write_bytes(b"x")

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from panda.dataservice import catalog
+from panda.dataservice import catalog, rules
 from panda.db.session import run
 from panda.dispatcher.words import OutputReport
 
@@ -61,6 +61,24 @@ def test_an_output_that_went_to_the_second_storage_is_registered_there(world, jo
 
     assert world.status(job.panda_id) == "finished"
     assert [(row.lfn, row.storage) for row in replicas(world)] == [("o", "SOUTH-DISK")]
+
+
+def test_the_outputs_of_a_set_go_to_the_archive_when_its_last_job_ends(world, job):
+    change(world, "INSERT INTO archiving VALUES ('outputs', 's:o%%', 'SOUTH-DISK')")
+    write(job.outputs[0].url, b"abc")
+    rules.advance(world.begin)
+    assert world.query("SELECT FROM dataset_rules") == []
+
+    world.report(job, "finished", outputs=[written("o", b"abc")])
+    world.settle()
+    rules.advance(world.begin)
+    world.settle()
+    world.pass_time(60)
+    rules.advance(world.begin)
+
+    [rule] = world.query("SELECT * FROM dataset_rules")
+    assert (rule.made_by, rule.done_at is not None) == ("storage.toml [archiving.outputs]", True)
+    assert [(row.lfn, row.storage) for row in replicas(world)] == [("o", "NORTH-DISK"), ("o", "SOUTH-DISK")]
 
 
 def test_an_output_in_the_first_place_stays_there(world, job):

@@ -1,17 +1,11 @@
 """A queue is taken away with jobs in it: what no pilot has taken goes elsewhere, or waits and knows why."""
 
 from panda.dataservice import catalog
-from panda.db.session import run
+from panda.dataservice.catalog import NewFile
 from panda.jobs import why
 from panda.sites import removing
 from panda.sites.status import set_queue_status
 
-#: A file that lies in the south.
-FILE = """
-INSERT INTO datasets (scope, name, owner, n_files, size_bytes, created_at) VALUES ('mc', 'x', 'alice', 1, 1, panda_now());
-INSERT INTO files (dataset_id, lfn, guid, size_bytes, adler32, created_at)
-    SELECT dataset_id, 'part', 'g', 1, '00000001', panda_now() FROM datasets
-"""
 TO_NORTH = {"brokerage": {"sites": ["NORTH"]}}
 
 
@@ -30,9 +24,13 @@ def close(world, name):
         set_queue_status(connection, name, "offline", by="olga", reason="cooling")
 
 
-def sql(world, text):
+def a_file_in_the_south(world):
     with world.begin() as connection:
-        run(connection, text)
+        dataset_id = catalog.create(connection, "mc:x", owner="alice")
+        file = NewFile(
+            dataset_id=dataset_id, lfn="part", guid="g", size_bytes=1, adler32="00000001", storage="SOUTH-DISK", path="part"
+        )  # fmt: skip
+        assert not catalog.register(connection, [file]).refused
 
 
 def at(world, panda_ids):
@@ -83,11 +81,7 @@ def test_jobs_that_fit_no_other_queue_wait_and_know_why(world):
 
 def test_jobs_whose_files_are_on_their_way_go_elsewhere_and_wait_for_nothing_there(world):
     close(world, "SOUTH-Q")
-    for statement in FILE.split(";"):
-        sql(world, statement)
-    [file] = world.query("SELECT file_id FROM files")
-    with world.begin() as connection:
-        catalog.place_replicas(connection, [(file.file_id, "SOUTH-DISK", "part")])
+    a_file_in_the_south(world)
     panda_id = world.submit(jobs=[{"command": ["true"], "inputs": ["mc:x/part"]}]).first_panda_id
     world.turn_expansion()
     for group in world.claim(final=False):

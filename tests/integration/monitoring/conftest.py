@@ -62,6 +62,10 @@ INSERT INTO datasets (scope, name, owner, jobset_id, n_files, size_bytes, create
 INSERT INTO files (dataset_id, lfn, guid, size_bytes, adler32, panda_id, created_at)
     VALUES (1, 'a.txt', 'g', 12, '00000001', 10, panda_now());
 INSERT INTO replicas (file_id, storage, path, created_at) VALUES (1, 'NORTH-DISK', %(text)s, panda_now());
+INSERT INTO datasets (scope, name, owner, kind, created_at) VALUES ('user.alice', 'all', 'alice', 'container', panda_now());
+INSERT INTO dataset_members VALUES (2, 1);
+INSERT INTO dataset_rules (dataset_id, storage, made_by, created_at, due_at, error)
+    VALUES (1, 'NORTH-DISK', %(text)s, panda_now(), panda_now(), %(text)s);
 INSERT INTO transfers (file_id, source, destination, due_at, error, created_at)
     VALUES (1, 'NORTH-DISK', 'NORTH-DISK', panda_now(), %(text)s, panda_now());
 INSERT INTO incidents (component, level, key, message, context, first_at, last_at)

@@ -39,6 +39,7 @@ PAGES = (
     "/transfers",
     "/datasets",
     "/datasets/user.alice:out",
+    "/datasets/user.alice:all",
     "/files/user.alice:out/a.txt",
     "/me",
     "/me/views/new?q=status:failed",
@@ -74,6 +75,19 @@ PAGES = (
     "/jobs/bulk/retry?q=status:failed",
     "/jobs/bulk/cancel?job=7&job=1",
 )
+
+
+def test_a_container_shows_its_datasets_and_what_they_have(world: World, operator: Browser) -> None:
+    world.furnish()
+
+    page = operator.json("/datasets/user.alice:all?json")["data"]
+
+    assert (page["dataset"]["kind"], page["dataset"]["n_files"], page["dataset"]["size_bytes"]) == ("container", 1, 12)
+    assert [member["name"] for member in page["members"]] == ["out"]
+    assert [rule["storage"] for rule in operator.json("/datasets/user.alice:out?json")["data"]["rules"]] == [
+        "NORTH-DISK"
+    ]
+    assert "A container of datasets" in operator.get("/datasets/user.alice:all").text
 
 
 def test_a_page_is_html_and_the_same_data_is_json(world: World, operator: Browser) -> None:
