@@ -16,7 +16,7 @@ from monitoring.reading import Memory, Reader
 from monitoring.render import Renderer, load_static
 from panda import incident_log, logs, settings
 from panda.auth import audit_log
-from panda.auth.tokens import Verifier
+from panda.auth.verifiers import verifier
 from panda.db.session import Begin, begin_from
 from panda.errors import ConfigError
 from panda.jobs.spool import Spool
@@ -37,7 +37,7 @@ async def run(current: settings.Settings) -> None:
     begin = begin_from(current)
     reader = Reader(begin)
     heard = celery_side.Heard()
-    sessions = Sessions(Verifier(begin))
+    sessions = Sessions(verifier(begin, current))
     static = load_static()
     parts = Parts(
         settings=current,

@@ -11,11 +11,12 @@ from monitoring import funnel, job_queries, logtext, looks
 from monitoring.queries import Facts
 from monitoring.queries import facts as rows_of
 from monitoring.reading import Block, Reader
+from panda.brokerage.explaining import explain
 from panda.errors import NotFound, PandaError
 from panda.jobs import queries as asked
-from panda.jobs import usage, why
+from panda.jobs import usage
 from panda.jobs.spool import MAX_CHUNK_BYTES, Spool
-from panda.settings import Engine
+from panda.settings import Settings
 from panda.states import FINAL, JobStatus, Stage
 
 TAIL_BYTES, TAIL_LINES = 65_536, 200
@@ -27,7 +28,7 @@ def job_page(
     reader: Reader,
     spool: Spool,
     facts: Facts,
-    engine: Engine,
+    settings: Settings,
     *,
     log: str | None,
     log_attempt: int | None,
@@ -47,12 +48,12 @@ def job_page(
     return {
         "job": facts,
         "due": reader.block(lambda c: job_queries.one(c, job_queries.DUE, {"panda_id": panda_id})),
-        "left": reader.block(lambda c: asked.failures_left(c, panda_id, engine)),
+        "left": reader.block(lambda c: asked.failures_left(c, panda_id, settings.engine)),
         "lease": reader.block(lambda c: job_queries.one(c, job_queries.LEASE, {"panda_id": panda_id})),
         "events": events,
         "attempts": reader.block(lambda c: _rows(asked.attempts(c, panda_id))),
         "files": reader.block(lambda c: _rows(asked.files(c, panda_id, limit=MAX_SHOWN).items)),
-        "why": _why(reader, panda_id),
+        "why": _why(reader, panda_id, settings),
         "logs": logs,
         "log": None if chosen is None else _part(reader, spool, panda_id, chosen, log_attempt, find),
         "usage": _usage(reader, panda_id),
@@ -65,13 +66,17 @@ def _rows(found: Sequence[Any]) -> list[Facts]:
     return [row._asdict() for row in found]
 
 
-def _why(reader: Reader, panda_id: int) -> Block[Any]:
-    def explain(connection: Connection) -> Facts:
-        found = why.why(connection, panda_id)
-        return {**found._asdict(), "decision": found.decision._asdict()}
+def _why(reader: Reader, panda_id: int, settings: Settings) -> Block[Any]:
+    def answer(connection: Connection) -> Facts:
+        found, changes = explain(connection, panda_id, settings)
+        told = [{"who": each.who, "say": each.sentence, "command": each.command} for each in changes]
+        estimate = None if found.estimate is None else found.estimate._asdict()
+        ahead = [each._asdict() for each in found.ahead]
+        said = {"decision": found.decision._asdict(), "changes": told, "estimate": estimate, "ahead": ahead}
+        return {**found._asdict(), **said}
 
     try:
-        return reader.block(explain)
+        return reader.block(answer)
     except PandaError as problem:
         return Block(trouble=str(problem))
 

@@ -66,7 +66,7 @@ class Job(Page):
             parts.reader,
             parts.spool,
             facts,
-            parts.settings.engine,
+            parts.settings,
             log=req.get_param("log") or None,
             log_attempt=number_of(req, "attempt"),
             find=(req.get_param("find") or "")[:200],

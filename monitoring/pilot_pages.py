@@ -1,12 +1,14 @@
 """Pilots and nodes: who asks for jobs, what they hold, and which machine eats them."""
 
 import falcon
+from sqlalchemy.engine import Connection
 
 from monitoring import site_queries
 from monitoring.page import Page, session_of
 from monitoring.queries import Facts, facts
 from panda.auth import policy
 from panda.auth.policy import Action
+from panda.dispatcher import pilot_why
 from panda.errors import NotFound
 from panda.jobs import switches
 from panda.jobs.switches import Place
@@ -53,9 +55,17 @@ class Pilot(Page):
         data = {
             "pilot": found[0],
             "held": reader.block(lambda c: facts(c, site_queries.HELD, held)),
+            "why": reader.block(lambda c: _why(c, pilot_id)),
             "taken": taken[:50],
         }
         self._answer(req, resp, "pilot.html", data, self._now(), csv="held")
+
+
+def _why(connection: Connection, pilot_id: str) -> Facts:
+    found = pilot_why.why(connection, pilot_id)
+    ready = [{**kind.pair._asdict(), "tags": sorted(kind.pair.tags), "n": kind.n, "misfit": kind.misfit}
+             for kind in found.ready]  # fmt: skip
+    return {**found._asdict(), "changes": [each._asdict() for each in found.changes], "ready": ready}
 
 
 class Node(Page):

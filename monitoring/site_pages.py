@@ -100,6 +100,7 @@ class Queue(Site):
         data = {
             "queue": found, **self._of([found]),
             "pilots": reader.block(lambda c: facts(c, site_queries.PILOTS_OF, {"queue": queue})),
+            "tests": reader.block(lambda c: facts(c, site_queries.TESTS_OF, {"queue": queue})),
             "ready": reader.block(lambda c: facts(c, site_queries.READY, {"queue": queue})),
         }  # fmt: skip
         self._answer(

@@ -11,6 +11,12 @@ WHERE q.site = %(site)s ORDER BY q.name LIMIT 500
 QUEUE = """
 SELECT q.*, s.cloud, s.description FROM queues q JOIN sites s ON s.name = q.site WHERE q.name = %(queue)s
 """
+#: The last test jobs of a queue.
+TESTS_OF = """
+SELECT t.jobset_id, t.rule, t.n_jobs, t.sent_at, t.judged_at, s.n_finished, s.n_open, s.ended_at
+FROM queue_tests t, LATERAL (SELECT n_finished, n_open, ended_at FROM jobsets WHERE jobset_id = t.jobset_id OFFSET 0) s
+WHERE t.queue = %(queue)s ORDER BY t.sent_at DESC LIMIT 3
+"""
 #: Downtimes that are planned or going on, of queues, their sites and the storages that they use by default.
 DOWNTIMES_OF = """
 SELECT name, kind, target, starts_at, ends_at, reason, made_by, starts_at <= (SELECT panda_now()) AS is_now

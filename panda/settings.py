@@ -121,6 +121,8 @@ class Brokerage:
 
     policies: str = ""
     """File (TOML) with the policies; empty: `brokerage.toml` in the data folder, or the built-in ones without it."""
+    leave_offline_s: int = 60
+    """Jobs that wait at a queue which has been offline for so long are brokered anew."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,9 @@ class Sites:
     """Between two reads."""
     collect_status: bool = False
     """Whether the status of queues follows these documents too; else it belongs to operators."""
+    rules: str = ""
+    """File (TOML) with the rules by which queues and nodes are taken out; empty: `site-rules.toml` in the data
+    folder, or the built-in ones without it."""
     collect_gone_percent: int = 20
     """An answer that no longer names more than so many percent of the queues that the last one named is believed to
     be broken, and changes nothing."""
@@ -205,6 +210,32 @@ class Monitor:
 
 
 @dataclass(frozen=True)
+class Oidc:
+    """An OpenID Connect issuer whose tokens are taken as ours are; see docs/how-to/openid-connect.md."""
+
+    issuer: str = ""
+    """Its name, exactly as in the `iss` of its tokens; empty: none. Its keys are found by discovery."""
+    audience: str = ""
+    """What the `aud` of a token for this server holds, exactly."""
+    jwks_url: str = ""
+    """Where its keys are, if it has no discovery."""
+    name_claim: str = "preferred_username"
+    """The claim that becomes the user's name, the first time that they come."""
+    groups_claim: str = "groups"
+    """The claim that lists their groups."""
+    roles: str = ""
+    """JSON: what the members of a group are here, e.g. `{"/panda/users": "user", "/shift": ["user", "operator"]}`."""
+    default_role: str = ""
+    """What everybody is whom the issuer knows; empty: who is in none of the groups stays outside."""
+    client_id: str = ""
+    """The public client that `panda login` is to the issuer; empty: it does not offer a login there."""
+    scope: str = "openid profile"
+    """What `panda login` asks the issuer for."""
+    token_ttl_s: int = 86_400
+    """So long the token is good that `panda login` gets for one of the issuer's."""
+
+
+@dataclass(frozen=True)
 class Upstream:
     """The words of upstream PanDA, for its own pilots, clients and harvesters."""
 
@@ -224,6 +255,9 @@ class Upstream:
     """Largest `sources.*` sandbox of panda-client, in MB."""
     max_file_mb: int = 10
     """Largest other upload of panda-client, in MB."""
+    keep_days: int = 30
+    """Uploads are kept so long after they were sent or asked about, words of a job and its reports after its end,
+    notes of harvesters after they were last told."""
 
 
 @dataclass(frozen=True)
@@ -239,6 +273,7 @@ class Settings:
     sites: Sites = field(default_factory=Sites)
     harvester: Harvester = field(default_factory=Harvester)
     monitor: Monitor = field(default_factory=Monitor)
+    oidc: Oidc = field(default_factory=Oidc)
     upstream: Upstream = field(default_factory=Upstream)
 
     @property
@@ -378,5 +413,7 @@ def _check(settings: Settings) -> None:
         raise ConfigError("[dispatcher] lease_s must be at least twice heartbeat_s")
     if settings.upstream.anonymous and settings.api.host not in LOOPBACK:
         raise ConfigError("[upstream] anonymous goes only with a loopback [api] host, such as 127.0.0.1")
+    if settings.oidc.token_ttl_s < 60:
+        raise ConfigError("[oidc] token_ttl_s must be at least 60")
     if not 0 < settings.api.port < 65535:
         raise ConfigError(f"[api] port is {settings.api.port}; it must lie between 1 and 65534")

@@ -7,6 +7,7 @@ a crew's thread, everything else in the loop's thread.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import stat
 import threading
@@ -25,7 +26,7 @@ from pilot.logs import Attempt, FileLog, Log, PilotLog, Shipper
 from pilot.results import Results
 from pilot.sandbox import Sandboxes
 from pilot.usage import Usage
-from pilot.wire import PilotJob
+from pilot.wire import Output, PilotJob
 
 UNEVENTFUL_S = 10.0
 """A shorter job that finished, moved no file and wrote nothing ships no pilot.log: its final
@@ -142,6 +143,9 @@ class Job:
         for wanted in self.order.inputs:
             began_at = time.monotonic()
             path = self._inside(wanted.lfn)
+            if wanted.direct and wanted.url:
+                self.log.line(f"input {wanted.lfn}: read where it lies", notable=True)
+                continue
             try:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 if os.path.lexists(path):  # an input wins over a file of the same name in the sandbox
@@ -156,6 +160,21 @@ class Job:
                 f" {time.monotonic() - began_at:.3f} s",
                 notable=True,
             )
+
+        if self.order.inputs:
+            self._tell_places()
+
+    def _tell_places(self) -> None:
+        """Write down for the payload where each input is: the file that PANDA_INPUTS names."""
+        places = {
+            wanted.lfn: copytools.address_of(wanted.url) if wanted.direct and wanted.url else self._inside(wanted.lfn)
+            for wanted in self.order.inputs
+        }
+        try:
+            with open(os.path.join(self.path, payload.INPUTS), "w", encoding="utf-8") as file:
+                json.dump(places, file)
+        except OSError as error:
+            raise JobFailure(ErrorCode.STAGEINFAILED, f"no place for {payload.INPUTS}: {error.strerror}") from error
 
     def _inside(self, lfn: str) -> str:
         """The path of a file of the job. A name that leads elsewhere is refused."""
@@ -248,7 +267,7 @@ class Job:
                 if too_large is not None:
                     raise too_large
                 for output in self.order.outputs:
-                    self._stage_out(output.lfn, output.url)
+                    self._stage_out(output)
             except JobFailure as failure:
                 self.condemn(End("failed", failure.code, failure.message))
             except Abandoned:
@@ -308,13 +327,14 @@ class Job:
         if self.usage.peak_rss_mb:
             report["max_rss_mb"] = self.usage.peak_rss_mb
         if end.status == "finished" and self._stored:
-            report["outputs"] = [stored._asdict() for stored in self._stored]
+            report["outputs"] = [stored.told() for stored in self._stored]
         shipped = [{"name": log.name, "size_bytes": log.shipped_bytes} for log in self._logs if log.shipped_bytes]
         if shipped:
             report["logs"] = shipped
         return report
 
-    def _stage_out(self, lfn: str, url: str) -> None:
+    def _stage_out(self, output: Output) -> None:
+        lfn = output.lfn
         path = self._inside(lfn)
         try:
             is_file = stat.S_ISREG(os.stat(path).st_mode)
@@ -323,10 +343,11 @@ class Job:
         if not is_file:
             raise JobFailure(ErrorCode.MISSINGOUTPUTFILE, f"the payload did not write its output {lfn}")
         began_at = time.monotonic()
-        stored = copytools.stage_out(lfn, path, url, self.halt)
+        stored = copytools.stage_out(output, path, self.halt, lambda text: self.log.line(text, notable=True))
         self._stored.append(stored)
         self.log.line(
-            f"output {lfn}: {stored.size_bytes} bytes, adler32 {stored.adler32}, {time.monotonic() - began_at:.3f} s",
+            f"output {lfn}: {stored.size_bytes} bytes, adler32 {stored.adler32}, {time.monotonic() - began_at:.3f} s"
+            + (f", on {stored.storage}" if stored.storage else ""),
             notable=True,
         )
 

@@ -16,6 +16,9 @@ from pilot import guard
 from pilot.errors import SIGNAL_CODES, ErrorCode, JobFailure
 from pilot.wire import PilotJob
 
+#: In the work folder of a job with inputs: by name, the path or the URL of each (JSON).
+INPUTS = "panda-inputs.json"
+
 PLAIN_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 DEV_NULL = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -46,6 +49,7 @@ def environment(job: PilotJob, folder: str, base: Dict[str, str]) -> Dict[str, s
         "PANDA_ID": str(job.panda_id),
         "PANDA_ATTEMPT": str(job.attempt_nr),
         "PANDA_CORES": str(job.cores),
+        **({"PANDA_INPUTS": f"{folder}/{INPUTS}"} if job.inputs else {}),
     }
 
 

@@ -7,7 +7,7 @@ server. What the pilot sends is plain dicts, built where they are sent.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,25 @@ class Input:
     size_bytes: int
     adler32: str
     url: str
+    direct: bool = False
+    """The payload reads it at `url`; nothing is copied."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A storage by its name, and the URL of one file there."""
+
+    storage: str
+    url: str
 
 
 @dataclass(frozen=True)
 class Output:
-    """A file that the payload writes as `lfn` and the pilot copies to `url`."""
+    """A file that the payload writes as `lfn` and the pilot copies to `url`, or else to one of `alternatives`."""
 
     lfn: str
     url: str
+    alternatives: Tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,8 +71,14 @@ class PilotJob:
             memory_mb=int(message["memory_mb"]),
             disk_mb=int(message["disk_mb"]),
             walltime_s=int(message["walltime_s"]),
-            inputs=[Input(i["lfn"], i["size_bytes"], i["adler32"], i["url"]) for i in message["inputs"]],
-            outputs=[Output(o["lfn"], o["url"]) for o in message["outputs"]],
+            inputs=[
+                Input(i["lfn"], i["size_bytes"], i["adler32"], i["url"], bool(i.get("direct")))
+                for i in message["inputs"]
+            ],
+            outputs=[
+                Output(o["lfn"], o["url"], tuple(Place(p["storage"], p["url"]) for p in o.get("alternatives", ())))
+                for o in message["outputs"]
+            ],
             gpus=int(message.get("gpus", 0)),
         )
 

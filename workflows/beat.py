@@ -13,10 +13,12 @@ from sqlalchemy.engine import Connection
 from panda.dataservice import copies, deletion, recalls, space, transfers
 from panda.db.session import rows, run
 from panda.dispatcher import notes
-from panda.jobs import audit, bulk, counters, hold, notices, share_usage, sweeping
+from panda.dispatcher import tally as dispatch_counts
+from panda.errors import PandaError
+from panda.jobs import audit, bulk, counters, estimates, foreign, hold, notices, share_usage, sweeping
 from panda.logs import Log
 from panda.settings import current
-from panda.sites import collecting, downtimes, removing, status, waking
+from panda.sites import collecting, downtimes, ends, judging, leaving, removing, rules, status, trying, waking
 from panda.states import Stage
 from workflows.app import TICKS, app, begin
 from workflows.chain import TASK_OF
@@ -93,6 +95,19 @@ def look_after_sites() -> None:
     removing.carry_out(begin(), current().engine.retry_window_s)
 
 
+@tick("rules")
+def obey_rules() -> None:
+    """Rules look at how attempts ended, and at test jobs."""
+    ends.count(begin())
+    try:
+        found = rules.current(current())
+    except PandaError as problem:  # the file was changed into something that cannot be meant
+        log.warning("the rules of sites cannot be read", problem=str(problem))
+        return
+    judging.judge(begin(), found)
+    trying.look(begin(), found.tests, current().api)
+
+
 @tick("collect")
 def collect_sites() -> None:
     """Documents about places that are read again and again."""
@@ -101,6 +116,12 @@ def collect_sites() -> None:
         begin(), sites.collect_from, current().data_dir, every_s=sites.collect_s,
         gone_percent=sites.collect_gone_percent, with_status=sites.collect_status,
     )  # fmt: skip
+
+
+@tick("rebroker")
+def leave_offline_queues() -> None:
+    """Jobs that wait at queues which went offline are brokered anew."""
+    leaving.leave_offline(begin(), current().brokerage.leave_offline_s)
 
 
 @tick("fold")
@@ -117,6 +138,15 @@ def history() -> None:
     """One point of the charts."""
     with begin()() as connection:
         counters.remember(connection)
+
+
+@tick("estimates")
+def keep_estimates() -> None:
+    """When some waiting jobs will start; and what became of what was said before."""
+    with begin()() as connection:
+        estimates.compare(connection)
+    with begin()() as connection:
+        estimates.predict(connection)
 
 
 @tick("transfers")
@@ -198,3 +228,8 @@ def _tidy(connection: Connection) -> None:
     bulk.tidy(connection)
     hold.tidy(connection)
     notes.forget_old(connection)
+    dispatch_counts.forget_old(connection)
+    estimates.forget_old(connection)
+    foreign.tidy(connection, current().upstream.keep_days)
+    ends.tidy(connection)
+    judging.tidy(connection)

@@ -80,7 +80,8 @@ class StageTask(Task):
     guard: Callable[[Connection, list[int]], list[int]]
     before: Callable[[Begin, list[int]], Any] | None = None
 
-    def __call__(self, panda_ids: Sequence[int]) -> list[int]:
+    def __call__(self, panda_ids: Sequence[int], *_: Any, **__: Any) -> list[int]:
+        """What else a message holds is of a newer version, and not for us."""
         survivors = self._carry_noted(list(panda_ids)) if panda_ids else self._canary()
         if not survivors:
             self.request.chain = None  # nothing left to send on: the chain ends here

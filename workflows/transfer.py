@@ -1,5 +1,7 @@
 """The data lane: files between storages. Guarded by a lease on each transfer's row, not by Celery."""
 
+from typing import Any
+
 from sqlalchemy.exc import OperationalError
 
 from panda.dataservice import transfers
@@ -14,8 +16,9 @@ AGAIN = {"autoretry_for": (OperationalError,), "default_retry_delay": 1, "max_re
 
 
 @app.task(name="panda.transfer", queue=DATA, soft_time_limit=None, time_limit=None, **AGAIN)
-def transfer(transfer_ids: list[int]) -> None:
-    """Move files; wake the jobs whose last file it was, fail those whose file can be had nowhere."""
+def transfer(transfer_ids: list[int], *_: Any, **__: Any) -> None:
+    """Move files; wake the jobs whose last file it was, fail those whose file can be had nowhere. What else a message
+    holds is of a newer version, and not for us."""
     settings = current()
     hopeless = transfers.carry_out(begin(), transfer_ids, settings)
     if not hopeless:

@@ -39,11 +39,12 @@ class JobActionsResource:
             400: "bad_filter",
             404: "not_found",
             409: "preview_needed preview_expired preview_differs count_not_confirmed",
-            422: "bad_stage bad_priority no_filter too_wide",
+            422: "bad_exclude bad_name bad_priority bad_stage no_filter too_wide",
         },
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Do one thing to every live job that fits: retry it, cancel it, give it another priority.
+        """Do one thing to every live job that fits: retry it, cancel it, give it another priority,
+        broker it anew.
 
         First with `dry_run`: the answer tells how many jobs it reaches, the first of them, what is left alone and
         why, and a token. Then the same again with `token` (and `count`, the number that was told, if it is large):
@@ -54,7 +55,7 @@ class JobActionsResource:
         owner = policy.scope(req.context.identity, Action.ACT, None)
         stage = Stage(asked.stage) if asked.stage else None
         by = req.context.identity.subject
-        wish = Wish(asked.action, asked.filter, stage, asked.priority, by, owner, asked.reason)
+        wish = Wish(asked.action, asked.filter, stage, asked.priority, by, owner, asked.reason, tuple(asked.exclude))
         if asked.dry_run:
             found = bulk.preview(self._begin, wish, self._limits)
             show(resp, _previewed(found))

@@ -16,6 +16,7 @@ from panda.api import (
     incidents,
     jobs,
     jobsets,
+    login,
     metrics,
     moves,
     people,
@@ -24,6 +25,7 @@ from panda.api import (
     reference,
     sandboxes,
     shares,
+    site_rules,
     site_versions,
     sites,
     storage_quotas,
@@ -32,12 +34,13 @@ from panda.api import (
     usage,
     users,
     views,
+    why,
 )
 from panda.api.etags import Etags
 from panda.api.middleware import Gate
 from panda.api.origin import Origins
 from panda.api.rates import Rates
-from panda.auth.tokens import Verifier
+from panda.auth.verifiers import verifier
 from panda.db.session import Begin
 from panda.jobs.spool import Spool
 from panda.settings import Settings
@@ -53,7 +56,7 @@ SMALL_MB = 1
 
 def create_app(begin: Begin, settings: Settings) -> App:
     """The WSGI app. `begin` opens its transactions; the spool lies in the settings' data folder."""
-    verify = Verifier(begin)
+    verify = verifier(begin, settings)
     meter = metrics.Meter()
     middleware: list[Any] = [
         meter,
@@ -85,6 +88,7 @@ def _add_pilots(app: App, begin: Begin, settings: Settings, spool: Spool) -> Non
     app.add_route(log, pilots.PilotLogResource(begin, spool))
     app.add_route("/v1/pilots/{pilot_id}/environment", pilot_notes.PilotEnvironmentResource(begin, SMALL_MB))
     app.add_route("/v1/pilots/{pilot_id}/end", pilot_notes.PilotEndResource(begin, SMALL_MB))
+    app.add_route("/v1/pilots/{pilot_id}/why", why.PilotWhyResource(begin))
     app.add_route("/v1/pilots/{pilot_id}/notes", pilot_notes.PilotNotesResource(begin))
 
 
@@ -108,11 +112,12 @@ def _add_jobs(app: App, begin: Begin, settings: Settings, spool: Spool) -> None:
     app.add_route(f"{job}/events", jobs.JobEventsResource(begin))
     app.add_route(f"{job}/files", jobs.JobFilesResource(begin))
     app.add_route(f"{job}/attempts", jobs.JobAttemptsResource(begin))
-    app.add_route(f"{job}/why", jobs.JobWhyResource(begin))
+    app.add_route(f"{job}/why", why.JobWhyResource(begin, settings))
     app.add_route(f"{job}/usage", usage.JobUsageResource(begin))
     app.add_route(f"{job}/logs", jobs.JobLogsResource(begin))
     app.add_route(f"{job}/logs/{{name}}", jobs.JobLogResource(begin, spool))
     app.add_route(f"{job}/retry", jobs.JobRetryResource(begin, SMALL_MB))
+    app.add_route(f"{job}/rebroker", jobs.JobRebrokerResource(begin, SMALL_MB))
     app.add_route(f"{job}/cancel", jobs.JobCancelResource(begin, SMALL_MB))
     app.add_route(f"{job}/hold", holds.JobHoldResource(begin, SMALL_MB))
     app.add_route(f"{job}/release", holds.JobReleaseResource(begin, SMALL_MB))
@@ -142,6 +147,7 @@ def _add_system(app: App, begin: Begin, settings: Settings) -> None:
     app.add_route("/readyz", system.ReadyResource(begin, settings.store.redis_url))
     app.add_route("/openapi.json", reference.OpenApiResource(app))
     app.add_route("/docs", reference.DocsResource(app))
+    app.add_route("/v1/login", login.LoginResource(begin, settings.oidc))
     app.add_route("/v1/whoami", system.WhoAmIResource())
     app.add_route("/v1/tokens", system.TokensResource(begin, SMALL_MB))
     app.add_route("/v1/incidents", incidents.IncidentsResource(begin, SMALL_MB))
@@ -160,6 +166,8 @@ def _add_system(app: App, begin: Begin, settings: Settings) -> None:
     app.add_route("/v1/downtimes", downtimes.DowntimesResource(begin, SMALL_MB))
     app.add_route("/v1/downtimes/{name}", downtimes.DowntimeResource(begin, SMALL_MB))
     app.add_route("/v1/downtimes/{name}/cancel", downtimes.DowntimeCancelResource(begin, SMALL_MB))
+    app.add_route("/v1/site-rules", site_rules.SiteRulesResource(begin, settings))
+    app.add_route("/v1/site-rule-acts", site_rules.SiteRuleActsResource(begin))
     app.add_route("/v1/site-imports", site_versions.SiteImportsResource(begin, settings))
     app.add_route("/v1/sites", sites.SitesResource(begin))
     app.add_route("/v1/sites/{name}", sites.SiteResource(begin))

@@ -15,10 +15,9 @@ from panda.auth.policy import Action
 from panda.db import lists
 from panda.db.session import Begin
 from panda.errors import Conflict, UnknownName
-from panda.jobs import kill, queries, retry
+from panda.jobs import kill, queries, rebroker, retry
 from panda.jobs.nouns import GROUPS, JOBS
 from panda.jobs.spool import MAX_CHUNK_BYTES, Spool
-from panda.jobs.why import why
 from panda.query import Expression, all_of, equal_to
 from panda.settings import Engine
 from panda.states import JobStatus, Stage
@@ -137,36 +136,6 @@ class JobAttemptsResource:
         show_page(resp, [schemas.Attempt(**row._asdict()) for row in attempts])
 
 
-class JobWhyResource:
-    """/v1/jobs/{panda_id}/why"""
-
-    def __init__(self, begin: Begin) -> None:
-        self._begin = begin
-
-    @allowed(Action.READ_JOBS)
-    @gives(schemas.Why, problems={404: "not_expanded"})
-    def on_get(self, req: falcon.Request, resp: falcon.Response, panda_id: int) -> None:
-        """Why a job is where it is."""
-        with self._begin() as connection:
-            answer = why(connection, panda_id)
-            policy.require(req.context.identity, Action.READ_JOBS, answer.owner)
-        show(
-            resp,
-            schemas.Why(
-                panda_id=answer.panda_id,
-                status=answer.status,
-                summary=answer.summary,
-                waits_for=answer.waits_for,
-                until=answer.until,
-                funnel=[schemas.Verdict(**verdict) for verdict in answer.decision.funnel],
-                chosen=answer.queue,
-                weights=answer.decision.weights,
-                decided_at=answer.decision.at,
-                facts=answer.facts,
-            ),
-        )
-
-
 class JobLogsResource:
     """/v1/jobs/{panda_id}/logs"""
 
@@ -256,6 +225,39 @@ class JobRetryResource:
                 facts={"stage": asked.stage}, request_id=req.context.request_id,
             )  # fmt: skip
         show(resp, schemas.Affected(n=len(outcome.retried)))
+
+
+class JobRebrokerResource:
+    """/v1/jobs/{panda_id}/rebroker"""
+
+    def __init__(self, begin: Begin, max_mb: int) -> None:
+        self._begin = begin
+        self._body = Body(schemas.RebrokerRequest, max_mb, may_be_empty=True)
+
+    @allowed(Action.RETRY)
+    @gives(
+        schemas.Affected,
+        takes=schemas.RebrokerRequest,
+        takes_nothing_too=True,
+        problems={404: "not_expanded", 409: "cannot_rebroker", 422: "bad_name too_many_places"},
+    )
+    def on_post(self, req: falcon.Request, resp: falcon.Response, panda_id: int) -> None:
+        """Let brokerage look again at a job that no pilot has. It rather goes elsewhere than where it was."""
+        asked = self._body.read(req)
+        identity = req.context.identity
+        with self._begin() as connection:
+            policy.require(identity, Action.RETRY, queries.owner_of(connection, panda_id))
+            queries.check_made(connection, panda_id)
+            reached, refused = rebroker.rebroker(
+                connection, [panda_id], exclude=asked.exclude, by=identity.subject, reason=asked.reason
+            )
+            if panda_id in refused:
+                raise Conflict(f"job {panda_id}: {refused[panda_id]}", code="cannot_rebroker")
+            audit_log.record(
+                connection, identity.subject, "rebroker", f"job {panda_id}", reason=asked.reason,
+                facts={"exclude": asked.exclude}, request_id=req.context.request_id,
+            )  # fmt: skip
+        show(resp, schemas.Affected(n=len(reached)))
 
 
 class JobCancelResource:

@@ -18,6 +18,8 @@ from panda.api.service_schemas import (
     IncidentAnswer,
     IncidentReport,
     IncidentReports,
+    LoggedIn,
+    LoginWays,
     PageEnd,
     Problem,
     Ready,
@@ -35,6 +37,7 @@ from panda.api.service_schemas import (
     ViewRequest,
     WhoAmI,
 )
+from panda.api.why_schemas import Ahead, Change, Estimate, PilotWhy, Verdict, Waiting, Why
 from panda.dispatcher.words import (
     AcquireReply,
     AcquireRequest,
@@ -243,32 +246,6 @@ class PilotNotes(Reply, kw_only=True):
     log: str | None
 
 
-class Verdict(Reply, kw_only=True):
-    """One criterion of brokerage: how many queues were left after it, and whom it refused."""
-
-    criterion: str
-    left: int
-    refused: dict[str, str]
-    """queue -> why"""
-
-
-class Why(Reply, kw_only=True):
-    """GET /v1/jobs/{panda_id}/why"""
-
-    panda_id: int
-    status: str
-    summary: str
-    """One sentence that answers the question."""
-    waits_for: str | None
-    until: datetime | None
-    funnel: list[Verdict]
-    chosen: str | None
-    weights: dict[str, float]
-    decided_at: datetime | None
-    facts: dict[str, Any]
-    """Whatever else helps: pilots seen, missing files, parents, position."""
-
-
 class RetryRequest(Request, kw_only=True):
     """POST /v1/jobs/{id}/retry, POST /v1/jobsets/{id}/retry (every failed job of the set)."""
 
@@ -284,6 +261,14 @@ class CancelRequest(Request, kw_only=True):
 class HoldRequest(Request, kw_only=True):
     """POST /v1/jobs/{id}/hold and /release, the same of job sets."""
 
+    reason: Text = ""
+
+
+class RebrokerRequest(Request, kw_only=True):
+    """POST /v1/jobs/{id}/rebroker"""
+
+    exclude: Annotated[list[Name], Meta(max_length=50)] = []
+    """Sites and queues, or patterns of them, that the job is kept from for good."""
     reason: Text = ""
 
 
@@ -333,6 +318,8 @@ class JobActionRequest(Request, kw_only=True):
     stage: Literal["define", "broker", "stage_in", "stage_out"] | None = None
     """Where the new attempts start; none: where each one failed."""
     priority: Annotated[int, Meta(ge=-10_000, le=10_000)] | None = None
+    exclude: Annotated[list[Name], Meta(max_length=50)] = []
+    """Sites and queues, or patterns of them, that a rebrokerage keeps the jobs from for good."""
     dry_run: bool = False
     """Only tell what would be done."""
     token: Annotated[str, Meta(max_length=200)] = ""
@@ -500,9 +487,12 @@ class ShareWeightSet(Reply, kw_only=True):
 __all__ = [
     "AcquireReply",
     "AcquireRequest",
+    "Ahead",
     "Alive",
     "AuditEntry",
     "BanRequest",
+    "Change",
+    "Estimate",
     "HeartbeatReply",
     "HeartbeatRequest",
     "Incident",
@@ -511,9 +501,12 @@ __all__ = [
     "IncidentReports",
     "JobSetRequest",
     "LogAccepted",
+    "LoggedIn",
+    "LoginWays",
     "PageEnd",
     "PilotEnd",
     "PilotEnvironment",
+    "PilotWhy",
     "Problem",
     "Ready",
     "RevokeRequest",
@@ -529,7 +522,10 @@ __all__ = [
     "UpdateRequest",
     "User",
     "UserRequest",
+    "Verdict",
     "View",
     "ViewRequest",
+    "Waiting",
     "WhoAmI",
+    "Why",
 ]

@@ -113,6 +113,27 @@ class TokenCreated(Reply, kw_only=True):
     roles: list[str]
 
 
+class LoginWays(Reply, kw_only=True):
+    """GET /v1/login: where people get tokens of an issuer, if one is configured."""
+
+    issuer: str | None
+    client_id: str | None
+    """The public client for the device flow (RFC 8628)."""
+    audience: str | None
+    scope: str | None
+
+
+class LoggedIn(Reply, kw_only=True):
+    """POST /v1/login"""
+
+    token: str
+    """Shown this once."""
+    token_id: int
+    owner: str
+    roles: list[str]
+    ttl_s: int
+
+
 class Ready(Reply, kw_only=True):
     """GET /readyz: `ok`, `degraded` (jobs are accepted, they wait) or `down` (503)."""
 

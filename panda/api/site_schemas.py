@@ -68,6 +68,10 @@ class Queue(Reply, kw_only=True):
     """Further ones that its nodes can read."""
     write_storage: str
     """Outputs are written here."""
+    second_storage: str
+    """Outputs go here if the one before does not take them; empty: nowhere else."""
+    direct_read: bool
+    """Jobs that ask for it get the addresses of their inputs instead of copies."""
     cores: int
     memory_mb: int
     disk_mb: int
@@ -111,6 +115,8 @@ class QueueStatusRequest(Request, kw_only=True):
     """When it goes over to `then` by itself; none: it stays."""
     then: Name | None = None
     """Without it: the status that it had before, or `online` if that is the same."""
+    tried: bool = False
+    """Only with `test`: test jobs are sent, and when enough succeed it goes online."""
 
 
 class QueueStatusSet(Reply, kw_only=True):
@@ -174,6 +180,36 @@ class DowntimeCancelRequest(Request, kw_only=True):
     """POST /v1/downtimes/{name}/cancel"""
 
     reason: Text
+
+
+class SiteRule(Reply, kw_only=True):
+    """A rule by which queues and nodes are taken out, or come back."""
+
+    name: str
+    of: str
+    """queues, nodes or tests"""
+    settings: dict[str, Any]
+    where: str
+    """The file that it stands in."""
+    n_acted: int
+    """In the last 90 days."""
+    acted_at: datetime | None
+
+
+class SiteRuleAct(Reply, kw_only=True):
+    """What a rule did."""
+
+    act_id: int
+    at: datetime
+    rule: str
+    queue: str
+    node: str
+    """Empty: it was about the queue."""
+    did: str
+    """The status that the queue got, or `taken out`."""
+    is_passive: bool
+    """It only told what it would have done."""
+    because: str
 
 
 class SiteVersion(Reply, kw_only=True):

@@ -105,7 +105,7 @@ class QueueStatusResource:
     @gives(
         site_schemas.QueueStatusSet,
         takes=site_schemas.QueueStatusRequest,
-        problems={409: "queue_removed", 422: "unknown_queue_status no_reason bad_until"},
+        problems={409: "queue_removed", 422: "unknown_queue_status no_reason bad_until not_in_test"},
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         """Open or close a queue; who, why and what it was before is written to the audit log."""
@@ -120,6 +120,7 @@ class QueueStatusResource:
                 request_id=req.context.request_id,
                 until=asked.until,
                 then=asked.then,
+                tried=asked.tried,
             )
         show(resp, site_schemas.QueueStatusSet(queue=name, status=asked.status, n_woken=n_woken))
 

@@ -22,3 +22,5 @@ class Identity:
     roles: frozenset[Role]
     queue: str | None = None
     """A pilot of this queue alone; none: of any queue."""
+    issuer: str | None = None
+    """Who vouches for them, where the token is not ours."""

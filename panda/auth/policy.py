@@ -12,6 +12,7 @@ class Action(StrEnum):
     """Everything that needs leave. The value completes the sentence "NAME may not …"."""
 
     WHO_AM_I = "ask who they are"
+    LOG_IN = "exchange a token for one of ours"
     SUBMIT = "submit job sets"
     READ_JOBS = "see these jobs"
     RETRY = "retry these jobs"
@@ -60,6 +61,7 @@ def _roles(words: str) -> frozenset[Role]:
 TABLE: Mapping[Action, Rule] = {
     #                           anybody's                                         only their own
     Action.WHO_AM_I:       Rule(_roles("user production pilot operator admin")),
+    Action.LOG_IN:         Rule(_roles("user production operator admin")),
     Action.SUBMIT:         Rule(_roles("user production operator admin")),
     Action.READ_JOBS:      Rule(_roles("production operator admin"),              _roles("user")),
     Action.RETRY:          Rule(_roles("operator admin"),                         _roles("user production")),

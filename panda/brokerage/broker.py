@@ -59,7 +59,7 @@ def place(
 
     Returns: the PandaIDs that were assigned, ascending.
     """
-    queues = _open(queues_now(connection), switches.picture(connection))
+    queues = opened(queues_now(connection), switches.picture(connection))
     groups = groups_of(connection, panda_ids)
     if not groups:
         return []
@@ -83,7 +83,7 @@ def place(
     return placed
 
 
-def _open(queues: Sequence[Queue], pauses: Picture) -> list[Queue]:
+def opened(queues: Sequence[Queue], pauses: Picture) -> list[Queue]:
     """The queues, those where an operator paused brokerage as if they were closed for new jobs."""
     if not pauses.pauses:
         return list(queues)

@@ -35,9 +35,9 @@ seen AS (
 planned AS MATERIALIZED (
     SELECT kind, target, ends_at, reason, extract(epoch FROM starts_at - (SELECT panda_now()))::float8 AS starts_in_s
     FROM downtimes WHERE ends_at > (SELECT panda_now()))
-SELECT q.name, q.site, t.cloud, q.status, q.status_reason, q.storage, d.status AS storage_status,
-    p.full_because AS storage_full,
-    (SELECT jsonb_object_agg(owner, because) FROM storage_quotas_reached WHERE storage = d.name) AS overdrawn,
+SELECT q.name, q.site, t.cloud, q.status, q.status_reason, q.status_rule, q.storage, d.status AS storage_status,
+    p.full_because AS storage_full, o.name AS write_storage, o.status AS write_status, f.full_because AS write_full,
+    (SELECT jsonb_object_agg(owner, because) FROM storage_quotas_reached WHERE storage = o.name) AS overdrawn,
     q.cores, q.memory_mb, q.disk_mb, q.walltime_s, q.offers AS tags, q.submitter, q.max_ready, q.requirements,
     q.min_cores, q.min_memory_mb, q.min_walltime_s, q.corepower, q.gpus, q.vos, q.working_groups, q.max_running,
     greatest(coalesce(l.assigned, 0), 0) AS assigned, greatest(coalesce(l.activated, 0), 0) AS activated,
@@ -45,22 +45,27 @@ SELECT q.name, q.site, t.cloud, q.status, q.status_reason, q.storage, d.status A
     coalesce(s.n, 0) AS n_pilots, w.kind || ' ' || w.target AS planned_what, w.starts_in_s AS planned_in_s,
     w.ends_at AS planned_until, w.reason AS planned_reason
 FROM queues q JOIN storages d ON d.name = q.storage JOIN sites t ON t.name = q.site
-LEFT JOIN storage_space p ON p.storage = d.name
+JOIN storages o ON o.name = coalesce(q.write_storage, q.storage)
+LEFT JOIN storage_space p ON p.storage = d.name LEFT JOIN storage_space f ON f.storage = o.name
 LEFT JOIN loads l ON l.queue = q.name LEFT JOIN seen s ON s.queue = q.name
 LEFT JOIN LATERAL (SELECT * FROM planned WHERE (kind = 'queue' AND target = q.name)
         OR (kind = 'site' AND target = q.site) OR (kind = 'storage' AND target IN (q.storage, q.write_storage))
     ORDER BY greatest(starts_in_s, 0), ends_at DESC LIMIT 1) w ON true
 ORDER BY q.name
 """
-JOBS = """
+_JOBS = """
 SELECT j.panda_id, j.jobset_id, j.share, j.owner, j.shape_id, j.n_inputs, j.n_outputs, b.document_hash,
     s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.gpus, s.tags,
+    coalesce(j.computing_site, '') AS came_from, j.decision_id IS NOT NULL AS was_decided,
     extract(epoch FROM (SELECT panda_now()) - j.changed_at)::float8 AS waited_s
-FROM (SELECT * FROM jobs WHERE panda_id = ANY(%(panda_ids)s) AND status = 'defined' OFFSET 0) j
+FROM (SELECT * FROM jobs WHERE panda_id = ANY(%(panda_ids)s) {0} OFFSET 0) j
 JOIN shapes s ON s.shape_id = j.shape_id,
     LATERAL (SELECT document_hash FROM jobsets WHERE jobset_id = j.jobset_id OFFSET 0) b
 ORDER BY j.panda_id
 """
+JOBS = _JOBS.format("AND status = 'defined'")
+#: The same for those who only look: jobs of any status.
+ANY_JOBS = _JOBS.format("")
 #: A job set's document can be large: it is opened once per job set and process, not once per job.
 WISHES = """
 SELECT document_hash, coalesce(document->'brokerage', '{}') AS said, document->>'kind' AS kind,
@@ -83,6 +88,21 @@ UNION ALL
 SELECT panda_id, '', count(*)::int, sum(size_bytes)::bigint FROM inputs GROUP BY panda_id
 """
 
+AWAY = """
+SELECT r.storage, count(*)::int AS n
+FROM (SELECT file_id FROM job_files
+        WHERE panda_id = %(panda_id)s AND kind = 'input' AND file_id IS NOT NULL OFFSET 0) i,
+    LATERAL (SELECT storage FROM replicas WHERE file_id = i.file_id OFFSET 0) r
+WHERE NOT EXISTS (SELECT FROM replicas o JOIN storages s ON s.name = o.storage
+    WHERE o.file_id = i.file_id AND s.status = 'online' OFFSET 0)
+GROUP BY r.storage ORDER BY n DESC, r.storage
+"""
+#: Asked only for jobs that brokerage has seen before: it is with somebody's second wish that these come.
+AVOIDS = """
+SELECT panda_id, array_agg(place ORDER BY place) AS places FROM job_avoids
+WHERE panda_id = ANY(%(panda_ids)s) GROUP BY panda_id
+"""
+
 #: Wishes of job sets by the hash of their document, which never changes.
 _WISHES: dict[bytes, Wishes] = {}
 _WISHES_KEPT = 10_000
@@ -91,6 +111,11 @@ _WISHES_KEPT = 10_000
 def queues_now(connection: Connection) -> list[Queue]:
     """Every queue with its load, by name. Until this transaction ends, no queue opens or closes."""
     run(connection, HOLD_QUEUES, {"key": QUEUES_LOCK})
+    return queues_seen(connection)
+
+
+def queues_seen(connection: Connection) -> list[Queue]:
+    """The same for those who only look: a queue may change in the next moment."""
     found = rows(connection, QUEUES, {"pilot_seen_s": PILOT_SEEN_S})
     return [_queue(**row._asdict()) for row in found]
 
@@ -126,27 +151,43 @@ def _queue(
 
 def groups_of(connection: Connection, panda_ids: Sequence[int]) -> list[JobGroup]:
     """Those of `panda_ids` that are `defined`, in groups of equal ones; the group of the smallest PandaID first."""
-    jobs = rows(connection, JOBS, {"panda_ids": list(panda_ids)})
+    return _grouped(connection, rows(connection, JOBS, {"panda_ids": list(panda_ids)}))
+
+
+def kind_of(connection: Connection, panda_id: int) -> Kind | None:
+    """What brokerage makes of a live job, whatever it does now; None: there is none."""
+    groups = _grouped(connection, rows(connection, ANY_JOBS, {"panda_ids": [panda_id]}))
+    return groups[0].kind if groups else None
+
+
+def storages_away(connection: Connection, panda_id: int) -> dict[str, int]:
+    """Storages that are not online and have inputs of a job that no other one has, with the number of these."""
+    return {row.storage: row.n for row in rows(connection, AWAY, {"panda_id": panda_id})}
+
+
+def _grouped(connection: Connection, jobs: Sequence[Row[Any]]) -> list[JobGroup]:
     wishes = _wishes_of(connection, jobs)
     localities = _localities_of(connection, [job.panda_id for job in jobs if job.n_inputs])
+    avoids = _avoids_of(connection, [job.panda_id for job in jobs if job.was_decided])
     groups: dict[tuple[Any, ...], JobGroup] = {}
     for job in jobs:
         wish, locality = wishes[bytes(job.document_hash)], localities.get(job.panda_id)
-        key = (job.shape_id, job.share, job.owner, job.n_outputs > 0, wish, locality)
+        avoid = avoids.get(job.panda_id, ())
+        key = (job.shape_id, job.share, job.owner, job.n_outputs > 0, wish, locality, avoid, job.came_from)
         group = groups.get(key)
         if group is None:
-            group = groups[key] = JobGroup(_kind(job, wish, locality))
+            group = groups[key] = JobGroup(_kind(job, wish, locality, avoid))
         group.panda_ids.append(job.panda_id)
         group.waited_s.append(job.waited_s)
         group.jobset_ids.add(job.jobset_id)
     return list(groups.values())
 
 
-def _kind(job: Row[Any], wishes: Wishes, locality: Locality | None) -> Kind:
+def _kind(job: Row[Any], wishes: Wishes, locality: Locality | None, avoid: tuple[str, ...]) -> Kind:
     return Kind(
         shape_id=job.shape_id, share=job.share, owner=job.owner, cores=job.cores, memory_mb=job.memory_mb,
         disk_mb=job.disk_mb, walltime_s=job.walltime_s, gpus=job.gpus, tags=frozenset(job.tags), wishes=wishes,
-        locality=locality, writes=job.n_outputs > 0,
+        locality=locality, writes=job.n_outputs > 0, avoid=avoid, came_from=job.came_from,
     )  # fmt: skip
 
 
@@ -168,10 +209,16 @@ def _wishes(row: Row[Any]) -> Wishes:
         exclude=tuple(said.get("exclude", ())),
         prefer=tuple(said.get("prefer", ())),
         requirements=said.get("requirements", ""),
+        is_test=said.get("test", False),
         kind=row.kind or Wishes.kind,
         vo=row.vo or "",
         working_group=row.working_group or "",
     )
+
+
+def _avoids_of(connection: Connection, panda_ids: list[int]) -> dict[int, tuple[str, ...]]:
+    found = rows(connection, AVOIDS, {"panda_ids": panda_ids}) if panda_ids else []
+    return {row.panda_id: tuple(row.places) for row in found}
 
 
 def _localities_of(connection: Connection, panda_ids: list[int]) -> dict[int, Locality]:

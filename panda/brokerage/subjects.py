@@ -45,6 +45,8 @@ class Queue:
     cloud: str = ""
     status: str
     status_reason: str
+    status_rule: str = ""
+    """The rule that set the status; empty: no rule did."""
     storage: str
     storage_status: str
     cores: int
@@ -70,9 +72,12 @@ class Queue:
     max_running: int = 0
     """Jobs that may run here at once; 0: any number."""
     storage_full: str | None = None
-    """Why the storage takes nothing more; None: it does."""
+    """Why the storage takes nothing more; None: it does. `write_full`: the same of the one that outputs go to."""
+    write_storage: str = ""
+    write_status: str = "online"
+    write_full: str | None = None
     overdrawn: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Owners that may keep nothing more there, and why."""
+    """Owners that may keep nothing more on the storage for outputs, and why."""
     downtime: Planned | None = None
     load: Load = field(compare=False)
 
@@ -90,6 +95,8 @@ class Wishes:
     exclude: tuple[str, ...] = ()
     prefer: tuple[str, ...] = ()
     requirements: str = ""
+    is_test: bool = False
+    """These jobs try queues, and go to those in test too."""
     kind: str = "analysis"
     vo: str = ""
     working_group: str = ""
@@ -137,6 +144,10 @@ class Kind:
     """None: a job without inputs."""
     writes: bool = False
     """It has outputs."""
+    avoid: tuple[str, ...] = ()
+    """Patterns of sites and queues that it was brokered away from for good."""
+    came_from: str = ""
+    """The queue that it had before; empty: none."""
 
 
 @dataclass

@@ -14,6 +14,8 @@ ALL_TRAVELS = 0.1
 QUIET = 0.1
 #: Weight of a queue that the job set prefers, against one that it does not name.
 PREFERRED = 5.0
+#: Weight of the queue that a job comes from when it is brokered anew, against another one.
+CAME_FROM = 0.1
 
 
 def terms_of(kind: Kind, queue: Queue, exponents: Mapping[str, float]) -> dict[str, float]:
@@ -60,11 +62,16 @@ def _preference(kind: Kind, queue: Queue) -> float:
     return PREFERRED if queue.is_named(kind.wishes.prefer) else 1.0
 
 
+def _return(kind: Kind, queue: Queue) -> float:
+    return CAME_FROM if queue.name == kind.came_from else 1.0
+
+
 TERMS: Mapping[str, Callable[[Kind, Queue], float]] = {
     "backlog": _backlog,
     "locality": _locality,
     "liveliness": _liveliness,
     "preference": _preference,
+    "return": _return,
 }
 
 

@@ -100,6 +100,22 @@ VERSIONS = (
     Column("names"),
     Column("why"),
 )
+RULES = (
+    Column("name", "rule"),
+    Column("of"),
+    Column("settings"),
+    Column("n_acted", "acted in 90 days", "number"),
+    Column("acted_at", "last", "time"),
+)
+ACTS = (
+    Column("at", "when", "time"),
+    Column("rule"),
+    Column("queue"),
+    Column("node"),
+    Column("did"),
+    Column("is_passive", "only told"),
+    Column("because"),
+)
 DOWNTIMES = (
     Column("name", "downtime"),
     Column("status", kind="status"),
@@ -261,6 +277,7 @@ job_name = _named_by("panda_id")
 set_name = _named_by("jobset_id", "set:")
 own_name = _named_by("name")
 version_name = _named_by("version_id")
+act_name = _named_by("act_id")
 dataset_name = _named_by("dataset")
 file_name = _named_by("lfn")
 action_name = _named_by("action_id")

@@ -27,6 +27,7 @@ class Flags:
     tags: Sequence[str] = ()
     priority: int | None = None
     max_attempts: int | None = None
+    direct_read: bool = False
     env: Sequence[str] = ()
     sites: Sequence[str] = ()
     prefer: Sequence[str] = ()
@@ -52,6 +53,7 @@ def document_of(flags: Flags) -> dict[str, Any]:
         tags=list(flags.tags),
         priority=flags.priority,
         max_attempts=flags.max_attempts,
+        direct_read=flags.direct_read or None,
         env=dict(_pair(each, "--env") for each in flags.env),
     )
     return _set(

@@ -24,7 +24,7 @@ from panda.cli.problems import FileProblem
 
 API_VERSION = "panda/v1"
 RESOURCES = ("cores", "memory", "disk", "walltime", "gpus", "tags")
-DEFAULTS = (*RESOURCES, "priority", "max_attempts", "env", "sandbox")
+DEFAULTS = (*RESOURCES, "priority", "max_attempts", "env", "sandbox", "direct_read")
 JOB = ("command", "name", "env", "sandbox", "inputs", "outputs", *RESOURCES, "priority", "max_attempts")
 TEMPLATE = ("command", "env", "job_name", "matrix", "inputs", "outputs", "count")
 PLAIN = ("output_dataset", "output_storage", "share", "kind", "vo", "working_group", "on_parent_failure")
@@ -274,7 +274,7 @@ class _Texts:
 
 
 def _brokerage(found: object) -> dict[str, Any]:
-    wishes = only(found, ("sites", "exclude", "prefer", "requirements"), "brokerage")
+    wishes = only(found, ("sites", "exclude", "prefer", "requirements", "test"), "brokerage")
     named = [_word(site, "brokerage.sites") for site in listed(wishes.get("sites", []), "brokerage.sites")]
     exclude = [_word(site, "brokerage.exclude") for site in listed(wishes.get("exclude", []), "brokerage.exclude")]
     exclude += [site[1:] for site in named if site.startswith("!")]

@@ -32,7 +32,8 @@ def verdicts(job: Facts, brokerage: Facts, queues: Sequence[Facts]) -> Iterator[
 def _refusal(job: Facts, brokerage: Facts, queue: Facts) -> str:
     sites = [str(site) for site in brokerage.get("sites") or []]
     status = queue.get("status")
-    if status != "online" and not (status == "test" and {queue.get("name"), queue.get("site")} & set(sites)):
+    is_named = {queue.get("name"), queue.get("site")} & set(sites) and not queue.get("status_rule")
+    if status != "online" and not (status == "test" and (brokerage.get("test") or is_named)):
         return f"the queue is {status}"
     if sites and not _is_named(queue, sites):
         return f"the job set goes only to {', '.join(sites)}"

@@ -86,6 +86,13 @@ def is_filter(word: str) -> bool:
     return is_named and _FILTER.match(word) is not None
 
 
+def names_jobs(word: str) -> bool:
+    """Whether a word is a selector of jobs, or a filter."""
+    parts = [part for part in word.split(",") if part]
+    is_named = all(any(pattern.match(part) for pattern in (_RANGE, _SET, _LAST)) for part in parts)
+    return word == STDIN or is_filter(word) or (bool(parts) and is_named)
+
+
 def select(client: "Client", texts: Sequence[str], *, spells_out: bool = True) -> Selection:
     """The jobs and job sets that `texts` mean.
 

@@ -1,7 +1,7 @@
 """One deed for many jobs: looked at first, then confirmed, then carried out by the server, chunk by chunk."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -61,17 +61,25 @@ class Actions:
         self._calls, self._clock = calls, clock
 
     def preview(
-        self, action: str, filter: str, *, reason: str, stage: str | None = None, priority: int | None = None
+        self,
+        action: str,
+        filter: str,
+        *,
+        reason: str,
+        stage: str | None = None,
+        priority: int | None = None,
+        exclude: Sequence[str] = (),
     ) -> Preview:
         """What `action` (retry, cancel, priority, hold, release, rebroker) reaches of jobs that fit; nothing is done.
 
         Args:
             filter: as in `jobset:7 status:failed`.
-            stage: where new attempts start; `priority`: the new one.
+            stage: where new attempts start; `priority`: the new one; `exclude`: where jobs must not go.
         Raises:
             Invalid: the filter, or another word, cannot be meant.
         """
-        said = {"action": action, "filter": filter, "reason": reason, "stage": stage, "priority": priority}
+        said = {"action": action, "filter": filter, "reason": reason, "stage": stage, "priority": priority,
+                "exclude": list(exclude) or None}  # fmt: skip
         asked = {name: value for name, value in said.items() if value is not None}
         answer = self._calls.json("POST", "/v1/jobs/actions", {**asked, "dry_run": True}, idempotent=True)
         return parsed(Preview, {**answer, "asked": asked} if isinstance(answer, dict) else answer)

@@ -200,6 +200,7 @@ class AsyncClient(_Mirror[Client]):
         self.actions = _Group(self._pool, plain.actions)
         self.users = _Group(self._pool, plain.users)
         self.tokens = _Group(self._pool, plain.tokens)
+        self.logins = _Group(self._pool, plain.logins)
         self.incidents = _Group(self._pool, plain.incidents)
         self.places = _Group(self._pool, plain.places)
 
@@ -248,7 +249,9 @@ class AsyncClient(_Mirror[Client]):
     attempts = _mirrored(Client.attempts)
     usage = _mirrored(Client.usage)
     why = _mirrored(Client.why)
+    why_pilot = _mirrored(Client.why_pilot)
     retry = _mirrored(Client.retry)
+    rebroker = _mirrored(Client.rebroker)
     cancel = _mirrored(Client.cancel)
     hold = _mirrored(Client.hold)
     release = _mirrored(Client.release)

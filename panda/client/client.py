@@ -17,7 +17,7 @@ from panda.client.events import PATIENCE_S as STREAM_PATIENCE_S
 from panda.client.events import POLL_S, Follower
 from panda.client.logs import Logs
 from panda.client.pages import Pages, one_page, pages
-from panda.client.people import Incidents, Tokens, Users
+from panda.client.people import Incidents, Logins, Tokens, Users
 from panda.client.places import Places
 from panda.client.replies import (
     Accepted,
@@ -28,6 +28,7 @@ from panda.client.replies import (
     JobEvent,
     JobFile,
     JobSet,
+    PilotWhy,
     Reply,
     Why,
     parsed,
@@ -55,6 +56,7 @@ NOUNS: dict[str, tuple[str, type[Reply]]] = {
     "audit": ("/v1/audit", Reply),
     "versions": ("/v1/site-versions", Reply),
     "downtimes": ("/v1/downtimes", Reply),
+    "acts": ("/v1/site-rule-acts", Reply),
 }
 
 
@@ -90,6 +92,7 @@ class Client:
         self.actions = Actions(self._calls)
         self.users = Users(self._calls)
         self.tokens = Tokens(self._calls)
+        self.logins = Logins(self._calls)
         self.incidents = Incidents(self._calls)
         self.places = Places(self._calls)
 
@@ -147,7 +150,8 @@ class Client:
 
         Args:
             noun: jobs, jobsets, attempts, actions, datasets, files, queues, sites, storages, pilots, nodes,
-                users, tokens, incidents, audit, downtimes or versions (of what is known of places).
+                users, tokens, incidents, audit, downtimes, versions (of what is known of places) or
+                acts (of rules).
             filter: as in `status:failed site:HOL* changed:24h`.
             sort: a field that the server can sort by; `-` before it: descending.
         Raises:
@@ -279,8 +283,12 @@ class Client:
         return mapping(self._calls.get(f"/v1/jobs/{panda_id}/usage", {"attempt": attempt}), "usage", points=list)
 
     def why(self, panda_id: int) -> Why:
-        """Why the job is where it is: its wait, and what brokerage said of each queue."""
+        """Why the job is where it is: its wait, who comes first, what would let it run, what brokerage said."""
         return parsed(Why, self._calls.get(f"/v1/jobs/{panda_id}/why"))
+
+    def why_pilot(self, pilot_id: str) -> PilotWhy:
+        """Why a pilot got nothing. Raises NotFound."""
+        return parsed(PilotWhy, self._calls.get(f"/v1/pilots/{segment(pilot_id)}/why"))
 
     def logs(self, panda_id: int) -> Logs:
         """The job's logs: `.list()`, `.blocks()`, `.tail()`, `.follow()`."""
@@ -297,6 +305,17 @@ class Client:
         """
         path = f"/v1/jobs/{panda_id}/retry"
         return parsed(Affected, self._calls.json("POST", path, _retry(stage, reason), headers=_key()))
+
+    def rebroker(self, panda_id: int, *, exclude: Sequence[str] = (), reason: str = "") -> Affected:
+        """Let brokerage look again at a job that no pilot has.
+
+        Args:
+            exclude: sites and queues, or patterns of them, that the job is kept from for good.
+        Raises:
+            Conflict: it runs or has ended, or brokerage has not seen it yet.
+        """
+        path, document = f"/v1/jobs/{panda_id}/rebroker", {"exclude": list(exclude), "reason": reason}
+        return parsed(Affected, self._calls.json("POST", path, document, headers=_key(), idempotent=True))
 
     def cancel(self, panda_id: int, *, reason: str = "") -> Affected:
         """Cancel a job; a running one hears of it at its pilot's next heartbeat."""
@@ -381,14 +400,22 @@ class Client:
         return pages(self._calls, "/v1/storages", Reply, {"filter": filter})
 
     def set_queue_status(
-        self, queue: str, status: str, *, reason: str = "", until: datetime | None = None, then: str | None = None
+        self,
+        queue: str,
+        status: str,
+        *,
+        reason: str = "",
+        until: datetime | None = None,
+        then: str | None = None,
+        tried: bool = False,
     ) -> dict[str, Any]:
         """Open or close a queue: online, test, brokeroff or offline.
 
         Args:
             until: when it goes over to `then` by itself; unset `then`: to what it was before.
+            tried: only with `test`: test jobs are sent, and when enough succeed it goes online.
         """
-        document = {"status": status, "reason": reason, "until": until, "then": then}
+        document = {"status": status, "reason": reason, "until": until, "then": then, "tried": tried}
         path = f"/v1/queues/{segment(queue)}/status"
         return mapping(self._calls.json("POST", path, document, idempotent=True), "status", queue=str, status=str)
 

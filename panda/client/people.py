@@ -67,6 +67,25 @@ class Tokens:
         return parsed(Affected, self._calls.json("POST", path, {"reason": reason}, idempotent=True))
 
 
+class Logins:
+    """/v1/login"""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def ways(self) -> dict[str, Any]:
+        """Where people get tokens of an issuer: `issuer` (None: nowhere), `client_id`, `scope`, `audience`."""
+        return mapping(self._calls.get("/v1/login"), "way to log in")
+
+    def exchange(self) -> dict[str, Any]:
+        """A token of ours (`token`, `token_id`, `owner`) for one of an issuer, which this client comes with.
+
+        Raises:
+            Conflict: it comes with one of ours already.
+        """
+        return mapping(self._calls.json("POST", "/v1/login"), "login", token=str, token_id=int, owner=str)
+
+
 class Incidents:
     """/v1/incidents"""
 

@@ -199,14 +199,62 @@ class Verdict(Reply, kw_only=True, frozen=True):
     refused: dict[str, str] = {}
 
 
+class Change(Reply, kw_only=True, frozen=True):
+    """A single thing that would let a job run. `who` could do it: owner, operator, or time alone."""
+
+    say: str
+    who: str = ""
+    queues: list[str] = []
+    command: str = ""
+
+
+class Ahead(Reply, kw_only=True, frozen=True):
+    """Others that come first, and by which rule: share, rank, turn or transfers."""
+
+    say: str
+    rule: str = ""
+    who: str = ""
+    n: int | None = None
+
+
+class Estimate(Reply, kw_only=True, frozen=True):
+    """When a job will start; `coverage` is the part of `n_compared` past estimates that were right."""
+
+    earliest_at: datetime
+    latest_at: datetime
+    coverage: float | None = None
+    n_compared: int = 0
+    because: str = ""
+
+
+class PilotWhy(Reply, kw_only=True, frozen=True):
+    """Why a pilot got nothing, what is ready at its queue, and how asks there ended."""
+
+    pilot_id: str
+    summary: str
+    queue: str = ""
+    since: datetime | None = None
+    changes: list[Change] = []
+    ready: list[dict[str, Any]] = []
+    asks: dict[str, int] = {}
+    refusals: dict[str, int] = {}
+    facts: dict[str, Any] = {}
+
+
 class Why(Reply, kw_only=True, frozen=True):
-    """Why a job is where it is."""
+    """Why a job is where it is, who comes first, and which single changes would let it run."""
 
     panda_id: int
     status: str
     summary: str = ""
     waits_for: str | None = None
+    since: datetime | None = None
     until: datetime | None = None
+    changes: list[Change] = []
+    ahead: list[Ahead] = []
+    estimate: Estimate | None = None
+    policy: str = ""
+    terms: dict[str, dict[str, float]] = {}
     funnel: list[Verdict] = []
     chosen: str | None = None
     weights: dict[str, float] = {}

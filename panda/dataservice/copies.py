@@ -39,7 +39,8 @@ NEEDED = """
 WITH live AS MATERIALIZED (
     SELECT panda_id, status, computing_site FROM jobs WHERE panda_id > %(after)s ORDER BY panda_id LIMIT %(window)s)
 SELECT (SELECT max(panda_id) FROM live) AS last, ARRAY(
-    SELECT DISTINCT f.file_id || ' ' || q.storage FROM live l JOIN queues q ON q.name = l.computing_site, LATERAL (
+    SELECT DISTINCT f.file_id || ' ' || s.storage FROM live l JOIN queues q ON q.name = l.computing_site
+    CROSS JOIN LATERAL unnest(q.storage || q.read_storages) AS s(storage) CROSS JOIN LATERAL (
         SELECT file_id FROM job_files WHERE panda_id = l.panda_id AND kind = 'input'
             AND file_id = ANY(%(file_ids)s) OFFSET 0) f
     WHERE l.status IN ('assigned', 'activated', 'sent', 'starting', 'running')) AS needed

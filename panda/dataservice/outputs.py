@@ -23,7 +23,7 @@ from panda.states import JobStatus, Stage
 CHECKSUM_UP_TO_BYTES = 2_000_000_000
 
 TO_RESERVE = """
-SELECT f.panda_id, f.lfn, f.did, j.attempt_nr, q.storage,
+SELECT f.panda_id, f.lfn, f.did, j.attempt_nr, coalesce(q.write_storage, q.storage) AS storage,
     coalesce((SELECT value::int FROM engine_state WHERE key = 'era'), 0) AS era
 FROM (SELECT * FROM jobs WHERE panda_id = ANY(%(panda_ids)s) AND n_outputs > 0 OFFSET 0) j
 JOIN queues q ON q.name = j.computing_site,
@@ -92,7 +92,7 @@ _NONE: frozenset[Any] = frozenset()
 
 
 def reserve(connection: Connection, panda_ids: Sequence[int]) -> None:
-    """Give every output of these jobs its place: the storage of the job's queue, a path of the attempt's own.
+    """Give every output of these jobs its place: the storage that its queue writes to, a path of the attempt's own.
 
     The dispatcher tells the pilot; nothing is written to the storage here."""
     found = rows(connection, TO_RESERVE, {"panda_ids": list(panda_ids)})

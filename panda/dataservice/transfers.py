@@ -35,7 +35,8 @@ LONGEST_BACK_OFF_S = 300.0
 #: Whether the file of a row `f` of `job_files` is at the storage of its job's queue.
 _STATUS = """
 (SELECT CASE WHEN EXISTS (SELECT FROM replicas r
-            WHERE r.file_id = f.file_id AND r.storage = q.storage AND r.going_at IS NULL OFFSET 0)
+            WHERE r.file_id = f.file_id AND r.storage = ANY(q.storage || q.read_storages)
+                AND r.going_at IS NULL OFFSET 0)
         THEN 'ready' ELSE 'missing' END
     FROM (SELECT computing_site FROM jobs WHERE panda_id = f.panda_id OFFSET 0) j
     JOIN queues q ON q.name = j.computing_site)

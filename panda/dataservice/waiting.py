@@ -23,14 +23,14 @@ CHUNK = 5_000
 #: A file that two passes want at once may need a second look; more means that something is wrong.
 _LOOKS = 5
 
-#: Inputs that are not at the storage of their job's queue.
+#: Inputs that are on no storage that their job's queue reads; they are brought to the first of these.
 INPUTS_WANTED = """
 SELECT f.panda_id, f.file_id, q.storage AS destination, j.jobset_id, NULL AS owner
 FROM (SELECT * FROM jobs WHERE panda_id = ANY(%(panda_ids)s) OFFSET 0) j JOIN queues q ON q.name = j.computing_site,
     LATERAL (SELECT * FROM job_files
         WHERE panda_id = j.panda_id AND kind = 'input' AND file_id IS NOT NULL OFFSET 0) f
 WHERE NOT EXISTS (SELECT FROM replicas r
-    WHERE r.file_id = f.file_id AND r.storage = q.storage AND r.going_at IS NULL OFFSET 0)
+    WHERE r.file_id = f.file_id AND r.storage = ANY(q.storage || q.read_storages) AND r.going_at IS NULL OFFSET 0)
 """
 #: Registered outputs that are not at the storage that their job set wants them on.
 OUTPUTS_WANTED = """

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import msgspec
 import psycopg
-from psycopg.errors import error_from_result
+from psycopg.errors import FeatureNotSupported, error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import set_json_loads
@@ -297,10 +297,16 @@ def _say(connection: Connection, words: bytes) -> None:
         raise _told(connection, words.decode(), problem) from problem
 
 
+def _is_outdated(problem: psycopg.Error) -> bool:
+    """A revision added a column to what a prepared `SELECT *` shows: PostgreSQL refuses that plan on this connection
+    for ever, and makes a new one on the next."""
+    return isinstance(problem, FeatureNotSupported) and problem.diag.source_function == "RevalidateCachedQuery"
+
+
 def _told(connection: Connection, sql: str, problem: psycopg.Error) -> DBAPIError:
     """SQLAlchemy's error for psycopg's. A connection that is lost is not used again."""
     ours = _ours(connection)
-    is_lost = ours.closed or ours.broken
+    is_lost = ours.closed or ours.broken or _is_outdated(problem)
     if is_lost:
         connection.invalidate(problem)
         connection.engine.dispose()  # the others in the pool went with it

@@ -16,6 +16,8 @@ from sqlalchemy.engine import Connection, Row
 from panda.db.session import Begin, once, rows, run
 from panda.dispatcher import matching
 from panda.dispatcher.links import links_of
+from panda.dispatcher.matching import Fit
+from panda.dispatcher.tally import GOT, tally
 from panda.dispatcher.words import AcquireReply, AcquireRequest, PilotJob
 from panda.errors import Conflict
 from panda.settings import Settings
@@ -77,6 +79,7 @@ def acquire(
                 jobs = _once(begin, request, settings, token, is_poll=True)
         finally:
             _long_polls.release()
+    tally.write_if_due(begin)
     return AcquireReply(jobs=jobs, heartbeat_s=settings.dispatcher.heartbeat_s, lease_s=settings.dispatcher.lease_s)
 
 
@@ -102,7 +105,7 @@ def _once(
         if known and known[0].last_request_id == request.request_id and known[0].last_panda_ids:
             return _again(connection, request, known[0].last_panda_ids, lease_s)
         tokens = [token() for _ in range(n)]
-        claimed, because = _claim(connection, request, tokens, lease_s)
+        claimed, because = _claim(connection, request, tokens, lease_s, is_poll=is_poll)
         if claimed or not is_poll:
             _remember(connection, request, [row.panda_id for row, _ in claimed], because)
         return _payloads(connection, request.queue, claimed)
@@ -112,35 +115,44 @@ def _at_once(
     connection: Connection, request: AcquireRequest, tokens: Sequence[str], lease_s: int
 ) -> list[tuple[Row[Any], str]]:
     """What most claims come to: one share has jobs that fit. Nothing, if it is not as simple as that."""
-    fit, _ = matching.fitting(matching.offer_of(connection, request.queue), request)
-    if len(fit) != 1:
+    fit = matching.fitting(matching.offer_of(connection, request.queue), request)
+    if len(fit.by_share) != 1:
         return []
-    [(share, pairs)] = fit.items()
+    [(share, pairs)] = fit.by_share.items()
+    tokens = tokens[: matching.room(request.queue, len(tokens))]
     shapes = [pair.shape_id for pair in pairs]
     got = matching.claim(connection, request, share, shapes, [_hash(t) for t in tokens], lease_s, at_once=True)
+    if got:
+        _count(request, GOT, fit)
     return [(row, tokens[row.nr - 1]) for row in got]
 
 
 def _claim(
-    connection: Connection, request: AcquireRequest, tokens: Sequence[str], lease_s: int
+    connection: Connection, request: AcquireRequest, tokens: Sequence[str], lease_s: int, *, is_poll: bool
 ) -> tuple[list[tuple[Row[Any], str]], str | None]:
     """Rows with their tokens; and, if there are none, why."""
     claimed: list[tuple[Row[Any], str]] = []
-    because: str | None = None
     for anew in (False, True):
-        offer = matching.offer_of(connection, request.queue, anew=anew)
-        fit, because = matching.fitting(offer, request)
-        while fit and len(claimed) < len(tokens):
-            for share, n in matching.turns(connection, fit, len(tokens) - len(claimed)).items():
-                given = tokens[len(claimed) : len(claimed) + n]
+        found = matching.fitting(matching.offer_of(connection, request.queue, anew=anew), request)
+        fit = dict(found.by_share)
+        allowed = tokens[: matching.room(request.queue, len(tokens))]
+        while fit and len(claimed) < len(allowed):
+            for share, n in matching.turns(connection, fit, len(allowed) - len(claimed)).items():
+                given = allowed[len(claimed) : len(claimed) + n]
                 shapes = [pair.shape_id for pair in fit[share]]
                 got = matching.claim(connection, request, share, shapes, [_hash(t) for t in given], lease_s)
                 claimed += [(row, given[row.nr - 1]) for row in got]
                 if len(got) < n:
                     del fit[share]  # it has no more; the others make up for it
         if claimed:
-            return claimed, None
-    return claimed, because or "other pilots were quicker"
+            break
+    if claimed or not is_poll:  # a long poll is one ask, however often it looks
+        _count(request, GOT if claimed else found.outcome, found)
+    return claimed, None if claimed else found.because or "other pilots were quicker"
+
+
+def _count(request: AcquireRequest, outcome: str, fit: Fit) -> None:
+    tally.ask(request.queue, outcome, [(each.pair.shape_id, each.word, each.has) for each in fit.misfits])
 
 
 def _again(connection: Connection, request: AcquireRequest, panda_ids: Sequence[int], lease_s: int) -> list[PilotJob]:
@@ -166,7 +178,8 @@ def _remember(connection: Connection, request: AcquireRequest, panda_ids: list[i
 
 def _payloads(connection: Connection, queue: str, claimed: Sequence[tuple[Row[Any], str]]) -> list[PilotJob]:
     with_files = {row.panda_id: row.walltime_s for row, _ in claimed if row.n_inputs or row.n_outputs}
-    links = links_of(connection, queue, with_files)
+    direct = {row.panda_id for row, _ in claimed if row.spec.get("direct_read")}
+    links = links_of(connection, queue, with_files, direct)
     return [
         PilotJob(
             panda_id=row.panda_id,

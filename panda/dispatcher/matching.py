@@ -19,12 +19,28 @@ from sqlalchemy.engine import Connection, Row
 
 from panda.db.session import rows
 from panda.dispatcher.shares import balance
+from panda.dispatcher.tally import NOTHING_FITS, NOTHING_READY, OFFLINE, PAUSED, QUICKER
 from panda.dispatcher.words import AcquireRequest
 from panda.errors import NotFound
 from panda.jobs import switches
 from panda.jobs.switches import Picture, What
 
-QUEUE = "SELECT status, site FROM queues WHERE name = %(queue)s"
+#: `room`: jobs that may still be started, by the caps of the queue and of its site; null: any number. What runs is only
+#: counted where there is a cap.
+QUEUE = """
+SELECT q.status, q.status_reason, q.site, (
+        SELECT max(ends_at) FROM downtimes d
+        WHERE d.ends_at > (SELECT panda_now()) AND d.starts_at <= (SELECT panda_now())
+            AND ((d.kind = 'queue' AND d.target = q.name) OR (d.kind = 'site' AND d.target = q.site))) AS down_until,
+    least(CASE WHEN q.max_running > 0 THEN q.max_running - (
+            SELECT coalesce(sum(n), 0) FROM (SELECT status, queue, n FROM job_counts UNION ALL TABLE job_count_deltas) c
+            WHERE c.queue = q.name AND c.status IN ('sent', 'starting', 'running')) END,
+        CASE WHEN t.max_running > 0 THEN t.max_running - (
+            SELECT coalesce(sum(n), 0) FROM (SELECT status, queue, n FROM job_counts UNION ALL TABLE job_count_deltas) c
+            WHERE c.queue = ANY(ARRAY(SELECT name FROM queues WHERE site = q.site))
+                AND c.status IN ('sent', 'starting', 'running')) END)::int AS room
+FROM queues q JOIN sites t ON t.name = q.site WHERE q.name = %(queue)s
+"""
 #: A skip scan over the claim index: one probe per distinct pair, however many jobs stand behind it.
 PAIRS = """
 WITH RECURSIVE pairs AS (
@@ -114,10 +130,16 @@ class Offer(NamedTuple):
     seen_at: float
     site: str = ""
     pauses: Picture = Picture()
-    """What operators paused."""
+    """What operators and rules paused."""
+    closed: str = ""
+    """Why no pilot gets a job here; empty: they may."""
+    room: int | None = None
+    """Jobs that could be started when it was seen; None: any number."""
 
 
 _offers: dict[str, Offer] = {}
+#: Jobs that this process handed out since it looked.
+_given: dict[str, int] = {}
 _lock = Lock()
 
 
@@ -137,10 +159,29 @@ def offer_of(connection: Connection, queue: str, *, anew: bool = False) -> Offer
         Pair(r.share, r.shape_id, r.cores, r.memory_mb, r.disk_mb, r.walltime_s, r.gpus, frozenset(r.tags))
         for r in rows(connection, PAIRS, {"queue": queue})
     ]
-    fresh = Offer(found[0].status, pairs, time.monotonic(), found[0].site, switches.picture(connection))
+    seen = found[0]
+    pauses = switches.picture(connection)
+    fresh = Offer(seen.status, pairs, time.monotonic(), seen.site, pauses, _closed(seen), seen.room)
     with _lock:
         _offers[queue] = fresh
+        _given[queue] = 0
     return fresh
+
+
+def _closed(queue: Row[Any]) -> str:
+    because = f" ({queue.status_reason})" if queue.status_reason else ""
+    if queue.status == "offline":
+        return f"the queue is offline{because}"
+    return "" if queue.down_until is None else f"the queue is in downtime until {queue.down_until:%Y-%m-%d %H:%M} UTC"
+
+
+def room(queue: str, n: int) -> int:
+    """How many of `n` jobs a pilot of this queue may get, by the caps of queue and site. What other processes handed
+    out since this one looked is not known here: a cap may be passed by as much as that."""
+    offer = _offers.get(queue)
+    if offer is None or offer.room is None:
+        return n
+    return max(0, min(n, offer.room - _given.get(queue, 0)))
 
 
 def forget() -> None:
@@ -151,42 +192,87 @@ def forget() -> None:
     switches.forget()
 
 
-def misfit(pair: Pair, request: AcquireRequest, tags: frozenset[str]) -> str | None:
+class Misfit(NamedTuple):
+    """What a pilot has too little of for jobs of a shape. `word`: cores, memory_mb, disk_mb, walltime_s, gpus, tags."""
+
+    pair: Pair
+    word: str
+    has: int
+    lacking: str = ""
+    """The tags that it does not offer."""
+
+    def __str__(self) -> str:
+        if self.word == "tags":
+            return f"needs {self.lacking}"
+        needed = getattr(self.pair, self.word)
+        return f"needs {needed} {_UNITS[self.word]}, the pilot has {self.has}{' left' * (self.word == 'walltime_s')}"
+
+
+_UNITS = {"cores": "cores", "memory_mb": "MB of memory", "disk_mb": "MB of disk", "walltime_s": "s", "gpus": "GPUs"}
+#: Kinds of jobs that the answer to a pilot spells out.
+_TOLD = 3
+
+
+class Fit(NamedTuple):
+    """What of an offer a pilot can take."""
+
+    by_share: dict[str, list[Pair]]
+    misfits: list[Misfit]
+    outcome: str
+    """Of the ask, if nothing is taken: a word of `tally`."""
+    closed: str = ""
+    """Why nothing is handed out at all, whatever is ready."""
+
+    @property
+    def because(self) -> str | None:
+        """Why nothing fits, in words; None: something does."""
+        if self.by_share:
+            return None
+        if self.closed:
+            return self.closed
+        if not self.misfits:
+            return "the queue has no ready job"
+        told = list(dict.fromkeys(map(str, self.misfits)))
+        more = f"; and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
+        return "; ".join(told[:_TOLD]) + more
+
+
+def misfit(pair: Pair, request: AcquireRequest, tags: frozenset[str]) -> Misfit | None:
     """Why a pilot cannot run jobs of this shape; None: it can."""
     if pair.cores > request.cores:
-        return f"needs {pair.cores} cores, the pilot has {request.cores}"
+        return Misfit(pair, "cores", request.cores)
     if pair.memory_mb > request.memory_mb:
-        return f"needs {pair.memory_mb} MB of memory, the pilot has {request.memory_mb}"
+        return Misfit(pair, "memory_mb", request.memory_mb)
     if pair.disk_mb > request.disk_mb:
-        return f"needs {pair.disk_mb} MB of disk, the pilot has {request.disk_mb}"
+        return Misfit(pair, "disk_mb", request.disk_mb)
     if pair.walltime_s > request.walltime_s:
-        return f"needs {pair.walltime_s} s, the pilot has {request.walltime_s} left"
+        return Misfit(pair, "walltime_s", request.walltime_s)
     if pair.gpus > request.gpus:
-        return f"needs {pair.gpus} GPUs, the pilot has {request.gpus}"
+        return Misfit(pair, "gpus", request.gpus)
     if not pair.tags <= tags:
-        return f"needs {', '.join(sorted(pair.tags - tags))}"
+        return Misfit(pair, "tags", 0, ", ".join(sorted(pair.tags - tags)))
     return None
 
 
-def fitting(offer: Offer, request: AcquireRequest) -> tuple[dict[str, list[Pair]], str | None]:
-    """The pairs that fit, by share; and why not, if none does."""
-    if offer.status == "offline":
-        return {}, "the queue is offline"
+def fitting(offer: Offer, request: AcquireRequest) -> Fit:
+    """The pairs that fit, by share, and what is too much for the others."""
+    if offer.closed:
+        return Fit({}, [], OFFLINE, offer.closed)
+    if offer.room is not None and not room(request.queue, 1):
+        return Fit({}, [], PAUSED, "as many jobs run here as may, by the cap of the queue or its site")
     paused = offer.pauses.why(What.DISPATCH, site=offer.site, queue=request.queue, node=request.node)
     if paused:
-        return {}, paused
-    if not offer.pairs:
-        return {}, "the queue has no ready job"
+        return Fit({}, [], PAUSED, paused)
     tags = frozenset(request.tags)
     fit: dict[str, list[Pair]] = {}
-    reason = None
+    misfits: list[Misfit] = []
     for pair in offer.pairs:
         why_not = misfit(pair, request, tags)
         if why_not is None:
             fit.setdefault(pair.share, []).append(pair)
         else:
-            reason = why_not
-    return fit, None if fit else reason
+            misfits.append(why_not)
+    return Fit(fit, misfits, QUICKER if fit else NOTHING_FITS if misfits else NOTHING_READY)
 
 
 def turns(connection: Connection, fit: Mapping[str, Sequence[Pair]], n: int) -> dict[str, int]:
@@ -224,4 +310,6 @@ def claim(
     got = rows(connection, CLAIM_AT_ONCE if at_once else CLAIM, values)
     if got:
         balance.gave(share, sum(row.cores for row in got))
+        with _lock:
+            _given[request.queue] = _given.get(request.queue, 0) + len(got)
     return got

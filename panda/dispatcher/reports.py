@@ -137,6 +137,14 @@ UPDATE job_files SET (status, size_bytes, adler32, guid, attempt_nr) = (
         AS o(attempt_nr smallint, size_bytes bigint, adler32 text, guid text))
 WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'output' AND %(outputs)s::jsonb ? (panda_id || '/' || lfn)
 """
+#: Outputs that their queue's first storage did not take.
+PUT_ELSEWHERE = """
+UPDATE job_files SET storage = %(outputs)s::jsonb -> (panda_id || '/' || lfn) ->> 'storage'
+WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'output' AND EXISTS (
+    SELECT FROM (SELECT computing_site FROM jobs j WHERE j.panda_id = job_files.panda_id OFFSET 0) j
+    JOIN queues q ON q.name = j.computing_site
+    WHERE q.second_storage = %(outputs)s::jsonb -> (job_files.panda_id || '/' || lfn) ->> 'storage' OFFSET 0)
+"""
 FATE = """
 SELECT s.panda_id, CASE
     WHEN a.attempt_nr = s.attempt_nr THEN 'already_done'
@@ -292,6 +300,9 @@ def _settle(connection: Connection, reports: Sequence[Report], settings: Setting
     if outputs:
         panda_ids = sorted({each["panda_id"] for each in outputs.values()})
         run(connection, WRITTEN, {"panda_ids": panda_ids, "outputs": _text(outputs)})
+        elsewhere = {key: {"storage": each["storage"]} for key, each in outputs.items() if each["storage"]}
+        if elsewhere:
+            run(connection, PUT_ELSEWHERE, {"panda_ids": panda_ids, "outputs": _text(elsewhere)})
     cancelled = [report.panda_id for report in reports if report.status == "cancelled"]
     asked = {row.panda_id for row in rows(connection, KILLS, {"panda_ids": cancelled})} if cancelled else set()
     if asked:
@@ -318,7 +329,7 @@ def _failure(report: Report) -> Failure:
 def _outputs(reports: Sequence[Report]) -> list[dict[str, Any]]:
     return [
         {"panda_id": r.panda_id, "attempt_nr": r.attempt_nr, "lfn": o.lfn, "size_bytes": o.size_bytes,
-         "adler32": o.adler32, "guid": o.guid}
+         "adler32": o.adler32, "guid": o.guid, "storage": o.storage}
         for r in reports for o in r.outputs
     ]  # fmt: skip
 

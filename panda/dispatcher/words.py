@@ -39,12 +39,21 @@ class PilotInput(Reply, kw_only=True):
     url: str
     """`file:///…` on a storage that the node sees; `http(s)://…`, with the right to read it; `root://…`.
     Empty: the file has no replica at the queue's storage any more."""
+    direct: bool = False
+    """The payload reads it there: it is given the address, not a copy."""
+
+
+class PilotPlace(Reply, kw_only=True):
+    storage: str
+    url: str
 
 
 class PilotOutput(Reply, kw_only=True):
     lfn: str
     url: str
     """Where the pilot must put it; unique to the attempt."""
+    alternatives: list[PilotPlace] = []
+    """Where it may put it instead, in this order, if the first place does not take it; the report names the storage."""
 
 
 class PilotJob(Reply, kw_only=True):
@@ -77,6 +86,8 @@ class OutputReport(FromPilot, kw_only=True):
     size_bytes: Bytes
     adler32: Adler32
     guid: Annotated[str, Meta(max_length=36)] = ""
+    storage: Annotated[str, Meta(max_length=250)] = ""
+    """Where it was put, if that is one of the alternatives; empty: the first place."""
 
 
 class LogReport(FromPilot, kw_only=True):

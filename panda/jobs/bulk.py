@@ -51,15 +51,15 @@ REACHES: dict[str, Reach] = {
     "priority": Reach(frozenset(priority.WAITING), "it is {0}; only a waiting job has use of it"),
     "hold": Reach(frozenset(priority.WAITING), hold.WHY_NOT, False, "it is held already"),
     "release": Reach(frozenset(hold.HELD), "it is not held", True, "it is not held"),
-    "rebroker": Reach(rebroker.WAITING, rebroker.WHY_NOT, False, "it is held"),
+    "rebroker": Reach(rebroker.REACHES, rebroker.WHY_NOT, False, "it is held; release it first"),
 }
 
 NOW = "SELECT panda_now() AS now, (SELECT last_value FROM panda_id_seq) AS newest"
 PREVIEW = """
-INSERT INTO bulk_actions (action, stage, priority, said, filter, owner, asked_by, reason, status, token_hash,
+INSERT INTO bulk_actions (action, stage, priority, exclude, said, filter, owner, asked_by, reason, status, token_hash,
     expires_at, n_previewed, after_panda_id, created_at)
-VALUES (%(action)s, %(stage)s, %(priority)s, %(said)s, %(filter)s, %(owner)s, %(by)s, %(reason)s, 'previewed',
-    %(token_hash)s, panda_now() + make_interval(secs => %(preview_s)s), %(n)s, %(newest)s + 1, panda_now())
+VALUES (%(action)s, %(stage)s, %(priority)s, %(exclude)s, %(said)s, %(filter)s, %(owner)s, %(by)s, %(reason)s,
+    'previewed', %(token_hash)s, panda_now() + make_interval(secs => %(preview_s)s), %(n)s, %(newest)s + 1, panda_now())
 RETURNING action_id, expires_at
 """
 BEGIN_AT_ONCE = """
@@ -99,6 +99,8 @@ class Wish(NamedTuple):
     by: str
     owner: str | None
     reason: str
+    exclude: tuple[str, ...] = ()
+    """Where a rebrokerage must not go."""
 
 
 class Preview(NamedTuple):
@@ -144,6 +146,7 @@ def preview(begin: Begin, wish: Wish, limits: Api) -> Preview:
             connection,
             PREVIEW,
             {"action": wish.action, "stage": wish.stage, "priority": wish.priority, "said": wish.filter,
+             "exclude": list(wish.exclude),
              "filter": write(found), "owner": wish.owner, "by": wish.by, "reason": wish.reason,
              "token_hash": _hash(token), "preview_s": float(limits.preview_s), "n": n, "newest": at.newest},
         )  # fmt: skip
@@ -166,8 +169,8 @@ def confirm(
     if not found or found[0].asked_by != wish.by:
         raise NotFound("preview", "with this token")
     action = found[0]
-    asked = (wish.action, wish.filter, wish.stage, wish.priority, wish.owner)
-    if asked != (action.action, action.said, action.stage, action.priority, action.owner):
+    asked = (wish.action, wish.filter, wish.stage, wish.priority, wish.owner, list(wish.exclude))
+    if asked != (action.action, action.said, action.stage, action.priority, action.owner, action.exclude):
         raise Conflict("this is not what was previewed; preview it again", code="preview_differs")
     if action.status != "previewed":
         return action
@@ -179,7 +182,8 @@ def confirm(
         )
     audit_log.record(
         connection, wish.by, f"bulk_{wish.action}", f"action {action.action_id}", reason=action.reason,
-        facts={"filter": action.filter, "n": action.n_previewed, "stage": action.stage, "priority": action.priority},
+        facts={"filter": action.filter, "n": action.n_previewed, "stage": action.stage, "priority": action.priority,
+               "exclude": action.exclude},
         request_id=request_id,
     )  # fmt: skip
     return rows(connection, CONFIRM, {"action_id": action.action_id, "request_id": request_id})[0]
@@ -279,7 +283,7 @@ def _release(connection: Connection, panda_ids: Sequence[int], action: Row[Any])
 
 
 def _rebroker(connection: Connection, panda_ids: Sequence[int], action: Row[Any]) -> tuple[list[int], dict[int, str]]:
-    return rebroker.rebroker(connection, panda_ids, by=action.asked_by, reason=action.reason)
+    return rebroker.rebroker(connection, panda_ids, exclude=action.exclude, by=action.asked_by, reason=action.reason)
 
 
 _ACTS: dict[str, Callable[[Connection, Sequence[int], Row[Any]], tuple[list[int], dict[int, str]]]] = {
@@ -299,6 +303,9 @@ def _check(wish: Wish) -> None:
         raise Invalid(f"a retry starts at one of {', '.join(RETRY_STATUS)}", where="stage", code="bad_stage")
     if (wish.priority is None) == (wish.action == "priority"):
         raise Invalid("goes with the action `priority`, and only with it", where="priority", code="bad_priority")
+    if wish.exclude and wish.action != "rebroker":
+        raise Invalid("goes with the action `rebroker`, and only with it", where="exclude", code="bad_exclude")
+    rebroker.check_places(wish.exclude)
 
 
 def _own(expression: Expression, owner: str | None) -> Expression:

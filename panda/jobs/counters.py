@@ -8,7 +8,12 @@ from sqlalchemy.engine import Connection
 from panda.db.session import rows, run
 
 FOLD_COUNTS = """
-WITH gone AS (DELETE FROM job_count_deltas RETURNING status, queue, n)
+WITH gone AS (DELETE FROM job_count_deltas RETURNING status, queue, n),
+started AS (
+    INSERT INTO queue_starts AS s (queue, bucket, n)
+    SELECT queue, date_bin('5 minutes', panda_now(), 'epoch'), sum(n) FROM gone WHERE status = 'sent' AND n > 0
+    GROUP BY queue ORDER BY queue
+    ON CONFLICT (queue, bucket) DO UPDATE SET n = s.n + excluded.n)
 INSERT INTO job_counts AS c (status, queue, n) SELECT status, queue, sum(n) FROM gone GROUP BY status, queue
 ON CONFLICT (status, queue) DO UPDATE SET n = c.n + excluded.n
 """
@@ -59,6 +64,8 @@ ON CONFLICT DO NOTHING
 TIDY = """
 DELETE FROM count_history WHERE at < panda_now() - interval '90 days';
 DELETE FROM stage_runs WHERE minute < panda_now() - interval '30 days';
+DELETE FROM queue_starts WHERE bucket < panda_now() - interval '30 days';
+DELETE FROM job_avoids WHERE at < panda_now() - interval '60 days';
 DELETE FROM brokerage_decisions WHERE at < panda_now() - interval '30 days';
 DELETE FROM transfer_waiters WHERE transfer_id = ANY(ARRAY(
     SELECT transfer_id FROM transfers WHERE ended_at < (SELECT panda_now()) - interval '7 days'));

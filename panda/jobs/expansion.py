@@ -290,6 +290,7 @@ def _job(panda_id: int, seq: int, spec: JobSpec, defaults: Defaults, shape_id: i
             "command": spec.command,
             "env": {**defaults.env, **spec.env},
             "sandbox": spec.sandbox or defaults.sandbox,
+            **({"direct_read": True} if defaults.direct_read else {}),
         },
     }
 

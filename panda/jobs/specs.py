@@ -30,6 +30,9 @@ class Defaults(Resources, kw_only=True):
     max_attempts: Annotated[int, Meta(ge=1, le=50)] = 3
     env: Env = {}
     sandbox: Sha256 | None = None
+    direct_read: bool = False
+    """Where a queue allows it, jobs get the addresses of their inputs (in the file that PANDA_INPUTS names) instead of
+    copies."""
 
 
 class JobSpec(Resources, kw_only=True):
@@ -94,6 +97,8 @@ class Brokerage(Request, kw_only=True):
     """Rather there than elsewhere."""
     requirements: str = ""
     """What a queue must be, as in `queue.memory_mb >= 2 * job.memory_mb and "avx2" in queue.tags`."""
+    test: bool = False
+    """These jobs try queues: they go to those in test, too."""
 
 
 class JobSetRequest(Request, kw_only=True):

@@ -84,9 +84,10 @@ class Picture(NamedTuple):
 
     def why(self, what: What, *, site: str, queue: str, node: str = "") -> str | None:
         """Why this queue (or this node of it) gets nothing now; None: it is not paused."""
+        machine = node.rpartition("@")[2]  # a slot of a node, `slot1@node`, is out with its node
         for pause in self.pauses:
             place = pause.place
-            is_here = place.site in ("", site) and place.queue in ("", queue) and place.node in ("", node)
+            is_here = place.site in ("", site) and place.queue in ("", queue) and place.node in ("", node, machine)
             if pause.what is what and is_here:
                 whose = f"{pause.what} is paused" if not place.node else f"node {place.node} is taken out"
                 return f"{whose} by {pause.by}: {pause.reason}"

@@ -4,7 +4,7 @@ Nothing is worked out anew: brokerage stored its funnel, transfers their state, 
 they got nothing. So the answer is what the system itself went by.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -12,19 +12,22 @@ from sqlalchemy.engine import Connection, Row
 
 from panda.db.session import rows
 from panda.errors import NotFound
-from panda.jobs import queries, share_usage, switches
+from panda.jobs import estimates, line, queries, share_usage, switches
+from panda.jobs.estimates import Estimate
+from panda.jobs.line import MAX_POSITION, Ahead
 from panda.jobs.share_usage import Position
 from panda.states import FINAL, LEASED, RETRY_STATUS, JobStatus, Stage, Wait
 
-#: How far ahead of a job we count.
-MAX_POSITION = 1_000
 #: Files, parents and transfers that an answer spells out.
 MAX_SHOWN = 50
+#: Criteria whose refusals a sentence tells.
+MAX_REFUSALS = 3
 
 _JOB = """
 SELECT j.panda_id, j.jobset_id, j.owner, j.share, j.status, j.attempt_nr, j.max_attempts, j.computing_site AS queue,
     j.decision_id, j.pilot_id, j.node, j.failed_stage, j.error_code, j.error_message, j.exit_code, j.started_at,
-    j.ended_at, j.kill_requested_at, j.kill_delivered_at, j.kill_by, j.kill_reason, {1} AS archived,
+    j.ended_at, j.changed_at, j.shape_id,
+    j.kill_requested_at, j.kill_delivered_at, j.kill_by, j.kill_reason, {1} AS archived,
     d.stage, d.waits_for, d.due_at, d.deliveries, d.tries, d.missing, d.error, j.n_inputs,
     q.status AS queue_status, q.status_reason AS queue_reason, q.site AS queue_site
 FROM (SELECT * FROM {0} WHERE panda_id = %(panda_id)s OFFSET 0) j
@@ -32,7 +35,9 @@ FROM (SELECT * FROM {0} WHERE panda_id = %(panda_id)s OFFSET 0) j
     LEFT JOIN queues q ON q.name = j.computing_site
 """
 JOB = f"{_JOB.format('jobs', 'false')} UNION ALL {_JOB.format('jobs_archive', 'true')}"
-DECISION = "SELECT at, funnel, weights, chosen FROM brokerage_decisions WHERE decision_id = %(decision_id)s"
+DECISION = (
+    "SELECT at, policy, funnel, weights, chosen, terms FROM brokerage_decisions WHERE decision_id = %(decision_id)s"
+)
 PARENTS = f"""
 SELECT s.jobset_id, s.name, s.n_open, s.n_failed, s.n_cancelled, s.ended_at IS NOT NULL AS has_ended
 FROM jobset_parents p JOIN jobsets s ON s.jobset_id = p.parent_id
@@ -62,19 +67,21 @@ MISSING = f"""
 SELECT lfn, did AS dataset, status FROM job_files
 WHERE panda_id = %(panda_id)s AND kind <> 'output' AND status IN ('unknown', 'missing') ORDER BY lfn LIMIT {MAX_SHOWN}
 """
-POSITION = f"""
-SELECT count(*) AS n_ahead FROM (
-    SELECT 1 FROM (SELECT * FROM ready WHERE panda_id = %(panda_id)s OFFSET 0) mine, LATERAL (
-        SELECT 1 FROM ready WHERE queue = mine.queue AND share = mine.share AND shape_id = mine.shape_id
-            AND rank <= mine.rank AND (rank, panda_id) < (mine.rank, mine.panda_id) LIMIT {MAX_POSITION}) other
-) AS ahead
-"""
 PILOTS = """
 SELECT count(*) AS n, max(last_seen_at) AS last_seen_at,
     (array_agg(nothing_because ORDER BY last_seen_at DESC) FILTER (WHERE nothing_because IS NOT NULL))[1]
         AS nothing_because
 FROM pilots WHERE queue = %(queue)s AND last_seen_at > panda_now() - interval '10 minutes'
 """
+#: How asks at a queue ended in this hour and the last one; and what pilots had too little of for jobs of a shape.
+ASKS = """
+SELECT shape_id, word, sum(n)::bigint AS n, max(most) AS most FROM dispatch_counts
+WHERE queue = %(queue)s AND shape_id = ANY(ARRAY[0, %(shape_id)s::int])
+    AND hour > (SELECT panda_now()) - interval '2 hours'
+GROUP BY shape_id, word ORDER BY shape_id, word
+"""
+NOUNS = {"cores": "cores", "memory_mb": "MB of memory", "disk_mb": "MB of disk", "walltime_s": "s of wall time",
+         "gpus": "GPUs"}  # fmt: skip
 LEASE = """
 SELECT lease_until, reported_at, cpu_s, rss_mb, extract(epoch FROM panda_now() - reported_at)::int AS silent_s
 FROM leases WHERE panda_id = %(panda_id)s
@@ -93,6 +100,9 @@ class Decision(NamedTuple):
     """`{criterion, left, refused: {queue: why}}` in the order of the criteria."""
     weights: dict[str, float] = {}
     chosen: dict[str, int] = {}
+    policy: str = ""
+    terms: dict[str, dict[str, float]] = {}
+    """What the weights of the heaviest queues are made of."""
 
 
 class Story(NamedTuple):
@@ -100,6 +110,9 @@ class Story(NamedTuple):
 
     summary: str
     facts: dict[str, Any] = {}
+    ahead: list[Ahead] = []
+    """Who comes first."""
+    estimate: Estimate | None = None
 
 
 class Answer(NamedTuple):
@@ -112,6 +125,11 @@ class Answer(NamedTuple):
     queue: str | None
     decision: Decision
     facts: dict[str, Any]
+    since: datetime | None = None
+    """When it came to where it stands."""
+    ahead: list[Ahead] = []
+    estimate: Estimate | None = None
+    stage: str | None = None
 
 
 def why(connection: Connection, panda_id: int) -> Answer:
@@ -124,7 +142,8 @@ def why(connection: Connection, panda_id: int) -> Answer:
     facts = {**story.facts, **_kill_facts(job)}
     return Answer(
         panda_id, job.owner, job.status, _with_kill(job, story.summary), job.waits_for, job.due_at, job.queue,
-        decision, facts,
+        decision, facts, job.ended_at if job.status in FINAL else job.changed_at, story.ahead, story.estimate,
+        job.stage,
     )  # fmt: skip
 
 
@@ -143,7 +162,10 @@ def _not_made_yet(panda_id: int, jobset: Row[Any] | None) -> Answer:
 
 def _decision(connection: Connection, job: Row[Any]) -> Decision:
     found = rows(connection, DECISION, {"decision_id": job.decision_id}) if job.decision_id else []
-    return Decision(found[0].at, found[0].funnel, found[0].weights, found[0].chosen) if found else Decision()
+    if not found:
+        return Decision()
+    made = found[0]
+    return Decision(made.at, made.funnel, made.weights, made.chosen, made.policy, made.terms)
 
 
 def _story(connection: Connection, job: Row[Any], decision: Decision) -> Story:
@@ -156,7 +178,7 @@ def _story(connection: Connection, job: Row[Any], decision: Decision) -> Story:
         return WAITS[Wait(job.waits_for)](connection, job)
     if status in LEASED:
         return _running(connection, job)
-    return _on_its_way(job)
+    return _on_its_way(connection, job)
 
 
 def _for_parents(connection: Connection, job: Row[Any]) -> Story:
@@ -173,17 +195,28 @@ def _for_parents(connection: Connection, job: Row[Any]) -> Story:
 
 
 def _no_queue(job: Row[Any], decision: Decision) -> Story:
-    last = next((each for each in reversed(decision.funnel) if each["refused"]), None)
-    if last is None:
+    refusals = [each for each in decision.funnel if each["refused"]]
+    if not refusals:
         return Story("No queue fits it yet; brokerage looks again by itself.")
-    refused: Mapping[str, str] = last["refused"]
-    n_refused = sum(len(each["refused"]) for each in decision.funnel)
-    queue, reason = next(iter(refused.items()))
+    refusals.sort(key=lambda each: -len(each["refused"]))
+    n_refused = sum(len(each["refused"]) for each in refusals)
+    told = [_refusal(each["criterion"], each["refused"]) for each in refusals[:MAX_REFUSALS]]
+    n_more = sum(len(each["refused"]) for each in refusals[MAX_REFUSALS:])
+    more = f"; {n_more} for other reasons" if n_more else ""
+    queues = "The only queue refuses it" if n_refused == 1 else f"All {n_refused} queues refuse it"
     return Story(
-        f"No queue fits it: of {n_refused} queues the last to be refused was {queue}: {reason}. "
-        "Brokerage looks again by itself.",
-        {"last_criterion": last["criterion"], "n_refused": n_refused},
+        f"No queue fits it. {queues}: {'; '.join(told)}{more}. Brokerage looks again by itself.",
+        {
+            "last_criterion": next(e for e in reversed(decision.funnel) if e["refused"])["criterion"],
+            "n_refused": n_refused,
+        },
     )
+
+
+def _refusal(criterion: str, refused: Mapping[str, str]) -> str:
+    """What one criterion refused, with the first queue as an example."""
+    queue, reason = next(iter(refused.items()))
+    return f"{criterion} {len(refused)} ({queue}: {reason})" if len(refused) > 1 else f"{queue}: {reason} ({criterion})"
 
 
 def _for_data(connection: Connection, job: Row[Any]) -> Story:
@@ -192,44 +225,64 @@ def _for_data(connection: Connection, job: Row[Any]) -> Story:
     facts = {"transfers": transfers, "missing": missing, "n_missing": job.missing}
     going_out = job.stage in (Stage.STAGE_OUT, Stage.ARCHIVE)
     what = "output" if going_out else "input"
+    ahead = line.before_transfers(connection, job.panda_id)
     n = job.missing or len(transfers)
     head = f"{n} {what} file{'s are' if n != 1 else ' is'} on the way"
     if not transfers:
-        return Story(f"{head}.", facts)
+        return Story(f"{head}.", facts, ahead)
     first = transfers[0]
     way = f"{first['lfn']} to {first['destination']}" + (f" from {first['source']}" if first["source"] else "")
     if first["held_because"]:
-        return Story(f"{head}; {way} is held: {first['held_because']}.", facts)
+        return Story(f"{head}; {way} is held: {first['held_because']}.", facts, ahead)
     trouble = f"; try {first['tries']} failed: {first['error']}" if first["error"] else ""
-    return Story(f"{head}; {way} is {first['status']}{trouble}.", facts)
+    return Story(f"{head}; {way} is {first['status']}{trouble}.", facts, ahead)
 
 
 def _for_a_pilot(connection: Connection, job: Row[Any]) -> Story:
-    n_ahead = rows(connection, POSITION, {"panda_id": job.panda_id})[0].n_ahead
+    place = line.place_of(connection, job.panda_id)
     share = share_usage.position(connection, job.share, job.queue)
     pilots = rows(connection, PILOTS, {"queue": job.queue})[0]
+    asks = rows(connection, ASKS, {"queue": job.queue, "shape_id": job.shape_id})
     facts = {
-        "jobs_ahead": n_ahead,
+        "jobs_ahead": place.n_alike,
+        "other_jobs_ahead": place.n_others,
         "pilots_in_10_minutes": pilots.n,
         "pilot_last_seen_at": pilots.last_seen_at,
         "nothing_because": pilots.nothing_because,
         "queue_status": job.queue_status,
         "share": {"name": job.share, **share._asdict()},
+        "asks": {row.word: row.n for row in asks if row.shape_id == 0},
+        "too_little": {row.word: {"asks": row.n, "most": row.most} for row in asks if row.shape_id},
     }
-    ahead = "next in line" if n_ahead == 0 else f"behind {n_ahead}{'+' if n_ahead >= MAX_POSITION else ''} like it"
-    ahead += _others_first(job.share, share)
+    ahead = line.before_ready(job.share, place, share)
+    guess = estimates.estimate(connection, job.queue, job.share, place) if job.queue_status == "online" else None
+    n_ahead = f"{place.n_alike}{'+' if place.n_alike >= MAX_POSITION else ''}"
+    where = "next in line" if place.n_alike == 0 else f"behind {n_ahead} like it"
+    where += _others_first(job.share, share)
     if job.queue_status not in (None, "online"):
         facts["queue_reason"] = job.queue_reason
         reason = f" ({job.queue_reason})" if job.queue_reason else ""
-        return Story(f"It is ready at {job.queue}, which is {job.queue_status}{reason}.", facts)
+        return Story(f"It is ready at {job.queue}, which is {job.queue_status}{reason}.", facts, ahead)
     paused = switches.picture(connection).why(switches.What.DISPATCH, site=job.queue_site or "", queue=job.queue)
     if paused:
-        return Story(f"It is ready at {job.queue}, {ahead}; {paused}.", {**facts, "paused": paused})
+        return Story(f"It is ready at {job.queue}, {where}; {paused}.", {**facts, "paused": paused}, ahead)
     if pilots.n == 0:
-        return Story(f"It is ready at {job.queue}, {ahead}, but no pilot has asked there for 10 minutes.", facts)
+        return Story(f"It is ready at {job.queue}, {where}, but no pilot has asked there for 10 minutes.", facts, ahead)
     busy = f"; the last one that got nothing was told: {pilots.nothing_because}" if pilots.nothing_because else ""
     n_pilots = "1 pilot was" if pilots.n == 1 else f"{pilots.n} pilots were"
-    return Story(f"It is ready at {job.queue}, {ahead}; {n_pilots} seen there in 10 minutes{busy}.", facts)
+    summary = f"It is ready at {job.queue}, {where}; {n_pilots} seen there in 10 minutes{busy}{_too_small(asks)}."
+    return Story(summary, facts, ahead, guess)
+
+
+def _too_small(asks: Sequence[Row[Any]]) -> str:
+    """What pilots had too little of for jobs like it in the last two hours, if none of them got such a job."""
+    misfits = sorted((row for row in asks if row.shape_id), key=lambda row: -row.n)
+    n_asks = sum(row.n for row in asks if not row.shape_id)
+    if not misfits or sum(row.n for row in misfits) < n_asks:
+        return ""
+    most = misfits[0]
+    had = "the tags that it needs" if most.word == "tags" else f"enough {NOUNS[most.word]} (at most {most.most})"
+    return f"; of {n_asks} asks in two hours none came with {had}"
 
 
 def _others_first(share: str, position: Position) -> str:
@@ -272,14 +325,14 @@ def _for_an_operator(connection: Connection, job: Row[Any]) -> Story:
     )
 
 
-def _on_its_way(job: Row[Any]) -> Story:
+def _on_its_way(connection: Connection, job: Row[Any]) -> Story:
     facts = {"stage": job.stage, "deliveries": job.deliveries, "tries": job.tries}
     if job.stage is None:
         return Story("It is being archived.", facts)
     if job.error:
         facts["error"] = job.error
         return Story(f"Stage {job.stage} had trouble ({job.tries} times: {job.error}); it is tried again.", facts)
-    return Story(f"It is in line for stage {job.stage}.", facts)
+    return Story(f"It is in line for stage {job.stage}.", facts, line.before_due(connection, job.due_at))
 
 
 def _ended(connection: Connection, job: Row[Any]) -> Story:

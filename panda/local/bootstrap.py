@@ -18,7 +18,7 @@ from panda.errors import Unauthenticated
 from panda.jobs import shares
 from panda.local.shipped import shipped
 from panda.settings import Settings
-from panda.sites import applying, siteinfo
+from panda.sites import applying, rules, siteinfo
 
 #: Who a one-machine installation belongs to.
 ADMIN, PILOT = "admin", "pilot"
@@ -34,6 +34,7 @@ def prepare(settings: Settings) -> None:
     # Read first: no transaction waits, idle, for a file of many sites.
     sites = siteinfo.load_file(own_or_shipped(data_dir, "sites.toml"))
     policies.current(settings)
+    rules.current(settings)
     storages = storage_file.load_file(own_or_shipped(data_dir, "storage.toml"))
     tree = shares.load_file(own_or_shipped(data_dir, "shares.toml"))
     engine = make_engine(settings.store.database_url, pool_size=1)

@@ -9,6 +9,7 @@ SITES_SHOWN = "SELECT name, cloud, description, max_running FROM sites WHERE nam
 QUEUES_SHOWN = """
 SELECT q.name, q.site, s.cloud, q.status, q.status_reason, q.status_by, q.status_rule, q.status_at, q.status_until,
     q.status_then, q.removed_at, q.storage, q.read_storages, coalesce(q.write_storage, q.storage) AS write_storage,
+    coalesce(q.second_storage, '') AS second_storage, q.direct_read,
     q.cores, q.memory_mb, q.disk_mb, q.walltime_s, q.min_cores, q.min_memory_mb, q.min_walltime_s, q.corepower,
     q.architecture, q.gpus, q.gpu_model, q.software, q.containers, q.tags, q.offers, q.vos, q.working_groups,
     q.requirements, q.submitter, q.max_pilots, q.pilot_cores, q.pilot_options, q.parameters, q.max_ready, q.max_running
@@ -32,6 +33,9 @@ _DOWNTIME_STATUS = """CASE WHEN {0}.ends_at <= (SELECT panda_now()) THEN 'over'
 DOWNTIMES_SHOWN = f"""
 SELECT name, kind, target, starts_at, ends_at, reason, made_by, made_at, {_DOWNTIME_STATUS.format("d")} AS status
 FROM downtimes d WHERE name = ANY(%(ids)s)
+"""
+ACTS_SHOWN = """
+SELECT act_id, at, rule, queue, node, did, is_passive, because FROM site_rule_acts WHERE act_id = ANY(%(ids)s)
 """
 _BY_NAME = {"name": Order(("name",), ("text",), newest_first=False)}
 _NAME = Field("name", Kind.TEXT, "r.name", cost=Cost.INDEX)
@@ -144,4 +148,21 @@ DOWNTIMES = Noun(
     orders=_BY_NAME,
     walk=lambda _: Walk(("downtimes",)),
     show=DOWNTIMES_SHOWN,
+)
+ACTS = Noun(
+    name="act",
+    fields=Fields(
+        Field("act", Kind.WHOLE, "r.act_id", "its number", aliases=("id", "act_id")),
+        Field("at", Kind.TIME, "r.at"),
+        Field("rule", Kind.TEXT, "r.rule"),
+        Field("queue", Kind.TEXT, "r.queue"),
+        Field("node", Kind.TEXT, "r.node"),
+        Field("did", Kind.TEXT, "r.did", "a status, or `taken out`"),
+        Field("passive", Kind.FLAG, "r.is_passive", "it only told", aliases=("is_passive",)),
+    ),
+    columns="act_id, at, rule, queue, node, did, is_passive",
+    identity=("act_id",),
+    orders={"act_id": Order(("act_id",))},
+    walk=lambda _: Walk(("site_rule_acts",)),
+    show=ACTS_SHOWN,
 )

@@ -86,6 +86,10 @@ class Queue:
     read_storages: list[str] = field(default_factory=list)
     """Further storages that its nodes can read."""
     write_storage: str = ""
+    second_storage: str = ""
+    """Where outputs go if the one for them does not take them."""
+    direct_read: bool = False
+    """Payloads that ask for it get the addresses of their inputs instead of copies on the node."""
     status: str = "online"
     """Only for a queue that is seen for the first time."""
     cores: int
@@ -192,16 +196,18 @@ ON CONFLICT (name) DO UPDATE SET source = excluded.source, destination = exclude
 #: A status is taken for a queue that is new, or that comes back while it was on its way out; else it is `status`'s
 #: business.
 SYNC_QUEUES = """
-INSERT INTO queues AS q (name, site, storage, read_storages, write_storage, status, cores, memory_mb, disk_mb,
-    walltime_s, min_cores, min_memory_mb, min_walltime_s, corepower, architecture, gpus, gpu_model, software,
-    containers, tags, vos, working_groups, requirements, submitter, max_pilots, pilot_cores, pilot_options, parameters,
-    max_ready, max_running)
-SELECT name, site, storage, read_storages, nullif(write_storage, ''), status, cores, memory_mb, disk_mb, walltime_s,
+INSERT INTO queues AS q (name, site, storage, read_storages, write_storage, second_storage, direct_read, status, cores,
+    memory_mb, disk_mb, walltime_s, min_cores, min_memory_mb, min_walltime_s, corepower, architecture, gpus, gpu_model,
+    software, containers, tags, vos, working_groups, requirements, submitter, max_pilots, pilot_cores, pilot_options,
+    parameters, max_ready, max_running)
+SELECT name, site, storage, read_storages, nullif(write_storage, ''), nullif(second_storage, ''), direct_read, status,
+    cores, memory_mb, disk_mb, walltime_s,
     min_cores, min_memory_mb, min_walltime_s, corepower, architecture, gpus, gpu_model, software, containers, tags, vos,
     working_groups, requirements, submitter, max_pilots, pilot_cores, pilot_options, parameters, max_ready, max_running
 FROM jsonb_populate_recordset(NULL::queues, %(queues)s::jsonb)
 ON CONFLICT (name) DO UPDATE SET site = excluded.site, storage = excluded.storage,
-    read_storages = excluded.read_storages, write_storage = excluded.write_storage, cores = excluded.cores,
+    read_storages = excluded.read_storages, write_storage = excluded.write_storage,
+    second_storage = excluded.second_storage, direct_read = excluded.direct_read, cores = excluded.cores,
     memory_mb = excluded.memory_mb, disk_mb = excluded.disk_mb, walltime_s = excluded.walltime_s,
     min_cores = excluded.min_cores, min_memory_mb = excluded.min_memory_mb, min_walltime_s = excluded.min_walltime_s,
     corepower = excluded.corepower, architecture = excluded.architecture, gpus = excluded.gpus,
@@ -368,13 +374,19 @@ def check(
     for queue in config.queues:
         where = f"{path} [queues.{queue.name}]"
         _check_known("site", queue.site, site_names, where)
-        for name in dict.fromkeys([queue.storage, *queue.read_storages, queue.write_storage or queue.storage]):
+        for name in dict.fromkeys(storages_of(queue)):
             _check_known("storage", name, storage_names, where)
             _check_is_disk(config, name, where)
         _check_known("queue status", queue.status, list(QueueStatus), where)
         _check_known("submitter", queue.submitter, ["none", *_installed("panda.submitters")], where)
         _check_sense(where, queue)
     _check_downtimes(path, config, site_names, storage_names, queues)
+
+
+def storages_of(queue: Queue) -> list[str]:
+    """Every storage that a queue speaks of."""
+    named = [queue.storage, *queue.read_storages, queue.write_storage, queue.second_storage]
+    return [name for name in named if name]
 
 
 def _check_is_disk(config: SiteConfig, name: str, where: str) -> None:
@@ -440,7 +452,7 @@ def _check_value(where: str, key: str, value: Any, wanted: Any) -> None:
         return
     kind: Any = get_origin(wanted) or wanted
     allowed: Any = (int, float) if kind is float else kind
-    if isinstance(value, bool) or not isinstance(value, allowed):
+    if (isinstance(value, bool) and kind is not bool) or not isinstance(value, allowed):
         raise ConfigError(f"{where}: {key} wants {getattr(wanted, '__name__', wanted)}, got {value!r}")
     if kind is list and not all(isinstance(each, get_args(wanted)[0]) for each in value):
         raise ConfigError(f"{where}: {key} wants a list of strings, got {value!r}")
@@ -476,6 +488,8 @@ def _check_sense(where: str, queue: Queue) -> None:
             requirements.read(queue.requirements)
         except BadRequirement as problem:
             raise ConfigError(f"{where}: requirements: {problem}") from problem
+    if queue.second_storage and queue.second_storage == (queue.write_storage or queue.storage):
+        raise ConfigError(f"{where}: second_storage is {queue.second_storage!r}, where outputs go in any case")
     if queue.gpu_model and not queue.gpus:
         raise ConfigError(f"{where}: gpu_model is {queue.gpu_model!r}, but gpus is 0")
     for tag in queue.tags:

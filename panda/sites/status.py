@@ -15,6 +15,8 @@ from panda.states import QueueStatus
 
 #: Who puts back what had an end.
 CLOCK = "clock"
+#: Stands for a rule where an operator wants a queue tried.
+TRIED = "tests"
 
 QUEUE = """
 SELECT status, status_reason, status_by, status_until, status_then, removed_at FROM queues WHERE name = %(name)s
@@ -46,17 +48,19 @@ def set_queue_status(
     request_id: str | None = None,
     until: datetime | None = None,
     then: str | None = None,
+    tried: bool = False,
 ) -> int:
     """Open or close a queue for new jobs, write down who did it, and let waiting jobs look again.
 
     Args:
         until: when it goes over to `then` by itself; None: it stays.
         then: unset, the status that it had before, or `online` if that is the same.
+        tried: only with `test`: test jobs are sent, and when enough succeed it goes online (`trying`).
     Returns: how many waiting jobs are runnable now; `wake_waiting_for_queue` brings the rest.
     Raises:
         NotFound: no such queue.
         UnknownName: no such status.
-        Invalid: `no_reason`; `bad_until`: a time that has passed, or `then` without one.
+        Invalid: `no_reason`; `bad_until`: a time that has passed, or `then` without one; `not_in_test`.
         Conflict: `queue_removed`: its end was asked for.
     """
     for word in (status, then):
@@ -64,6 +68,8 @@ def set_queue_status(
             raise UnknownName("queue status", word, list(QueueStatus))
     if not reason.strip():
         raise Invalid("say why: the next shifter will ask", where="reason", code="no_reason")
+    if tried and status != QueueStatus.TEST:
+        raise Invalid(f"goes with the status test, not with {status}", where="tried", code="not_in_test")
     _check_until(connection, until, then)
     with changing(connection, Deed(by, "http", reason, request_id)):
         found = rows(connection, QUEUE, {"name": name})
@@ -72,7 +78,7 @@ def set_queue_status(
         if found[0].removed_at is not None:
             raise Conflict(f"queue {name} is on its way out; import it again, or roll back", code="queue_removed")
         values = {"until": until, "then": None if until is None else then or _before(found[0], status)}
-        write_status(connection, name, status, by=by, reason=reason, ends=values)
+        write_status(connection, name, status, by=by, reason=reason, rule=TRIED if tried else "", ends=values)
         facts: dict[str, Any] = {"was": found[0].status, "now": status}
         if until is not None:
             facts |= {"until": until, "then": values["then"]}

@@ -1,17 +1,21 @@
 """What a call is: its path, who may make it, and the handler that translates it."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import falcon
 import msgspec
 
 from panda.auth.identity import Identity
 from panda.auth.policy import Action
+from panda.auth.secrets import vault_of
 from panda.db.session import Begin
 from panda.errors import Invalid
 from panda.jobs.spool import Spool
 from panda.settings import Settings
+
+if TYPE_CHECKING:
+    from panda.auth.vault import Vault
 
 T = TypeVar("T")
 
@@ -24,6 +28,11 @@ class House(NamedTuple):
     spool: Spool
     lease_token: Callable[[], str]
     """The token of every lease that was given out here: upstream's pilots keep none, and show their own instead."""
+
+    @property
+    def vault(self) -> "Vault":
+        """Where users' secrets are sealed and opened."""
+        return vault_of(self.settings.data_dir)
 
 
 class Asked(NamedTuple):

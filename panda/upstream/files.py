@@ -32,9 +32,13 @@ ON CONFLICT (name) DO UPDATE SET sha256 = excluded.sha256, size_bytes = excluded
     checksum = excluded.checksum, created_at = excluded.created_at
 WHERE upstream_files.owner = excluded.owner
 """
+#: What the client goes by is kept from now on as if it had been sent now.
 SAME = """
-SELECT name FROM upstream_files
-WHERE owner = %(owner)s AND size_bytes = %(size_bytes)s AND checksum = %(checksum)s ORDER BY created_at DESC LIMIT 1
+UPDATE upstream_files SET created_at = panda_now() WHERE name = ANY(ARRAY(
+    SELECT name FROM upstream_files
+    WHERE owner = %(owner)s AND size_bytes = %(size_bytes)s AND checksum = %(checksum)s
+    ORDER BY created_at DESC LIMIT 1))
+RETURNING name
 """
 BLOCK_BYTES = 1 << 18
 #: More of these than one is no upload of a file.

@@ -9,14 +9,23 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy.engine import Connection, Row
 
+from panda.auth import secrets
 from panda.db.session import rows, run
 from panda.dispatcher.words import PilotJob
+from panda.errors import ConfigError
+from panda.logs import Log
 from panda.sites.cric import PREFIX
-from panda.upstream import payloads, secrets
+from panda.upstream import payloads
 from panda.upstream.calls import Asked
 from panda.upstream.words import resource_type
+
+log = Log("panda.upstream")
+
+#: In a job's specialHandling: it wants its owner's secrets.
+SECRETS_WANTED = "us"
 
 FACTS = """
 SELECT j.panda_id, j.name, j.owner, j.share, j.priority, j.jobset_id, j.attempt_nr,
@@ -90,17 +99,29 @@ def offers(connection: Connection, asked: Asked, queue: Row[Any], jobs: Sequence
         values = {"panda_ids": [p[0] for p in placed], "lfns": [p[1] for p in placed], "paths": [p[2] for p in placed]}
         run(connection, PLACED, values)
     return [
-        _offer(asked, queue, job, facts[job.panda_id]) | secrets.for_pilot(connection, facts[job.panda_id])
+        _offer(asked, queue, job, facts[job.panda_id]) | _secrets(connection, asked, facts[job.panda_id])
         for job in jobs
         if job.panda_id in facts
     ]
 
 
+def _secrets(connection: Connection, asked: Asked, facts: Row[Any]) -> dict[str, Any]:
+    """The word that brings its owner's secrets along; nothing for jobs that do not ask."""
+    if SECRETS_WANTED not in str(facts.attributes.get("specialHandling") or "").split(","):
+        return {}
+    try:
+        found = secrets.of(connection, asked.house.vault, facts.owner)
+    except ConfigError as problem:  # the job is claimed: it has to be told, and fails where it misses them
+        log.error("secrets cannot be opened", problem=str(problem))
+        return {}
+    return {"secrets": msgspec.json.encode(found).decode()} if found else {}
+
+
 def _offer(asked: Asked, queue: Row[Any], job: PilotJob, facts: Row[Any]) -> dict[str, Any]:
-    scope, log = scope_of(job.panda_id, job.attempt_nr), log_of(job.panda_id, job.attempt_nr, facts.files)
+    scope, log_file = scope_of(job.panda_id, job.attempt_nr), log_of(job.panda_id, job.attempt_nr, facts.files)
     outputs = [text.split("\n") for text in facts.outputs]
-    names = [lfn for lfn, _ in outputs] + [log]
-    log_did = outputs[0][1] if outputs else f"{scope}:{log}"
+    names = [lfn for lfn, _ in outputs] + [log_file]
+    log_did = outputs[0][1] if outputs else f"{scope}:{log_file}"
     datasets = [did.partition(":")[2] for did in [did for _, did in outputs] + [log_did]]
     transformation, parameters = payloads.for_pilot(asked, job, facts.attributes)
     passed_on = {word: _said(facts.attributes.get(name), other) for word, (name, other) in PASSED_ON.items()}
@@ -117,8 +138,8 @@ def _offer(asked: Asked, queue: Row[Any], job: PilotJob, facts: Row[Any]) -> dic
         "destinationDblock": ",".join(datasets),
         "scopeOut": ",".join(scope for _ in outputs),
         "scopeLog": scope,
-        "logFile": log,
-        "logGUID": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{scope}/{log}")),
+        "logFile": log_file,
+        "logGUID": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{scope}/{log_file}")),
         "ddmEndPointOut": ",".join(queue.storage for _ in names),
         **dict.fromkeys(
             ("dispatchDBlockTokenForOut", "destinationDBlockToken", "fileDestinationSE"),

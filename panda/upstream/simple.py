@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
+from panda.auth import secrets
 from panda.jobs import counters
-from panda.upstream import secrets
 from panda.upstream.calls import Asked, given
 from panda.upstream.faces import FAILED, OK, PROXY_ERROR, Answer
 from panda.upstream.wire import decoded
@@ -41,14 +41,14 @@ def set_user_secrets(asked: Asked) -> Answer:
     """Store one of the caller's secrets; without a value it is forgotten, without a key all are."""
     said = given(asked, Secret)
     with asked.house.begin() as connection:
-        secrets.set_one(connection, asked.identity.subject, said.key, said.value)
+        secrets.set_one(connection, asked.house.vault, asked.identity.subject, said.key, said.value)
     return Answer(None, "OK")
 
 
 def get_user_secrets(asked: Asked) -> Any:
     """The caller's secrets, as JSON within the answer."""
     with asked.house.begin() as connection:
-        return msgspec.json.encode(secrets.of(connection, asked.identity.subject)).decode()
+        return msgspec.json.encode(secrets.of(connection, asked.house.vault, asked.identity.subject)).decode()
 
 
 def no_credential(asked: Asked) -> Answer:

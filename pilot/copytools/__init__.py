@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Callable, Dict, NamedTuple, Protocol, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Protocol, Tuple
 from urllib.parse import urlsplit
 
 from pilot.copytools import http, local, xrootd
 from pilot.copytools.checksum import Copied
 from pilot.errors import Abandoned, ErrorCode, JobFailure
-from pilot.wire import Input
+from pilot.wire import Input, Output, Place
 
 
 class CopyTool(Protocol):
@@ -29,11 +29,19 @@ class CopyTool(Protocol):
 
 
 class Stored(NamedTuple):
-    """An output on site storage, as the final report tells it."""
+    """An output on site storage, as the final report tells it. `storage`: the alternative that took it, if one did."""
 
     lfn: str
     size_bytes: int
     adler32: str
+    storage: str = ""
+
+    def told(self) -> Dict[str, Any]:
+        """An `OutputReport`."""
+        report = self._asdict()
+        if not self.storage:
+            del report["storage"]
+        return report
 
 
 COPYTOOLS: Dict[str, CopyTool] = {"file": local, "http": http, "https": http, "root": xrootd, "roots": xrootd}
@@ -78,11 +86,33 @@ def stage_in(wanted: Input, path: str, stop: threading.Event) -> Copied:
     return copied
 
 
-def stage_out(lfn: str, path: str, url: str, stop: threading.Event) -> Stored:
-    """Copy an output. Raises: JobFailure (1137, 1165, 1333), Abandoned."""
+def stage_out(
+    output: Output, path: str, stop: threading.Event, tell: Callable[[str], None] = lambda text: None
+) -> Stored:
+    """Copy an output, to the first of its places that takes it; `tell` hears of those that do not.
+
+    Raises: JobFailure (1137, 1165, 1333, 1323), Abandoned.
+    """
+    failures: List[JobFailure] = []
+    for place in (Place("", output.url), *output.alternatives):
+        try:
+            copied = _copied_out(place.url, path, stop)
+        except JobFailure as failure:
+            failures.append(failure)
+            tell(f"output {output.lfn}: {failure.message}")
+        else:
+            return Stored(output.lfn, copied.size_bytes, copied.adler32, place.storage)
+    raise JobFailure(failures[0].code, "; then ".join(failure.message for failure in failures))
+
+
+def _copied_out(url: str, path: str, stop: threading.Event) -> Copied:
     copytool = _copytool(url)
-    copied = _patiently(url, lambda: copytool.copy_out(path, url, stop), stop)
-    return Stored(lfn, copied.size_bytes, copied.adler32)
+    return _patiently(url, lambda: copytool.copy_out(path, url, stop), stop)
+
+
+def address_of(url: str) -> str:
+    """What a payload opens: the path of a file that the node sees, else the URL as it is."""
+    return local.path_of(url) if urlsplit(url).scheme == "file" else url
 
 
 def _patiently(url: str, copy: Callable[[], Copied], stop: threading.Event) -> Copied:

@@ -16,7 +16,8 @@ from pilot.copytools.checksum import Adler32, Copied, chunks
 from pilot.errors import Abandoned, ErrorCode, JobFailure
 
 
-def _path(url: str) -> str:
+def path_of(url: str) -> str:
+    """The path that a `file:` URL names. Raises JobFailure 1323."""
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise JobFailure(ErrorCode.UNKNOWNCOPYTOOL, f"not a local file URL: {url}")
@@ -25,7 +26,7 @@ def _path(url: str) -> str:
 
 def copy_in(url: str, path: str, stop: threading.Event) -> Copied:
     """See `CopyTool.copy_in`. Raises JobFailure 1103, 1099 or 1098."""
-    replica = _path(url)
+    replica = path_of(url)
     adler32 = Adler32()
     try:
         with open(replica, "rb") as source, open(path, "xb") as target:
@@ -42,7 +43,7 @@ def copy_in(url: str, path: str, stop: threading.Event) -> Copied:
 def copy_out(path: str, url: str, stop: threading.Event) -> Copied:
     """See `CopyTool.copy_out`. The file grows as `<name>.part` and gets its name when it is whole
     and on disk. Raises JobFailure 1137 or 1333."""
-    replica = _path(url)
+    replica = path_of(url)
     part = replica + ".part"
     adler32 = Adler32()
     try:

@@ -11,7 +11,7 @@ from panda.db.session import begin_of, make_engine
 from panda.settings import Settings, Upstream
 
 #: What everybody may call.
-PUBLIC = {"GET /", "GET /healthz", "GET /readyz", "GET /openapi.json", "GET /docs"}
+PUBLIC = {"GET /", "GET /v1/login", "GET /healthz", "GET /readyz", "GET /openapi.json", "GET /docs"}
 #: Upstream's clients fetch these without a token, and ask whether the server is there.
 PUBLIC |= {f"GET /cache/{name}" for name in ("{name}", "ddmendpoints.json", "schedconfig/{name}")} | {
     "GET /trf/user/{name}"

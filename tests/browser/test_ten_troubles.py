@@ -25,6 +25,8 @@ KEY = tomllib.loads((Path(__file__).parent / "ten_troubles.toml").read_text())
 SMALL = {"memory_mb": 100, "disk_mb": 100, "walltime_s": 600, "max_attempts": 1}
 SICK = ("12", "13", "14", "17", "18", "19", "20")
 LATER = ("15", "16")
+#: Nothing is mended by itself here.
+NO_RULES = "[rules]\n"
 #: Rare all week: what comes now is more than it was.
 RARE = """
 INSERT INTO error_hours (hour, error_code, failed_stage, queue, n, wall_s)
@@ -124,9 +126,10 @@ class Broken:
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory, chromium_path: str) -> Iterator[Broken]:
     sites = (ROOT / "examples" / "fleet" / "sites.toml").read_text()
+    folder = tmp_path_factory.mktemp("troubles")
+    (folder / "site-rules.toml").write_text(NO_RULES)
     system = System.started(
-        tmp_path_factory.mktemp("troubles"), sites=sites, dispatcher_lease_s=12, dispatcher_heartbeat_s=2,
-        api_confirm_above=100,
+        folder, sites=sites, dispatcher_lease_s=12, dispatcher_heartbeat_s=2, api_confirm_above=100
     )  # fmt: skip
     made = Broken(system)
     try:

@@ -14,4 +14,6 @@ class Wishes:
             return f"the job set goes only to {', '.join(wanted)}"
         if queue.is_named(unwanted):
             return f"the job set excludes {', '.join(unwanted)}"
+        if queue.is_named(kind.avoid):
+            return f"the job was brokered away from {', '.join(kind.avoid)}"
         return None

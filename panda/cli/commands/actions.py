@@ -164,17 +164,25 @@ def release(selectors: Sequence[str], reason: str, manner: Manner, look: Look) -
 
 @click.command(
     cls=Verb,
-    examples=("panda rebroker 'status:activated queue:NORTH-Q' --reason 'no pilot comes there'", "panda rebroker 4711"),
+    examples=(
+        "panda rebroker 7000412958",
+        "panda rebroker last --exclude MERIDIAN-3 --reason 'its storage is slow'",
+        "panda rebroker 'queue:NORTH-Q status:activated' --exclude 'NORTH*' --dry-run",
+    ),
 )
 @SELECTORS
+@click.option("--exclude", multiple=True, metavar="SITE", help="Never there again; * fits anything.")
 @deed_options
 @output_options
-def rebroker(selectors: Sequence[str], reason: str, manner: Manner, look: Look) -> int:
-    """Let brokerage choose a queue anew for jobs that wait for a pilot, or for a queue."""
+def rebroker(selectors: Sequence[str], exclude: Sequence[str], reason: str, manner: Manner, look: Look) -> int:
+    """Let brokerage look again at jobs that no pilot has. They rather go elsewhere than where they were."""
     client = connect()
-    wish = Wish("rebroker", reason)
-    previews = previewed(client, select(client, selectors, spells_out=False), wish)
-    return carried_out(client, wish, previews, look, manner)
+    selection = select(client, selectors, spells_out=False)
+    one = selection.single_job
+    if one is not None and not manner.dry_run:
+        return alone(one, client.rebroker(one, exclude=exclude, reason=reason), look)
+    wish = Wish("rebroker", reason, {"exclude": list(exclude)})
+    return carried_out(client, wish, previewed(client, selection, wish), look, manner)
 
 
 @click.command(

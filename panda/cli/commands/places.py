@@ -31,6 +31,7 @@ def site() -> None:
         "panda site set NORTH online --reason 'cooled'      # all queues of the site",
         "panda site set NORTH-Q brokeroff --reason 'new kernel' --until 6h",
         "panda site set NORTH-Q offline --reason 'move' --until 2026-01-31T18:00 --then test",
+        "panda site set NORTH-Q test --reason 'is it well again?' --tried",
     ),
 )
 @click.argument("name", metavar="QUEUE|SITE", shell_complete=complete_queues)
@@ -38,8 +39,11 @@ def site() -> None:
 @REASON
 @click.option("--until", metavar="WHEN", help="It goes back by itself then: 6h, or 2026-01-31T18:00.")
 @click.option("--then", type=click.Choice(STATUSES), help="What it goes over to; without it: what it was before.")
+@click.option("--tried", is_flag=True, help="With test: send test jobs; when enough succeed it goes online.")
 @output_options
-def set_status(name: str, status: str, reason: str, until: str | None, then: str | None, look: Look) -> None:
+def set_status(
+    name: str, status: str, reason: str, until: str | None, then: str | None, tried: bool, look: Look
+) -> None:
     """Open (online), test, drain (brokeroff: no new jobs come) or close (offline) a queue or a site."""
     client = connect()
     known = [queue.raw for queue in client.queues()]
@@ -51,7 +55,9 @@ def set_status(name: str, status: str, reason: str, until: str | None, then: str
             f"there is no queue or site {name}", code="not_found", exit_code=exits.NOT_FOUND, hint=f"known: {there}"
         )
     end = moment(until, "--until") if until else None
-    done = (client.set_queue_status(str(queue), status, reason=reason, until=end, then=then) for queue in meant)
+    done = (
+        client.set_queue_status(str(queue), status, reason=reason, until=end, then=then, tried=tried) for queue in meant
+    )
     emit(look, done, (Column("queue"), Column("status", kind="status")), lambda item: str(item.get("queue", "")))
 
 
@@ -168,6 +174,28 @@ def import_files(files: Sequence[str], reason: str, status: bool, dry_run: bool,
     if done["inactive"]:
         say(f"left aside, because they are inactive: {', '.join(done['inactive'][:10])}")
     _conclude(done, dry_run)
+
+
+@sites.command(
+    "rules",
+    cls=Verb,
+    examples=(
+        "panda sites rules",
+        "panda sites rules --acts 'queue:NORTH-Q at:7d'",
+        "panda sites rules --acts '' -o json",
+    ),
+)
+@click.option("--acts", "text", metavar="FILTER", help="What rules did instead, newest first; '' for all of it.")
+@LIMIT
+@output_options
+def show_rules(text: str | None, limit: int | None, look: Look) -> None:
+    """Show the rules by which queues and nodes are taken out and come back, or what they did."""
+    client = connect()
+    if text is None:
+        emit(look, (rule.raw for rule in client.places.rules()), columns.RULES, columns.own_name)
+    else:
+        found: Iterator[Item] = (each.raw for each in client.find("acts", text, limit=limit))
+        limited(look, found, columns.ACTS, columns.act_name, limit)
 
 
 @sites.command(

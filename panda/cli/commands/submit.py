@@ -87,6 +87,7 @@ class Source:
 @click.option("--working-group", metavar="NAME", help="The working group that it is done for.")
 @click.option("--priority", type=int, metavar="N")
 @click.option("--max-attempts", type=click.IntRange(1), metavar="N")
+@click.option("--direct-read", is_flag=True, help="Read inputs where they lie, where a queue allows it.")
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="In the job's environment.")
 @click.option("--share", metavar="NAME", help="The share that pays for it.")
 @click.option("--after", multiple=True, metavar="SET", help="Start when this job set has finished.")

@@ -1,12 +1,13 @@
-"""`panda why`: the sentence, and the funnel that it rests on."""
+"""`panda why`: the sentence, what would change it, and what it rests on; of jobs and of pilots."""
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import click
 
 from panda.cli.completions import complete_jobs
-from panda.cli.selectors import select
+from panda.cli.selectors import names_jobs, select
 from panda.cli.session import connect
 from panda.cli.show import Column, Item, Look, emit, output_options, plain, say
 from panda.cli.verbs import Verb
@@ -15,6 +16,12 @@ from panda.client.replies import ENDED
 
 #: Jobs of a set that are asked about; their reasons are few.
 SAMPLE = 20
+#: Before the id of a pilot that looks like something else.
+PILOT = "pilot:"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+PILOT_SHORT = (Column("pilot_id", "pilot"), Column("queue"), Column("since", kind="time"), Column("summary"))
+#: Who could make a change.
+WHO = {"owner": "you: ", "operator": "an operator: ", "time": ""}
 SHORT = (
     Column("panda_id", "job", "number"),
     Column("status", kind="status"),
@@ -30,14 +37,40 @@ SHORT = (
     examples=(
         "panda why 7000412958",
         f"panda why last      # a sample of {SAMPLE} of its jobs that have not ended",
-        "panda why 7000412958 -o json | jq .funnel",
+        "panda why 7000412958 -o json | jq .changes",
+        "panda why NORTH-Q-3f9c01aa   # a pilot: why it got nothing",
     ),
 )
-@click.argument("selectors", nargs=-1, required=True, metavar="JOB|SET|FILTER...", shell_complete=complete_jobs)
+@click.argument("selectors", nargs=-1, required=True, metavar="JOB|SET|FILTER|PILOT...", shell_complete=complete_jobs)
 @output_options
 def why(selectors: Sequence[str], look: Look) -> None:
-    """Tell why a job is where it is: what it waits for, and what brokerage said of each queue."""
+    """Tell why a job is where it is: what it waits for, who comes first, which single change would let it run, and what
+    brokerage said of each queue. Of a pilot: why it got nothing."""
     client = connect()
+    pilots = [word.removeprefix(PILOT) for word in selectors if _is_pilot(word)]
+    if pilots:
+        _tell_of_pilots(client, pilots, look)
+    jobs = [word for word in selectors if not _is_pilot(word)]
+    if jobs or not pilots:
+        _tell_of_jobs(client, jobs, look)
+
+
+def _is_pilot(word: str) -> bool:
+    """Whether a word names a pilot: it names no job, no set and no filter."""
+    return word.startswith(PILOT) or (_NAME.match(word) is not None and not names_jobs(word))
+
+
+def _tell_of_pilots(client: Client, pilot_ids: Sequence[str], look: Look) -> None:
+    answers = [client.why_pilot(pilot_id) for pilot_id in pilot_ids]
+    if look.is_for_people and not look.fields:
+        for answer in answers:
+            click.echo("\n".join(pilot_story(answer.raw)))
+        return
+    emit(look, [answer.raw for answer in answers], PILOT_SHORT, lambda item: str(item["pilot_id"]),
+         single=len(answers) == 1)  # fmt: skip
+
+
+def _tell_of_jobs(client: Client, selectors: Sequence[str], look: Look) -> None:
     selection = select(client, selectors)
     answers = [client.why(panda_id) for panda_id in selection.jobs]
     for jobset_id in selection.jobsets:
@@ -67,23 +100,65 @@ def _grouped(answers: Sequence[Why]) -> Iterator[str]:
 
 
 def story(why: Item, panda_ids: Sequence[int]) -> list[str]:
-    """The answer in lines: the sentence, the deadline, the funnel, the weights, the facts."""
+    """The answer in lines: the sentence, the wait, who comes first, what would change it, the funnel, the facts."""
     named = ", ".join(str(panda_id) for panda_id in panda_ids[:5]) + (", …" if len(panda_ids) > 5 else "")
     lines = [f"{'job' if len(panda_ids) == 1 else f'{len(panda_ids)} jobs'} {named} ({why['status']})"]
     lines.append(f"  {plain(why.get('summary'))}")
     if why.get("waits_for"):
+        since = f" since {why['since']}" if why.get("since") else ""
         until = f", until {why['until']}" if why.get("until") else ""
-        lines.append(f"  waits for {why['waits_for']}{until}")
+        lines.append(f"  waits for {why['waits_for']}{since}{until}")
+    lines += [f"  before it: {plain(each['say'])}" for each in why.get("ahead") or []]
+    lines += _estimate(why.get("estimate"))
+    lines += _changes(why)
     lines += _funnel(why)
-    facts = why.get("facts") or {}
-    lines += [f"  {plain(name).replace('_', ' ')}: {plain(value)}" for name, value in facts.items() if value]
+    lines += _facts(why)
     return lines
+
+
+def pilot_story(why: Item) -> list[str]:
+    """The answer about a pilot in lines."""
+    lines = [f"pilot {plain(why['pilot_id'])} ({plain(why.get('queue'))})", f"  {plain(why.get('summary'))}"]
+    lines += _changes(why)
+    for kind in why.get("ready") or []:
+        misfit = f": {plain(kind['misfit'])}" if kind.get("misfit") else ""
+        needs = f"{kind['cores']} cores, {kind['memory_mb']} MB, {kind['walltime_s']} s"
+        lines.append(f"  ready: {kind['n']} jobs of share {plain(kind['share'])} ({needs}){misfit}")
+    asks = [f"{word.replace('_', ' ')} {n}" for word, n in (why.get("asks") or {}).items()]
+    lines += [f"  asks at its queue in two hours: {', '.join(asks)}"] if asks else []
+    lines += [f"  kept from there: {n} jobs: {plain(reason)}" for reason, n in (why.get("refusals") or {}).items()]
+    return lines + _facts(why)
+
+
+def _estimate(estimate: Item | None) -> Iterator[str]:
+    if not estimate:
+        return
+    right = "no estimate was compared yet"
+    if estimate.get("coverage") is not None:
+        right = f"of the last {estimate['n_compared']} such estimates {estimate['coverage']:.0%} were right"
+    yield f"  starts between {estimate['earliest_at']} and {estimate['latest_at']} ({right})"
+    yield f"    {plain(estimate.get('because'))}"
+
+
+def _changes(why: Item) -> Iterator[str]:
+    found = why.get("changes") or []
+    if found:
+        yield "  what would let it run:" if "panda_id" in why else "  what would bring it jobs:"
+    for each in found:
+        command = f"   {plain(each['command'])}" if each.get("command") else ""
+        yield f"    {WHO.get(each.get('who'), '')}{plain(each['say'])}{command}"
+
+
+def _facts(why: Item) -> list[str]:
+    facts = why.get("facts") or {}
+    return [f"  {plain(name).replace('_', ' ')}: {plain(value)}" for name, value in facts.items() if value]
 
 
 def _funnel(why: Item) -> Iterator[str]:
     funnel = why.get("funnel") or []
     if funnel:
-        yield f"  brokerage at {why['decided_at']}:" if why.get("decided_at") else "  brokerage:"
+        policy = f" by policy {plain(why['policy'])}" if why.get("policy") else ""
+        yield f"  brokerage{policy} at {why['decided_at']}:" if why.get("decided_at") else f"  brokerage{policy}:"
     width = max((len(verdict["criterion"]) for verdict in funnel), default=0)
     for verdict in funnel:
         n_left = verdict["left"]
@@ -92,4 +167,5 @@ def _funnel(why: Item) -> Iterator[str]:
             yield f"    {'':{width}}    not {plain(queue)}: {plain(reason)}"
     for queue, weight in sorted((why.get("weights") or {}).items(), key=lambda pair: -pair[1]):
         chosen = "  <- chosen" if queue == why.get("chosen") else ""
-        yield f"    weight of {plain(queue)}: {weight:g}{chosen}"
+        terms = ", ".join(f"{term} {value:g}" for term, value in ((why.get("terms") or {}).get(queue) or {}).items())
+        yield f"    weight of {plain(queue)}: {weight:g}{f' ({terms})' if terms else ''}{chosen}"

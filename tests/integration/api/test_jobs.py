@@ -146,6 +146,24 @@ def test_a_failed_job_is_retried_once(anna, ten, engine, begin):
     assert [tuple(row) for row in audit] == [("anna", "retry", f"job {ten[0]}", "disk is back")]
 
 
+def test_a_waiting_job_is_brokered_anew_and_its_new_place_is_not_the_old_one(anna, caller, ten, engine, begin):
+    engine.activate(ten[0])
+    first = anna.post(f"/v1/jobs/{ten[0]}/rebroker", {"exclude": ["SIT*"], "reason": "slow"})
+    again = anna.post(f"/v1/jobs/{ten[0]}/rebroker")
+    engine.fail(ten[1])
+
+    assert (first.status_code, first.json["n"], again.json["n"]) == (200, 1, 1)
+    with begin() as connection:
+        [avoided] = rows(connection, "SELECT place FROM job_avoids WHERE panda_id = %(id)s", {"id": ten[0]})
+        audit = rows(connection, "SELECT action, reason, facts FROM audit_log ORDER BY audit_id LIMIT 1")
+    assert avoided.place == "SIT*"
+    assert [tuple(row) for row in audit] == [("rebroker", "slow", {"exclude": ["SIT*"]})]
+    refused = anna.post(f"/v1/jobs/{ten[1]}/rebroker")
+    assert (refused.status_code, refused.json["code"]) == (409, "cannot_rebroker")
+    assert caller("bert", "user").post(f"/v1/jobs/{ten[0]}/rebroker").status_code == 403
+    assert anna.post(f"/v1/jobs/{ten[0]}/rebroker", {"exclude": [" "]}).json["code"] == "bad_name"
+
+
 def test_a_waiting_job_is_cancelled_at_once_and_asking_again_does_no_harm(anna, ten):
     first = anna.post(f"/v1/jobs/{ten[0]}/cancel", {"reason": "typo"})
     second = anna.post(f"/v1/jobs/{ten[0]}/cancel")
@@ -200,8 +218,10 @@ def test_why_no_queue_fits(anna, ten, begin):
 
     answer = anna.get(f"/v1/jobs/{ten[0]}/why").json
 
-    assert "No queue fits it: of 2 queues the last to be refused was" in answer["summary"]
-    assert "HOLLAND-CPU: needs 64000 MB, has 16000 MB" in answer["summary"]
+    assert answer["summary"] == (
+        "No queue fits it. All 2 queues refuse it: OLD: it is offline (status); "
+        "HOLLAND-CPU: needs 64000 MB, has 16000 MB (memory). Brokerage looks again by itself."
+    )
     assert [verdict["criterion"] for verdict in answer["funnel"]] == ["status", "memory"]
     assert answer["weights"] == {"HOLLAND-CPU": 0.5}
     assert answer["until"]
@@ -248,6 +268,29 @@ def test_why_a_job_waits_for_a_pilot(anna, ten, engine, acquire):
         accompanied["summary"] == "It is ready at HOLLAND-CPU, behind 1 like it; 1 pilot was seen there in 10 minutes."
     )
     assert accompanied["facts"]["jobs_ahead"] == 1
+
+
+def test_why_a_pilot_got_nothing(anna, caller, ten, engine, acquire):
+    engine.activate(ten[0])
+    acquire(1)
+    pilot_id = anna.get("/v1/pilots").json["data"][0]["pilot_id"]
+
+    answer = anna.get(f"/v1/pilots/{pilot_id}/why").json
+
+    assert answer["summary"] == f"It has work: job {ten[0]} of its last ask."
+    assert anna.get("/v1/pilots/nobody/why").status_code == 404
+    assert caller("pia", "pilot").get(f"/v1/pilots/{pilot_id}/why").status_code == 403
+
+
+def test_why_tells_what_would_change_it(anna, ten, engine):
+    engine.activate(ten[0])
+
+    answer = anna.get(f"/v1/jobs/{ten[0]}/why").json
+
+    assert {"who": "operator", "say": "start pilots at HOLLAND-CPU", "queues": [],
+            "command": ""} in answer["changes"]  # fmt: skip
+    assert answer["since"]
+    assert (answer["ahead"], answer["estimate"]) == ([], None)
 
 
 def test_why_a_job_waits_at_a_queue_that_is_offline(anna, ten, engine, operator):

@@ -11,11 +11,13 @@ GOOD = {
     "/v1/jobsets": [
         {
             "name": "x", "share": "default", "depends_on": [1], "on_parent_failure": "run",
-            "output_dataset": "user.x:out", "output_storage": "DISK", "brokerage": {"sites": ["A*"], "exclude": []},
+            "output_dataset": "user.x:out", "output_storage": "DISK", "kind": "production", "vo": "v",
+            "working_group": "w", "brokerage": {"sites": ["A*", "!B"], "exclude": [], "prefer": ["C"],
+                                                "requirements": "queue.cores > job.cores"},
             "defaults": {"cores": 1, "memory_mb": 10, "disk_mb": 1, "walltime_s": 1, "tags": ["a"], "priority": 1,
                          "max_attempts": 1, "env": {"A": "b"}},
             "jobs": [{"command": ["x", "y"], "name": "n", "env": {"A": "b"}, "inputs": ["mc:ten/a", "mc:ten"],
-                      "outputs": ["o"], "cores": 1, "priority": 0, "max_attempts": 2}],
+                      "outputs": ["o"], "cores": 1, "gpus": 1, "priority": 0, "max_attempts": 2}],
         },
         {
             "name": "x",
@@ -27,7 +29,7 @@ GOOD = {
     ],
     "/v1/pilots/acquire": [
         {"pilot_id": "p", "queue": "Q", "request_id": "r", "n": 1, "cores": 1, "memory_mb": 1, "disk_mb": 1,
-         "walltime_s": 1, "tags": ["a"], "node": "n", "version": "1", "wait_s": 0},
+         "walltime_s": 1, "gpus": 1, "tags": ["a"], "node": "n", "version": "1", "wait_s": 0},
     ],
     "/v1/pilots/update": [
         {"pilot_id": "p", "reports": [{"panda_id": 1, "attempt_nr": 1, "token": "t", "status": "finished",
@@ -42,10 +44,12 @@ GOOD = {
     "/v1/tokens": [{"owner": "anna", "roles": ["user"], "label": "l", "ttl_s": 60, "queue": "q"}],
     "/v1/queues/Q/status": [{"status": "online", "reason": "r"}],
     "/v1/jobs/1/retry": [{"stage": "broker", "reason": "r"}],
+    "/v1/jobs/1/rebroker": [{"exclude": ["A*"], "reason": "r"}],
     "/v1/jobsets/1/cancel": [{"reason": "r"}],
     "/v1/jobs/actions": [
         {"action": "retry", "filter": "status:failed", "reason": "r", "stage": "broker", "dry_run": True},
         {"action": "priority", "filter": "site:A*", "reason": "r", "priority": 1, "token": "t", "count": 1},
+        {"action": "rebroker", "filter": "site:A*", "reason": "r", "exclude": ["A*"], "dry_run": True},
     ],
 }  # fmt: skip
 NASTY = [

@@ -3,6 +3,7 @@
 import pytest
 
 from panda.db.session import run
+from panda.sites import judging
 
 DOWNTIME = {"kind": "queue", "target": "HOLLAND-CPU", "ends_at": "2035-01-31T18:00:00Z", "reason": "kernel"}
 
@@ -78,6 +79,26 @@ def test_a_downtime_is_planned_changed_and_cancelled(operator, anna, sites):
     assert anna.post("/v1/downtimes", wish).status_code == 403
 
 
+def test_rules_and_what_they_did_can_be_seen(anna, begin, sites):
+    with begin() as connection:
+        judging.act(connection, "queue-fails", "HOLLAND-CPU", "", "test", "9 of 9 failed", is_passive=False)
+
+    queue_rule, node_rule, tests = anna.get("/v1/site-rules").json["data"]
+    assert [each["of"] for each in (queue_rule, node_rule, tests)] == ["queues", "nodes", "tests"]
+    assert (queue_rule["settings"]["failed_percent"], queue_rule["n_acted"]) == (80, 1)
+    assert (node_rule["acted_at"], tests["settings"]["needed"]) == (None, 4)
+    [act] = anna.get("/v1/site-rule-acts", params={"filter": "rule:queue-* passive:false"}).json["data"]
+    assert (act["queue"], act["did"], act["because"]) == ("HOLLAND-CPU", "test", "9 of 9 failed")
+
+
+def test_rules_that_cannot_be_read_are_told(anna, settings):
+    settings.data_dir.mkdir(exist_ok=True)
+    (settings.data_dir / "site-rules.toml").write_text("[rules.x]\n")
+
+    answer = anna.get("/v1/site-rules")
+    assert (answer.status_code, "unknown of 'None'" in answer.json["detail"]) == (503, True)
+
+
 def test_a_queue_is_taken_away(operator, anna, sites):
     answer = operator.post("/v1/queues/HOLLAND-CPU/remove", {"reason": "closed"})
 
@@ -105,6 +126,7 @@ def test_an_operator_imports_first_dry(operator, anna, sites):
         ("POST", "/v1/queues/HOLLAND-CPU/status", {"status": "offline", "reason": "x", "until": "2001-01-01T00:00:00Z"}, 422, "bad_until"),
         ("POST", "/v1/queues/HOLLAND-CPU/status", {"status": "offline", "reason": "x", "until": "2035-01-01T00:00:00"}, 422, "invalid"),
         ("POST", "/v1/queues/HOLLAND-CPU/status", {"status": "offline", "reason": "x", "then": "online"}, 422, "bad_until"),
+        ("POST", "/v1/queues/HOLLAND-CPU/status", {"status": "offline", "reason": "x", "tried": True}, 422, "not_in_test"),
         ("POST", "/v1/queues/HOLLAND-GPU/remove", {"reason": "x"}, 404, "not_found"),
         ("POST", "/v1/queues/HOLLAND-CPU/remove", {"reason": "  "}, 422, "no_reason"),
         ("POST", "/v1/queues/HOLLAND-CPU/remove", {}, 422, "invalid"),

@@ -8,7 +8,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingMixIn
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 
 @dataclass
@@ -106,6 +108,17 @@ def handler_of(script: Scripted) -> type[BaseHTTPRequestHandler]:
             pass
 
     return Handler
+
+
+class ThreadingServer(ThreadingMixIn, WSGIServer):
+    """For the real API on a socket."""
+
+    daemon_threads = True
+
+
+class Silent(WSGIRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
 
 
 def interrupt(script: Scripted) -> None:

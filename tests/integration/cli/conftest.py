@@ -5,12 +5,10 @@ import threading
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
 from pathlib import Path
-from socketserver import ThreadingMixIn
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import make_server
 
 import pytest
-from cli_scripted import Ended, Panda, Scripted, handler_of
+from cli_scripted import Ended, Panda, Scripted, Silent, ThreadingServer, handler_of
 
 from panda.api.app import create_app
 from panda.auth import tokens
@@ -59,15 +57,6 @@ def at_script(script: Scripted, monkeypatch: pytest.MonkeyPatch) -> Scripted:
     monkeypatch.setenv("PANDA_URL", script.url)
     monkeypatch.setenv("PANDA_TOKEN", "secret")
     return script
-
-
-class ThreadingServer(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-
-class Silent(WSGIRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 @pytest.fixture

@@ -72,8 +72,9 @@ HEALTHY: dict[tuple[str, str], Any] = {
     ("GET", "/v1/jobs/7/attempts"): page({"attempt_nr": 1}),
     ("GET", "/v1/jobs/7/usage"): {"panda_id": 7, "points": [{"at": AT, "cpu_s": 1.0}]},
     ("GET", "/v1/jobs/7/why"): {"panda_id": 7, "status": "finished", "summary": "it has ended"},
+    ("GET", "/v1/pilots/Q-1/why"): {"pilot_id": "Q-1", "summary": "it has work"},
     ("GET", "/v1/jobs/7/logs"): page(LOG),
-    **{("POST", f"/v1/jobs/7/{deed}"): {"n": 1} for deed in ("retry", "cancel", "hold", "release")},
+    **{("POST", f"/v1/jobs/7/{deed}"): {"n": 1} for deed in ("retry", "cancel", "hold", "release", "rebroker")},
     ("GET", "/v1/datasets"): page(DATASET),
     ("POST", "/v1/datasets"): DATASET,
     ("GET", "/v1/datasets/user.ann:out"): DATASET,
@@ -118,7 +119,7 @@ HEALTHY: dict[tuple[str, str], Any] = {
 TALKING = """
 submit --name a --input user.ann:in --files-per-job 2 --output user.ann:out/x.%SEQ --output-storage D -q -- run %IN %OUT
 submit --upload b.txt --count 2 --cores 1 --memory 1GB --disk 1GB --walltime 1h --tag x --site S --dry-run -- run
-submit --priority 5 --max-attempts 2 --env A=b --share default --after set:9 --key k --fields n_jobs -- run
+submit --priority 5 --max-attempts 2 --direct-read --env A=b --share default --after set:9 --key k --fields n_jobs -- run
 submit --gpus 1 --prefer S --requirements 'queue.cores > 1' --kind analysis --vo v --working-group g -q -- run
 submit DIR/jobs.yaml --set who=me --wait --timeout 9s -o json
 submit DIR/jobs.yaml --set who=me --print-yaml
@@ -136,6 +137,8 @@ count 'changed:1h' --by site,status -o csv --fields n -q
 errors 'set:9' --by node -o json --fields n -q
 attempts --filter 'outcome:failed' --sort -panda_id --limit 2 -o json --fields panda_id -q
 why 7 -o json --fields summary -q
+why Q-1 7
+why pilot:Q-1 -o json
 logs 7 --list -o json --fields name -q
 wait 7 --for done --timeout 5s --job-code -o json --fields status -q
 watch last -o json --fields now -q
@@ -152,6 +155,9 @@ release set:9 --yes --no-wait
 release 'status:pending' --dry-run
 priority set:9 --to 5 --reason r --yes --no-wait -o json --fields n -q
 priority set:9 --to 5 --dry-run
+rebroker 7 --exclude S --reason r -o json --fields n -q
+rebroker set:9 --exclude S --exclude 'T*' --dry-run
+rebroker set:9 --yes --no-wait
 actions --filter 'status:done' --limit 3 -o json --fields status -q
 actions 5 --wait
 datasets --match 'user*' --filter 'owner:ann' --limit 3 -o json --fields dataset -q
@@ -232,6 +238,7 @@ AT_HOME = """
 0 chaos --list --minutes 1 --seed 2 --rate 5 --only x --keep DIR --page DIR/p.md -o json
 2 up --data DIR/none --port 99999 --detach --only x --without y
 2 recover --data DIR/b.txt
+1 secrets rotate --data DIR/none
 2 simulate fleet DIR/none.toml --seed 1 --seconds 1 --jobs 1 --connections 1 --drain 1 --pilot-token-file x --pilots-only -o json
 0 --url http://127.0.0.1:1 --version
 0 --help

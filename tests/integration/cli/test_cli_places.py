@@ -78,6 +78,16 @@ def test_downtimes_are_planned_changed_and_cancelled(ops: Begin, panda: Panda) -
     assert panda("downtimes", "cancel", "cooling", "--reason", "x").code == 3
 
 
+def test_rules_are_shown_and_a_queue_is_tried(ops: Begin, panda: Panda) -> None:
+    assert panda("site", "set", "HOLLAND-CPU", "test", "--reason", "is it well?", "--tried").code == 0
+    assert listed(panda, "queues", "--filter", "status_rule:tests")[0]["name"] == "HOLLAND-CPU"
+    assert panda("site", "set", "HOLLAND-CPU", "offline", "--reason", "x", "--tried").code == 6
+
+    assert panda("sites", "rules", "-q").out == "queue-fails\nblack-hole\nback-online\n"
+    assert listed(panda, "sites", "rules", "--acts", "") == []
+    assert panda("sites", "rules", "--acts", "rule:x what:y").code == 6
+
+
 def test_files_are_imported_first_dry(ops: Begin, panda: Panda, tmp_path: Path) -> None:
     toml, other = tmp_path / "more.toml", tmp_path / "queues.json"
     toml.write_text('[queues.HOLLAND-CPU]\ncores = 16\nsoftware = ["ROOT-6.32"]\n')

@@ -31,6 +31,7 @@ from panda.dataservice.stagers.simulated import TapeMover
 from panda.dataservice.storage import file_path, output_path
 from panda.errors import ConfigError, TooLarge, UnknownName
 from pilot import copytools
+from pilot.wire import Output
 
 KINDS = {
     "local": LocalMover, "stub": StubMover, "nginx": HttpMover, "webdav": HttpMover, "s3": S3Mover,
@@ -191,7 +192,7 @@ def test_a_node_writes_into_a_folder_that_is_not_there_yet(tmp_path):
     (tmp_path / "out").write_bytes(b"abc")
     with storage_servers.webdav(tmp_path / "dav", is_open=True) as address:
         link = HttpMover().link(f"{address}/panda", "s/d/3f/a1/out@1.1", "PUT", 60)
-        copytools.stage_out("out", str(tmp_path / "out"), link, threading.Event())
+        copytools.stage_out(Output("out", link), str(tmp_path / "out"), threading.Event())
 
         assert HttpMover().measure(Place(f"{address}/panda", "s/d/3f/a1/out@1.1"), still) == content(b"abc")
 

@@ -218,6 +218,14 @@ def test_an_empty_set_ends_its_chain_and_leaves_a_mark(world):
     assert world.query("SELECT 1 FROM engine_state WHERE key = 'canary.stages'")
 
 
+def test_what_else_a_message_holds_is_of_a_newer_version_and_ignored(world):
+    [panda_id] = world.jobs()
+    world.turn_expansion()
+
+    assert world.task(Stage.DEFINE)([panda_id], "of", the={"future": 1}) == [panda_id]
+    assert world.status(panda_id) == "defined"
+
+
 def test_parking_forgets_deliveries_so_that_a_long_life_is_no_poison(world, begin):
     [panda_id] = world.jobs(1, defaults={"memory_mb": 64_000})
     for _ in range(world.engine.max_deliveries + 3):

@@ -262,7 +262,7 @@ def cost_of_a_claim(world, monkeypatch, n):
 
     with world.begin() as connection:
         offer = matching.offer_of(connection, "NORTH-Q", anew=True)  # as in a process that looked a moment ago
-        matching.turns(connection, matching.fitting(offer, ask())[0], n)
+        matching.turns(connection, matching.fitting(offer, ask()).by_share, n)
         before, _ = n_scans(connection)
         with monkeypatch.context() as patch:
             patch.setattr(session, "_execute", told)

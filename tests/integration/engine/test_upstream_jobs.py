@@ -8,6 +8,7 @@ import struct
 import pytest
 from upstreamcalls import Upstreamer, plain
 
+from panda.auth import secrets
 from panda.dataservice import catalog
 from panda.upstream.words import FILE_ATTRIBUTES, JOB_ATTRIBUTES
 
@@ -232,6 +233,64 @@ def test_secrets_belong_to_their_owner(upstream, maria):
     assert json.loads(upstream.v1("creds/get_user_secrets", "GET", token=maria)["data"]) == {"k": "v"}
     assert json.loads(upstream.v1("creds/get_user_secrets", "GET", token=piet)["data"]) == {}
     assert "at most" in upstream.v1("creds/set_user_secrets", key="k", value="v" * 10_001, token=maria)["message"]
+
+
+SECRET = "tr0ub4dor&3"
+
+
+def test_a_secret_is_sealed_at_rest_and_stands_nowhere_else(world, upstream, maria, capfd):
+    upstream.v1("creds/set_user_secrets", key="grid", value=SECRET, token=maria)
+    [[panda_id, _, _]] = submit(upstream, maria, job(file("a.txt"), specialHandling="us"))["data"]
+    world.settle()
+    offer = upstream.get_job(token=upstream.token("p", "pilot"))
+    upstream.v1("creds/get_user_secrets", "GET", token=maria)
+
+    assert json.loads(offer["secrets"]) == {"grid": SECRET}
+    tables = [row.name for row in world.query("SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public'")]
+    holding = [t for t in tables if world.query(f"SELECT 1 FROM {t} x WHERE strpos(x::text, %(s)s) > 0", s=SECRET)]
+    assert holding == []
+    shown = [
+        upstream.v1("job/get_description", job_ids=[panda_id], token=maria),
+        upstream.send("GET", f"/v1/jobs/{panda_id}", token=maria).json,
+        upstream.send("GET", f"/v1/jobs/{panda_id}/events", token=maria).json,
+    ]
+    assert SECRET not in json.dumps(shown) + "".join(capfd.readouterr())
+    assert (world.settings.data_dir / "secrets.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_secrets_live_through_a_change_of_keys(world, upstream, maria):
+    vault = secrets.vault_of(world.settings.data_dir)
+    for name in ("one", "two", "three"):
+        upstream.v1("creds/set_user_secrets", key=name, value=SECRET, token=maria)
+    world.query("INSERT INTO upstream_secrets VALUES ('piet', 'old', 'from before') RETURNING 1")
+    world.query("INSERT INTO upstream_secrets VALUES ('piet', 'lost', 'sealed:1:00000000:AAAA') RETURNING 1")
+
+    assert secrets.rotate(world.begin, vault, by="root") == (4, 1)
+    assert secrets.rotate(world.begin, vault, by="root") == (4, 1)
+
+    stored = {row.key: row.value for row in world.query("SELECT key, value FROM upstream_secrets")}
+    assert all(vault.is_fresh(value) for key, value in stored.items() if key != "lost")
+    assert json.loads(upstream.v1("creds/get_user_secrets", "GET", token=maria)["data"]) == dict.fromkeys(
+        ("one", "two", "three"), SECRET
+    )
+    with world.begin() as connection:
+        assert secrets.of(connection, vault, "piet") == {"old": "from before"}
+    assert [row.action for row in world.query("SELECT action FROM audit_log WHERE who = 'root'")] == [
+        "rotate_secrets"
+    ] * 2
+
+
+def test_a_key_that_others_can_read_opens_nothing_and_loses_no_job(world, upstream, maria):
+    upstream.v1("creds/set_user_secrets", key="k", value=SECRET, token=maria)
+    submit(upstream, maria, job(file("a.txt"), specialHandling="us"))
+    world.settle()
+    (world.settings.data_dir / "secrets.key").chmod(0o644)
+
+    told = upstream.v1("creds/get_user_secrets", "GET", token=maria)
+    offer = upstream.get_job(token=upstream.token("p", "pilot"))
+
+    assert (told["success"], "can be read by others" in told["message"]) == (False, True)
+    assert (offer["StatusCode"], "secrets" in offer) == (0, False)
 
 
 def test_the_server_says_who_is_asking_and_not_with_which_token(upstream, maria):

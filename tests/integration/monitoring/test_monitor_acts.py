@@ -93,6 +93,22 @@ def test_a_queue_is_switched_for_a_while(world: World, operator: Browser, parts:
     assert world.count("SELECT count(*) FROM queues WHERE status_until > panda_now() + interval '59 minutes'") == 1
 
 
+def test_the_page_of_a_queue_names_the_rule_and_its_test_jobs(world: World, operator: Browser) -> None:
+    world.sql(
+        "UPDATE queues SET status = 'test', status_by = 'rule:queue-fails', status_rule = 'queue-fails',"
+        " status_reason = 'rule queue-fails: 9 of 9 attempts failed' WHERE name = 'north'"
+    )
+    assert "Test jobs are sent in a moment" in operator.get("/queues/north").text
+    world.sql(
+        "INSERT INTO queue_tests (jobset_id, queue, rule, n_jobs, sent_at)"
+        f" VALUES ({world.jobset_id}, 'north', 'back-online', 5, panda_now())"
+    )
+
+    page = operator.get("/queues/north").text
+    assert "rule queue-fails: 9 of 9 attempts failed" in page
+    assert f'href="/jobsets/{world.jobset_id}"' in page
+
+
 def test_a_downtime_stands_on_the_pages_of_its_queue_and_site(world: World, operator: Browser) -> None:
     world.sql(
         "INSERT INTO downtimes (name, kind, target, starts_at, ends_at, reason, made_by)"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from panda.cli import columns
 from panda.cli.bars import CELLS, WIDTH, bar, counts
 from panda.cli.commands.status import job_card, jobset_card
-from panda.cli.commands.why import story
+from panda.cli.commands.why import pilot_story, story
 from panda.cli.show import Column, Look, emit, plain
 from panda.cli.tables import ago, size
 
@@ -138,25 +138,60 @@ def test_a_jobs_card_leaves_out_what_is_empty() -> None:
 def test_why_prints_the_funnel_with_every_refusal() -> None:
     why = {
         "panda_id": 7, "status": "assigned", "summary": "It waits for 2 files.", "waits_for": "data",
-        "until": "2026-01-02T00:00:00Z", "decided_at": "2026-01-01T00:00:00Z", "chosen": "N-Q",
+        "since": "2026-01-01T06:00:00Z", "until": "2026-01-02T00:00:00Z", "policy": "analysis", "decided_at": "2026-01-01T00:00:00Z", "chosen": "N-Q",
         "funnel": [
             {"criterion": "status", "left": 2, "refused": {"W-Q": "it is offline"}},
             {"criterion": "memory", "left": 1, "refused": {"S-Q": "2000 MB < 4000 MB"}},
         ],
-        "weights": {"N-Q": 1.5}, "facts": {"missing_files": 2, "nothing": None},
+        "weights": {"N-Q": 1.5}, "terms": {"N-Q": {"backlog": 1.5}}, "facts": {"missing_files": 2, "nothing": None},
+        "ahead": [{"rule": "transfers", "who": "N-DISK", "n": 3, "say": "3 files for N-DISK are queued before its own"}],
+        "changes": [
+            {"who": "owner", "say": "look elsewhere: 1 more queue (S-Q)", "queues": ["S-Q"], "command": "panda rebroker 7"},
+            {"who": "time", "say": "wait", "queues": [], "command": ""},
+        ],
+        "estimate": {"earliest_at": "2026-01-03T00:00:00Z", "latest_at": "2026-01-04T00:00:00Z", "coverage": 0.8,
+                     "n_compared": 120, "because": "12 jobs come before it"},
     }  # fmt: skip
 
     assert story(why, [7]) == [
         "job 7 (assigned)",
         "  It waits for 2 files.",
-        "  waits for data, until 2026-01-02T00:00:00Z",
-        "  brokerage at 2026-01-01T00:00:00Z:",
+        "  waits for data since 2026-01-01T06:00:00Z, until 2026-01-02T00:00:00Z",
+        "  before it: 3 files for N-DISK are queued before its own",
+        "  starts between 2026-01-03T00:00:00Z and 2026-01-04T00:00:00Z"
+        " (of the last 120 such estimates 80% were right)",
+        "    12 jobs come before it",
+        "  what would let it run:",
+        "    you: look elsewhere: 1 more queue (S-Q)   panda rebroker 7",
+        "    wait",
+        "  brokerage by policy analysis at 2026-01-01T00:00:00Z:",
         "    status  2 queues left",
         "              not W-Q: it is offline",
         "    memory  1 queue left",
         "              not S-Q: 2000 MB < 4000 MB",
-        "    weight of N-Q: 1.5  <- chosen",
+        "    weight of N-Q: 1.5 (backlog 1.5)  <- chosen",
         "  missing files: 2",
+    ]
+
+
+def test_why_of_a_pilot_tells_what_is_ready_and_does_not_fit() -> None:
+    ready = {"share": "default", "n": 3, "cores": 8, "memory_mb": 9000, "disk_mb": 1, "walltime_s": 60, "gpus": 0,
+             "tags": [], "misfit": "needs 8 cores, the pilot has 1"}  # fmt: skip
+    why = {
+        "pilot_id": "N-Q-1", "queue": "N-Q", "summary": "All 3 ready jobs do not fit it.", "ready": [ready],
+        "changes": [{"who": "operator", "say": "start larger pilots", "queues": [], "command": ""}],
+        "asks": {"got": 1, "nothing_fits": 4}, "refusals": {"it is full (occupancy)": 2}, "facts": {"node": "n1"},
+    }  # fmt: skip
+
+    assert pilot_story(why) == [
+        "pilot N-Q-1 (N-Q)",
+        "  All 3 ready jobs do not fit it.",
+        "  what would bring it jobs:",
+        "    an operator: start larger pilots",
+        "  ready: 3 jobs of share default (8 cores, 9000 MB, 60 s): needs 8 cores, the pilot has 1",
+        "  asks at its queue in two hours: got 1, nothing fits 4",
+        "  kept from there: 2 jobs: it is full (occupancy)",
+        "  node: n1",
     ]
 
 

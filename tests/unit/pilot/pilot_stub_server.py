@@ -1,4 +1,6 @@
-"""A small real HTTP server that speaks the pilots' part of /v1, and remembers what it was told."""
+"""A small real HTTP server that speaks the pilots' part of /v1, and remembers what it was told.
+
+It is of a newer version than the pilot: each answer holds a field that no pilot knows."""
 
 import hashlib
 import json
@@ -22,6 +24,7 @@ SCHEMAS: dict[str, Any] = {
 
 TOKEN = "pilot-token-of-the-test"
 FINAL = {"finished", "failed", "cancelled"}
+NEW = {"new_field": {"a": [1]}}
 
 
 @dataclass
@@ -142,7 +145,7 @@ class Handler(BaseHTTPRequestHandler):
             book.given[ask["request_id"]] = jobs
             if any(job.pop("lose_reply", False) for job in jobs):
                 return None
-        return {"jobs": jobs, "heartbeat_s": book.heartbeat_s, "lease_s": 120, "new_field": 1}
+        return {"jobs": [job | NEW for job in jobs], "heartbeat_s": book.heartbeat_s, "lease_s": 120} | NEW
 
     def _result(self, panda_id: int, attempt_nr: int) -> dict[str, Any]:
         return {
@@ -150,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
             "attempt_nr": attempt_nr,
             "outcome": self.book.outcomes.get(panda_id, "ok"),
             "command": self.book.commands.get(panda_id),
-        }
+        } | NEW
 
     def _is_unreadable(self, report: dict[str, Any]) -> bool:
         return report["panda_id"] in self.book.unreadable and report.get("error_code") != 1319
@@ -178,7 +181,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._problem(409, "log_gap", "a gap", size_bytes=len(has))
         self.book.logs[key] += body
         size_bytes = len(self.book.logs[key])
-        return self._answer(200, json.dumps({"size_bytes": size_bytes, "watched": self.book.watched}).encode())
+        return self._answer(200, json.dumps({"size_bytes": size_bytes, "watched": self.book.watched} | NEW).encode())
 
     def _problem(self, status: int, code: str, detail: str, **more: Any) -> None:
         problem = {"type": "about:blank", "title": code, "status": status, "code": code, "detail": detail}

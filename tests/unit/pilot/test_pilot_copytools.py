@@ -9,7 +9,7 @@ import pytest
 
 from pilot import copytools
 from pilot.errors import Abandoned, ErrorCode, JobFailure
-from pilot.wire import Input
+from pilot.wire import Input, Output, Place
 
 CONTENT = b"some bytes " * 200_000
 ADLER32 = f"{zlib.adler32(CONTENT):08x}"
@@ -65,11 +65,11 @@ def test_a_file_goes_out_by_http_and_comes_back(storage, tmp_path):
     url, stored = storage
     (tmp_path / "out").write_bytes(CONTENT)
 
-    sent = copytools.stage_out("out", str(tmp_path / "out"), f"{url}/a/out?sig=x", threading.Event())
+    sent = copytools.stage_out(Output("out", f"{url}/a/out?sig=x"), str(tmp_path / "out"), threading.Event())
     wanted = Input("in", len(CONTENT), ADLER32, f"{url}/a/out?sig=x")
     copytools.stage_in(wanted, str(tmp_path / "in"), threading.Event())
 
-    assert sent == ("out", len(CONTENT), ADLER32)
+    assert sent == ("out", len(CONTENT), ADLER32, "")
     assert stored["/a/out?sig=x"] == CONTENT
     assert (tmp_path / "in").read_bytes() == CONTENT
 
@@ -81,7 +81,7 @@ def test_http_refusals_get_pandas_numbers_and_no_signature_is_told(storage, tmp_
     with pytest.raises(JobFailure) as gone:
         copytools.stage_in(Input("in", 1, ADLER32, f"{url}/gone?sig=secret"), str(tmp_path / "in"), _event())
     with pytest.raises(JobFailure) as full:
-        copytools.stage_out("out", str(tmp_path / "out"), f"{url}/full", _event())
+        copytools.stage_out(Output("out", f"{url}/full"), str(tmp_path / "out"), _event())
 
     assert gone.value.code is ErrorCode.NOSUCHFILE
     assert "secret" not in gone.value.message
@@ -93,7 +93,7 @@ def test_a_storage_that_is_away_for_a_moment_is_asked_again(storage, tmp_path, m
     monkeypatch.setattr(copytools, "AGAIN_AFTER_S", (0.01,))
     (tmp_path / "out").write_bytes(CONTENT)
 
-    copytools.stage_out("out", str(tmp_path / "out"), f"{url}/away", _event())
+    copytools.stage_out(Output("out", f"{url}/away"), str(tmp_path / "out"), _event())
     copytools.stage_in(Input("in", len(CONTENT), ADLER32, f"{url}/away"), str(tmp_path / "in"), _event())
 
     assert stored["/away"] == CONTENT == (tmp_path / "in").read_bytes()
@@ -111,7 +111,7 @@ def test_a_copy_that_is_given_up_leaves_nothing(tmp_path):
     target = tmp_path / "storage" / "out"
 
     with pytest.raises(Abandoned):
-        copytools.stage_out("out", str(tmp_path / "out"), target.as_uri(), _event(is_set=True))
+        copytools.stage_out(Output("out", target.as_uri()), str(tmp_path / "out"), _event(is_set=True))
 
     assert os.listdir(target.parent) == []
 
@@ -139,6 +139,36 @@ def test_an_output_that_cannot_be_stored_is_a_failed_stage_out(tmp_path):
     (tmp_path / "file").write_bytes(b"")
 
     with pytest.raises(JobFailure) as failure:
-        copytools.stage_out("out", str(tmp_path / "out"), (tmp_path / "file/below").as_uri(), _event())
+        copytools.stage_out(Output("out", (tmp_path / "file/below").as_uri()), str(tmp_path / "out"), _event())
 
     assert failure.value.code is ErrorCode.STAGEOUTFAILED
+
+
+def test_an_output_goes_to_the_next_place_when_the_first_does_not_take_it(tmp_path, storage):
+    url, _ = storage
+    (tmp_path / "out").write_bytes(CONTENT)
+    output = Output("out", f"{url}/full", (Place("SECOND", (tmp_path / "second/out").as_uri()),))
+    told = []
+
+    sent = copytools.stage_out(output, str(tmp_path / "out"), _event(), told.append)
+
+    assert sent.told() == {"lfn": "out", "size_bytes": len(CONTENT), "adler32": ADLER32, "storage": "SECOND"}
+    assert (tmp_path / "second/out").read_bytes() == CONTENT
+    assert len(told) == 1
+    assert "HTTP 507" in told[0]
+
+
+def test_an_output_that_no_place_takes_tells_of_all(tmp_path):
+    (tmp_path / "out").write_bytes(b"x")
+    (tmp_path / "file").write_bytes(b"")
+    output = Output("out", (tmp_path / "file/a").as_uri(), (Place("SECOND", "gsiftp://host/file"),))
+
+    with pytest.raises(JobFailure, match=r"file/a failed.*; then no copytool for gsiftp") as failure:
+        copytools.stage_out(output, str(tmp_path / "out"), _event())
+
+    assert failure.value.code is ErrorCode.STAGEOUTFAILED
+
+
+def test_a_payload_opens_files_by_path_and_everything_else_by_url():
+    assert copytools.address_of("file:///disk/a%20b") == "/disk/a b"
+    assert copytools.address_of("root://host//a?authz=x") == "root://host//a?authz=x"

@@ -1,5 +1,6 @@
 """What a job's final report says, for every way a job can go."""
 
+import json
 import threading
 import zlib
 from pathlib import Path
@@ -100,6 +101,20 @@ def test_an_input_is_a_copy_that_the_payload_may_spoil(run, book, tmp_path):
 
     assert book.logs[1, "payload.stdout"] == b"precious"
     assert (tmp_path / "in.txt").read_bytes() == b"precious"
+    assert book.statuses[1][-1] == "finished"
+
+
+def test_an_input_that_is_read_in_place_is_not_copied_and_the_payload_is_told_where_it_is(run, book, tmp_path):
+    direct = _input(tmp_path / "big.txt", b"precious", direct=True, adler32="00000001")
+    copied = _input(tmp_path / "in.txt", b"small")
+
+    run(make_job(1, "sh", "-c", "ls; cat $PANDA_INPUTS", inputs=[direct, copied]))
+
+    listed, _, told = book.logs[1, "payload.stdout"].decode().partition("{")
+    places = json.loads("{" + told)
+    assert "big.txt" not in listed.split()
+    assert places["big.txt"] == str(tmp_path / "big.txt")
+    assert places["in.txt"].endswith("/1.1/in.txt")
     assert book.statuses[1][-1] == "finished"
 
 

@@ -1,0 +1,260 @@
+"""Which single change would let a job run, and where. Pure.
+
+A change is tried, not guessed: the job or the queue is taken to be different in one thing, and the criteria of the
+job set's policy are asked again. So plug-ins count as well, and what is suggested would really do.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from panda.brokerage.criteria.resources import REFERENCE_COREPOWER
+from panda.brokerage.deciding import Fault, sift
+from panda.brokerage.policies import Policy
+from panda.brokerage.subjects import Kind, Load, Locality, Queue
+from panda.requirements import read
+
+#: Queues that a change names; of more it tells the number.
+NAMED = 3
+#: Changes of one answer, those of the job's owner first.
+MOST = 8
+
+OWNER, OPERATOR, TIME = "owner", "operator", "time"
+_ORDER = (OWNER, OPERATOR, TIME)
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that would let the job run, if it were the only thing that is different."""
+
+    who: str
+    """Who could do it: `owner`, `operator`, or nobody: it takes `time`."""
+    say: str
+    """In words, e.g. "ask for 12000 MB of memory instead of 16000"."""
+    queues: tuple[str, ...]
+    """Where it could run then, by name."""
+    command: str = ""
+    """What to type, if it is one command."""
+
+    @property
+    def sentence(self) -> str:
+        """`say`, and what is gained by it."""
+        if not self.queues:
+            return self.say
+        named = ", ".join(self.queues[:NAMED]) + (", …" if len(self.queues) > NAMED else "")
+        return f"{self.say}: {len(self.queues)} more queue{'' if len(self.queues) == 1 else 's'} ({named})"
+
+
+def changes(
+    kind: Kind, queues: Sequence[Queue], policy: Policy, *, storages_away: Mapping[str, int] | None = None
+) -> list[Change]:
+    """What would open queues to such a job that do not take it now.
+
+    Args:
+        storages_away: storages that are not online and hold inputs that are nowhere else, with the number of these.
+    Returns: at most `MOST`, those first that its owner could make, then those that open most queues.
+    """
+    return _Search(kind, queues, policy).all(storages_away or {})
+
+
+class _Search:
+    def __init__(self, kind: Kind, queues: Sequence[Queue], policy: Policy) -> None:
+        self._kind, self._queues, self._policy = kind, queues, policy
+        self._open = {queue.name for queue in queues if self._takes(kind, queue)}
+
+    def all(self, storages_away: Mapping[str, int]) -> list[Change]:
+        found = [
+            change
+            for change in (
+                *self._numbers(), *self._tags(), *self._wishes(), *self._requirements(), *self._groups(),
+                *self._places(), *self._data(storages_away), *self._downtimes(), *self._room(),
+            )
+            if change.queues
+        ]  # fmt: skip
+        return sorted(found, key=lambda each: (_ORDER.index(each.who), -len(each.queues)))[:MOST]
+
+    def _takes(self, kind: Kind, queue: Queue) -> bool:
+        faults: list[Fault] = []
+        return bool(sift(kind, [queue], self._policy.criteria, faults)[1])
+
+    def _gains(
+        self, kind: Kind | None = None, change: Callable[[Queue], Queue] = lambda queue: queue
+    ) -> tuple[str, ...]:
+        """Queues that are not open now and would be."""
+        kind = kind or self._kind
+        return tuple(q.name for q in self._queues if q.name not in self._open and self._takes(kind, change(q)))
+
+    def _numbers(self) -> Iterator[Change]:
+        for name, words, limit in (
+            ("memory_mb", "MB of memory", lambda q: q.memory_mb),
+            ("cores", "cores", lambda q: q.cores),
+            ("walltime_s", "s of wall time", _longest_s),
+            ("disk_mb", "MB of disk", lambda q: q.disk_mb),
+            ("gpus", "GPUs", lambda q: q.gpus),
+        ):
+            yield from self._less(name, words, limit)
+        for name, words, least in (
+            ("cores", "cores", lambda q: q.min_cores),
+            ("memory_mb", "MB of memory", lambda q: q.min_memory_mb),
+        ):
+            yield from self._more(name, words, least)
+
+    def _less(self, name: str, words: str, limit: Callable[[Queue], int]) -> Iterator[Change]:
+        """The smallest step down that opens a queue; and the one that opens most, if that is twice as many."""
+        asked: int = getattr(self._kind, name)
+        fitting = self._at_their_limits(name, [q for q in self._queues if limit(q) < asked], limit)
+        steps = sorted({value for value, _ in fitting}, reverse=True)
+        opened = {step: tuple(sorted(queue for value, queue in fitting if value >= step)) for step in steps}
+        for step in steps[:1] + [s for s in steps[-1:] if len(opened[s]) >= 2 * len(opened[steps[0]])]:
+            say = f"ask for {step} {words} instead of {asked}" if step else f"ask for no {words}"
+            yield Change(OWNER, say, opened[step])
+
+    def _more(self, name: str, words: str, least: Callable[[Queue], int]) -> Iterator[Change]:
+        asked: int = getattr(self._kind, name)
+        fitting = self._at_their_limits(name, [q for q in self._queues if least(q) > asked], least)
+        if fitting:
+            step = min(value for value, _ in fitting)
+            opened = tuple(sorted(queue for value, queue in fitting if value == step))
+            yield Change(OWNER, f"ask for {step} {words} instead of {asked}", opened)
+
+    def _at_their_limits(
+        self, name: str, queues: Sequence[Queue], limit: Callable[[Queue], int]
+    ) -> list[tuple[int, str]]:
+        """(limit, queue) for each queue that would take the job if it asked for just so much."""
+        least = 0 if name == "gpus" else 1
+        found = []
+        for queue in queues:
+            changed: dict[str, Any] = {name: limit(queue)}
+            if limit(queue) >= least and self._takes(replace(self._kind, **changed), queue):
+                found.append((limit(queue), queue.name))
+        return found
+
+    def _tags(self) -> Iterator[Change]:
+        for tag in sorted(self._kind.tags):
+            yield Change(
+                OWNER, f"do without the tag {tag}", self._gains(replace(self._kind, tags=self._kind.tags - {tag}))
+            )
+
+    def _wishes(self) -> Iterator[Change]:
+        wishes = self._kind.wishes
+        if wishes.wanted:
+            free = replace(wishes, sites=tuple(each for each in wishes.sites if each.startswith("!")))
+            say = f"let it go elsewhere than to {', '.join(wishes.wanted)}"
+            yield Change(OWNER, say, self._gains(replace(self._kind, wishes=free)))
+        for place in wishes.unwanted:
+            kept = replace(
+                wishes,
+                sites=tuple(each for each in wishes.sites if each != f"!{place}"),
+                exclude=tuple(each for each in wishes.exclude if each != place),
+            )
+            yield Change(OWNER, f"do not exclude {place}", self._gains(replace(self._kind, wishes=kept)))
+        if self._kind.avoid:
+            say = f"submit it again: this job was brokered away from {', '.join(self._kind.avoid)} for good"
+            yield Change(OWNER, say, self._gains(replace(self._kind, avoid=())))
+
+    def _requirements(self) -> Iterator[Change]:
+        text = self._kind.wishes.requirements
+        if text:
+            wanted = read(text)
+            for part in wanted.parts():
+                wishes = replace(self._kind.wishes, requirements=wanted.without(part))
+                say = f"do not require `{wanted.words(part)}`"
+                yield Change(OWNER, say, self._gains(replace(self._kind, wishes=wishes)))
+        yield Change(
+            OPERATOR,
+            "if the queue required nothing of its jobs",
+            self._gains(change=lambda q: replace(q, requirements="")),
+        )
+
+    def _groups(self) -> Iterator[Change]:
+        wishes = self._kind.wishes
+        for vo in sorted({vo for queue in self._queues for vo in queue.vos} - {wishes.vo}):
+            say = f"submit it for the virtual organisation {vo}"
+            yield Change(OWNER, say, self._gains(replace(self._kind, wishes=replace(wishes, vo=vo))))
+        for group in sorted({group for queue in self._queues for group in queue.working_groups}):
+            if "*" not in group and group != wishes.working_group:
+                say = f"submit it for the working group {group}"
+                changed = replace(wishes, working_group=group)
+                yield Change(OWNER, say, self._gains(replace(self._kind, wishes=changed)))
+
+    def _places(self) -> Iterator[Change]:
+        """Queues and storages that operators closed."""
+        in_test = tuple(
+            queue.name
+            for queue in self._queues
+            if queue.status == "test" and self._takes(self._naming(queue.name), queue) and queue.name not in self._open
+        )
+        if in_test:
+            yield Change(OWNER, "name a queue that is in test", in_test)
+        closed = {queue.status for queue in self._queues if queue.status != "online"}
+        for status in sorted(closed):
+            opened = self._gains(
+                change=lambda q, status=status: replace(q, status="online") if q.status == status else q  # type: ignore[misc]
+            )
+            yield Change(OPERATOR, f"if queues that are {status} were online", opened)
+        opened = self._gains(change=lambda q: replace(q, storage_status="online"))
+        yield Change(OPERATOR, f"if {self._storages(opened)} were online", opened)
+        opened = self._gains(change=lambda q: replace(q, storage_full=None))
+        yield Change(OPERATOR, f"if {self._storages(opened)} had room", opened)
+        opened = self._gains(change=lambda q: replace(q, overdrawn={}))
+        yield Change(OWNER, f"delete datasets that are kept on {self._storages(opened)}", opened)
+
+    def _storages(self, names: Sequence[str]) -> str:
+        """The storages of these queues, in words."""
+        return _named("storage", sorted({queue.storage for queue in self._queues if queue.name in names}))
+
+    def _naming(self, queue: str) -> Kind:
+        return replace(self._kind, wishes=replace(self._kind.wishes, sites=(*self._kind.wishes.sites, queue)))
+
+    def _data(self, storages_away: Mapping[str, int]) -> Iterator[Change]:
+        locality = self._kind.locality
+        if locality is None or not locality.n_nowhere:
+            return
+        for storage, n_files in storages_away.items():
+            there = Locality(max(0, locality.n_nowhere - n_files), locality.tenths)
+            say = f"if storage {storage}, which has {_files(n_files)}, were online"
+            opened = tuple(
+                q.name
+                for q in self._queues
+                if q.name not in self._open
+                and self._takes(
+                    replace(self._kind, locality=there),
+                    replace(q, storage_status="online") if q.storage == storage else q,
+                )
+            )
+            yield Change(OPERATOR, say, opened)
+        if not storages_away:
+            without = replace(self._kind, locality=Locality(0, locality.tenths))
+            yield Change(
+                OWNER, f"bring back the {_files(locality.n_nowhere)} that no storage has", self._gains(without)
+            )
+
+    def _downtimes(self) -> Iterator[Change]:
+        found = {queue.downtime for queue in self._queues if queue.downtime is not None}
+        for planned in sorted(found, key=lambda each: (each.ends_at, each.what)):
+            opened = self._gains(
+                change=lambda q, planned=planned: replace(q, downtime=None) if q.downtime == planned else q  # type: ignore[misc]
+            )
+            until = f"{planned.ends_at:%Y-%m-%d %H:%M} UTC"
+            yield Change(TIME, f"wait until the downtime of {planned.what} ends, {until}", opened)
+
+    def _room(self) -> Iterator[Change]:
+        opened = self._gains(change=lambda q: replace(q, load=Load(n_pilots=q.load.n_pilots)))
+        yield Change(TIME, "wait until there is room", opened)
+
+
+def _longest_s(queue: Queue) -> int:
+    """The wall time of the longest job that a queue takes, and that ends before it goes into downtime."""
+    wall_s = float(queue.walltime_s)
+    if queue.downtime is not None and queue.downtime.starts_in_s > 0:
+        wall_s = min(wall_s, queue.downtime.starts_in_s)
+    return int(wall_s * queue.corepower / REFERENCE_COREPOWER)
+
+
+def _files(n: int) -> str:
+    return "1 input file" if n == 1 else f"{n} input files"
+
+
+def _named(kind: str, names: Sequence[str]) -> str:
+    shown = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+    return f"{kind} {shown}" if len(names) == 1 else f"the {kind}s {shown}"

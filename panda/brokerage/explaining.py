@@ -1,0 +1,173 @@
+"""The whole answer to "why is my job not running?": the story that `panda.jobs.why` tells, and what would change it.
+
+The story rests on what the system went by. Changes are tried against the queues as they are now (`changes`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy.engine import Connection
+
+from panda.brokerage import policies, snapshot
+from panda.brokerage.broker import opened
+from panda.brokerage.changes import MOST, OPERATOR, OWNER, TIME, Change, changes
+from panda.brokerage.deciding import Fault, sift
+from panda.brokerage.subjects import Queue
+from panda.errors import PandaError
+from panda.jobs import switches
+from panda.jobs.why import NOUNS, Answer, why
+from panda.settings import Settings
+from panda.states import JobStatus, Wait
+
+#: Pilots that asked, before anything is said of what they have.
+LEAST_ASKS = 1
+
+
+class Explanation(NamedTuple):
+    """A story, and single changes that would let the job run."""
+
+    answer: Answer
+    changes: list[Change]
+
+
+def explain(connection: Connection, panda_id: int, settings: Settings) -> Explanation:
+    """Why a job is where it is, and what would change that. Raises NotFound."""
+    answer = why(connection, panda_id)
+    return Explanation(answer, _changes(connection, answer, settings)[:MOST])
+
+
+def _queues(connection: Connection) -> list[Queue]:
+    """The queues as brokerage would see them now."""
+    return opened(snapshot.queues_seen(connection), switches.picture(connection))
+
+
+def _changes(connection: Connection, answer: Answer, settings: Settings) -> list[Change]:
+    if answer.status == JobStatus.FAILED:
+        return _after_a_failure(answer)
+    if answer.waits_for == Wait.QUEUE:
+        return _for_a_queue(connection, answer, settings)
+    if answer.waits_for == Wait.PILOT:
+        return _for_a_pilot(connection, answer, settings)
+    if answer.waits_for == Wait.DATA and answer.stage == "activate":
+        return _for_data(connection, answer, settings)
+    if answer.waits_for == Wait.PARENT:
+        return _for_parents(answer)
+    if answer.waits_for == Wait.OPERATOR:
+        return [Change(OPERATOR, "release it", (), f"panda release {answer.panda_id}")]
+    return []
+
+
+def _after_a_failure(answer: Answer) -> list[Change]:
+    if not answer.facts.get("can_retry"):
+        return [Change(OWNER, "submit it again", ())]
+    stage = answer.facts["retry_from"]
+    return [Change(OWNER, f"give it another attempt, from stage {stage}", (), f"panda retry {answer.panda_id}")]
+
+
+def _for_a_queue(connection: Connection, answer: Answer, settings: Settings) -> list[Change]:
+    try:
+        known = policies.current(settings)
+    except PandaError as problem:
+        return [Change(OPERATOR, f"mend the policies of brokerage: {problem}", ())]
+    kind = snapshot.kind_of(connection, answer.panda_id)
+    if kind is None:
+        return []
+    away = snapshot.storages_away(connection, answer.panda_id)
+    queues = _queues(connection)
+    found = changes(kind, queues, known.of(kind.wishes), storages_away=away)
+    if not found and any(_takes(connection, answer, settings, queues)):
+        return [Change(TIME, "nothing: queues take it now, and brokerage looks again in a moment", ())]
+    return found
+
+
+def _for_a_pilot(connection: Connection, answer: Answer, settings: Settings) -> list[Change]:
+    queue, facts = str(answer.queue), answer.facts
+    found = list(_less_for_pilots(queue, facts))
+    found += _elsewhere(connection, answer, settings)
+    if facts["queue_status"] not in (None, "online"):
+        found.append(Change(OPERATOR, f"open queue {queue}", (), f"panda site set {queue} online --reason …"))
+    elif "paused" in facts:
+        found.append(Change(OPERATOR, f"let jobs be handed out again: {facts['paused']}", ()))
+    elif not facts["pilots_in_10_minutes"]:
+        found.append(Change(OPERATOR, f"start pilots at {queue}", ()))
+    share = facts["share"]
+    if share["ahead"]:
+        say = f"give share {share['name']} a larger weight; its part is {share['part']:.0%} now"
+        found.append(Change(OPERATOR, say, (), f"panda shares set {share['name']} WEIGHT --reason …"))
+        found.append(Change(TIME, f"wait until share {share['name']} is the furthest below its part", ()))
+    if answer.estimate is not None:
+        found.append(Change(TIME, "wait for its turn", ()))
+    return found
+
+
+def _less_for_pilots(queue: str, facts: Mapping[str, Any]) -> list[Change]:
+    """What pilots have too little of, if none of them could take such a job."""
+    n_asks = sum(facts["asks"].values())
+    if sum(each["asks"] for each in facts["too_little"].values()) < max(n_asks, LEAST_ASKS):
+        return []
+    return [
+        Change(
+            OWNER,
+            f"ask for at most {each['most']} {NOUNS[word]}: no pilot at {queue} had more in the last two hours"
+            if word != "tags"
+            else f"do without a tag: no pilot at {queue} offered all of them in the last two hours",
+            (),
+        )
+        for word, each in facts["too_little"].items()
+        if word == "tags" or each["most"] > 0
+    ]
+
+
+def _for_data(connection: Connection, answer: Answer, settings: Settings) -> list[Change]:
+    failing = [each for each in answer.facts["transfers"] if each["error"]]
+    found = _elsewhere(connection, answer, settings) if failing else []
+    away = snapshot.storages_away(connection, answer.panda_id)
+    found += [
+        Change(OPERATOR, f"bring storage {storage} back, which has {n} of its input files", ())
+        for storage, n in away.items()
+    ]
+    places = sorted({each["destination"] for each in failing} | {each["source"] for each in failing if each["source"]})
+    if failing and not away:
+        found.append(Change(OPERATOR, f"mend what {' or '.join(places)} says: {failing[0]['error']}", ()))
+    found.append(Change(TIME, "wait: its transfers are tried again by themselves", ()))
+    return found
+
+
+def _elsewhere(connection: Connection, answer: Answer, settings: Settings) -> list[Change]:
+    """Other queues that would take it."""
+    queues = _queues(connection)
+    taking = [each for each in _takes(connection, answer, settings, queues) if each.name != answer.queue]
+    if not taking:
+        return []
+    names = tuple(queue.name for queue in sorted(taking, key=lambda each: (-each.load.n_pilots, each.name)))
+    command = f"panda rebroker {answer.panda_id} --exclude {answer.queue}"
+    return [Change(OWNER, f"let brokerage look elsewhere than at {answer.queue}", names, command)]
+
+
+def _takes(connection: Connection, answer: Answer, settings: Settings, queues: Sequence[Queue]) -> list[Queue]:
+    """The queues that would take the job now."""
+    kind = snapshot.kind_of(connection, answer.panda_id)
+    if kind is None:
+        return []
+    try:
+        policy = policies.current(settings).of(kind.wishes)
+    except PandaError:
+        return []
+    faults: list[Fault] = []
+    return sift(kind, queues, policy.criteria, faults)[1]
+
+
+def _for_parents(answer: Answer) -> list[Change]:
+    parents = answer.facts["parents"]
+    failed = [each for each in parents if each["has_ended"] or each["n_failed"]]
+    if failed:
+        names = [f"set:{each['jobset_id']}" for each in failed]
+        say = f"give the failed jobs of {', '.join(names)} another attempt"
+        return [
+            Change(OWNER, say, (), f"panda retry {' '.join(names)}"),
+            Change(OWNER, "submit it again with on_parent_failure: run, to do without them", ()),
+        ]  # fmt: skip
+    if not parents:
+        return []
+    n_open = sum(each["n_open"] for each in parents)
+    return [Change(TIME, f"wait for {n_open} jobs of {len(parents)} job set{'' if len(parents) == 1 else 's'}", ())]

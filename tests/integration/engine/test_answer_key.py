@@ -1,0 +1,453 @@
+"""Jobs that are stuck, and the key: what `why` must name as the cause, and a change that would help.
+
+Each case is a real one: the job got stuck by the engine itself, and where the key says so, the change is made and the
+job goes on.
+"""
+
+import pytest
+
+from panda.brokerage.explaining import explain
+from panda.dataservice import catalog
+from panda.db.session import run
+from panda.dispatcher import pilot_why
+from panda.dispatcher.tally import Tally, tally
+from panda.jobs import counters, estimates, kill, retry
+from panda.sites.status import set_queue_status
+from panda.states import JobStatus
+from workflows import beat
+
+#: A job's name here, and words that its answer must have: in the sentence, and in one of the changes.
+KEY = {
+    "too much memory": (
+        ["No queue fits it", "needs 16000 MB of memory, the queue has 8000"],
+        "ask for 8000 MB of memory instead of 16000: 2 more queues (NORTH-Q, SOUTH-Q)",
+    ),
+    "all replicas at an offline storage": (
+        ["No queue fits it", "1 of its input files are on no storage that is online"],
+        "if storage SOUTH-DISK, which has 1 input file, were online: 2 more queues (NORTH-Q, SOUTH-Q)",
+    ),
+    "share": (
+        ["It is ready at NORTH-Q", "share prod goes first"],
+        "give share test a larger weight; its part is",
+    ),
+    "downtime": (
+        ["No queue fits it", "is in downtime until", "(new cooling)"],
+        "wait until the downtime of site NORTH ends",
+    ),
+    "quota of bytes": (
+        ["No queue fits it", "alice may keep no more on NORTH-DISK: 3 of 2 GB"],
+        "delete datasets that are kept on storage NORTH-DISK: 1 more queue (NORTH-Q)",
+    ),
+    "missing tag": (
+        ["No queue fits it", "needs avx512, which the queue does not offer"],
+        "do without the tag avx512: 2 more queues (NORTH-Q, SOUTH-Q)",
+    ),
+    "transfer failing": (
+        ["1 input file is on the way", "failed:"],
+        "let brokerage look elsewhere than at NORTH-Q: 1 more queue (SOUTH-Q)",
+    ),
+    "parent set failed": (["which it depends on, did not finish; it is held"], "give the failed jobs of set:"),
+    "no pilots": (["It is ready at NORTH-Q", "no pilot has asked there for 10 minutes"], "start pilots at NORTH-Q"),
+    "pilots too small": (
+        ["It is ready at NORTH-Q", "none came with enough MB of memory (at most 1500)"],
+        "ask for at most 1500 MB of memory: no pilot at NORTH-Q had more",
+    ),
+    "queue closed": (
+        ["No queue fits it", "the queue is offline"],
+        "if queues that are offline were online: 2 more queues (NORTH-Q, SOUTH-Q)",
+    ),
+    "requirement": (
+        ["No queue fits it", "the job set requires `queue.corepower > 15`, but queue.corepower is 10"],
+        "do not require `queue.corepower > 15`: 2 more queues (NORTH-Q, SOUTH-Q)",
+    ),
+}
+
+
+def told(world, panda_id):
+    with world.begin() as connection:
+        return explain(connection, panda_id, world.settings)
+
+
+def solved(world, case, panda_id):
+    """What the key demands of an answer; returns the change that helps."""
+    answer, changes = told(world, panda_id)
+    words, helps = KEY[case]
+    for word in words:
+        assert word in answer.summary, answer.summary
+    assert answer.since is not None
+    found = [change for change in changes if helps in change.sentence]
+    assert found, [change.sentence for change in changes]
+    return found[0]
+
+
+def set_status(world, queue, status):
+    with world.begin() as connection:
+        set_queue_status(connection, queue, status, by="olga", reason="power cut")
+
+
+def submitted(world, **document):
+    [panda_id] = world.jobs(1, **document)
+    world.settle()
+    return panda_id
+
+
+def test_too_much_memory(world):
+    stuck = submitted(world, defaults={"memory_mb": 16_000})
+
+    assert solved(world, "too much memory", stuck).who == "owner"
+    assert world.status(submitted(world, defaults={"memory_mb": 8_000})) == "activated"
+
+
+def a_file(world, storage):
+    world.query(
+        "INSERT INTO datasets (scope, name, owner, created_at, n_files, size_bytes)"
+        " VALUES ('s', 'd', 'alice', panda_now(), 1, 5) RETURNING 1"
+    )
+    world.query(
+        "INSERT INTO files (dataset_id, lfn, guid, size_bytes, adler32, created_at)"
+        " SELECT dataset_id, 'f', 'g', 5, '00000001', panda_now() FROM datasets WHERE name = 'd' RETURNING 1"
+    )
+    [file] = world.query("SELECT file_id FROM files WHERE lfn = 'f'")
+    with world.begin() as connection:
+        catalog.place_replicas(connection, [(file.file_id, storage, "p")])
+
+
+def with_input(world, **document):
+    accepted = world.submit(jobs=[{"command": ["true"], "inputs": ["s:d/f"]}], **document)
+    return accepted.first_panda_id
+
+
+def test_all_replicas_at_an_offline_storage(world):
+    a_file(world, "SOUTH-DISK")
+    world.query("UPDATE storages SET status = 'offline' WHERE name = 'SOUTH-DISK' RETURNING 1")
+    stuck = with_input(world)
+    world.settle()
+
+    assert solved(world, "all replicas at an offline storage", stuck).who == "operator"
+
+
+def test_share(world):
+    world.query("INSERT INTO shares (name, weight, file_weight) VALUES ('prod', 90, 90), ('test', 1, 1) RETURNING 1")
+    only_north = {"sites": ["NORTH"]}
+    running = world.jobs(4, share="test", brokerage=only_north)
+    world.settle()
+    assert len(world.acquire(4, queue="NORTH-Q", cores=8, memory_mb=64_000)) == 4
+    world.jobs(3, share="prod", brokerage=only_north)
+    stuck = submitted(world, share="test", brokerage=only_north)
+    world.acquire(1, queue="NORTH-Q", pilot_id="pilot-2")
+
+    assert solved(world, "share", stuck).command == "panda shares set test WEIGHT --reason …"
+    assert "share" in [each.rule for each in told(world, stuck).answer.ahead]
+    assert running
+
+
+def test_downtime(world):
+    for site in ("NORTH", "SOUTH"):
+        world.query(
+            "INSERT INTO downtimes (name, kind, target, starts_at, ends_at, reason, made_by) VALUES (%(site)s, 'site',"
+            " %(site)s, panda_now(), panda_now() + interval '1 hour', 'new cooling', 'olga') RETURNING 1", site=site,
+        )  # fmt: skip
+    stuck = submitted(world)
+
+    assert solved(world, "downtime", stuck).who == "time"
+
+
+def test_quota_of_bytes(world):
+    for storage in ("NORTH-DISK", "SOUTH-DISK"):
+        world.query(
+            "INSERT INTO storage_quotas_reached (storage, owner, because) VALUES (%(storage)s, 'alice', '3 of 2 GB')"
+            " RETURNING 1", storage=storage,
+        )  # fmt: skip
+    accepted = world.submit(jobs=[{"command": ["true"], "outputs": ["o"]}], brokerage={"sites": ["NORTH"]})
+    world.settle()
+
+    assert solved(world, "quota of bytes", accepted.first_panda_id).who == "owner"
+
+
+def test_missing_tag(world):
+    stuck = submitted(world, defaults={"tags": ["avx512"]})
+
+    solved(world, "missing tag", stuck)
+
+
+def test_transfer_failing(world):
+    a_file(world, "SOUTH-DISK")  # its file is not there, whatever the catalogue says
+    stuck = with_input(world, brokerage={"sites": ["NORTH", "SOUTH"], "prefer": ["NORTH"]}, defaults={"priority": 1})
+    world.query("UPDATE queues SET status = 'offline' WHERE name = 'SOUTH-Q' RETURNING 1")
+    world.settle()
+    world.query("UPDATE queues SET status = 'online' WHERE name = 'SOUTH-Q' RETURNING 1")
+
+    change = solved(world, "transfer failing", stuck)
+
+    assert change.command == f"panda rebroker {stuck} --exclude NORTH-Q"
+
+
+def test_parent_set_failed(world):
+    parent = world.submit(jobs=[{"command": ["false"]}])
+    stuck = world.submit(
+        jobs=[{"command": ["true"]}], depends_on=[parent.jobset_id], on_parent_failure="hold"
+    ).first_panda_id
+    world.settle()
+    [job] = world.acquire()
+    world.fail(job)
+    world.pass_time(world.engine.retry_window_s + 1)
+    world.sweep()
+    world.settle()
+
+    change = solved(world, "parent set failed", stuck)
+
+    assert change.command == f"panda retry set:{parent.jobset_id}"
+
+
+def test_no_pilots(world):
+    stuck = submitted(world, brokerage={"sites": ["NORTH"]})
+
+    assert solved(world, "no pilots", stuck).who == "operator"
+
+
+def test_pilots_too_small(world):
+    stuck = submitted(world, brokerage={"sites": ["NORTH"]}, defaults={"memory_mb": 2_000})
+    tally.write(world.begin)
+    for n in range(3):
+        assert world.acquire(1, queue="NORTH-Q", pilot_id=f"small-{n}", memory_mb=1_000 + 250 * n) == []
+    tally.write(world.begin)
+
+    assert solved(world, "pilots too small", stuck).who == "owner"
+
+
+def test_queue_closed(world):
+    for queue in ("NORTH-Q", "SOUTH-Q"):
+        set_status(world, queue, "offline")
+    stuck = submitted(world)
+
+    assert solved(world, "queue closed", stuck).who == "operator"
+    world.query("UPDATE queues SET status = 'online' RETURNING 1")  # and nobody told the waiting jobs
+    assert [change.say for change in told(world, stuck).changes] == [
+        "nothing: queues take it now, and brokerage looks again in a moment"
+    ]
+
+
+def test_requirement(world):
+    stuck = submitted(world, brokerage={"requirements": "queue.cores >= 1 and queue.corepower > 15"})
+
+    solved(world, "requirement", stuck)
+
+
+@pytest.mark.parametrize("case", KEY)
+def test_each_case_of_the_key_has_its_test(case):
+    assert f"test_{case.replace(' ', '_')}" in globals()
+
+
+# ---- what goes with it ------------------------------------------------------------------------
+
+
+def test_a_failed_job_may_be_retried_and_a_finished_one_wants_nothing(world):
+    panda_id = submitted(world)
+    [job] = world.acquire()
+    world.fail(job)
+
+    [change] = told(world, panda_id).changes
+    assert change.command == f"panda retry {panda_id}"
+    with world.begin() as connection:
+        retry.retry(connection, [panda_id], stage=None, by="alice", reason="")
+    world.settle()
+    [job] = world.acquire()
+    world.report(job, "finished")
+    world.settle()
+    assert told(world, panda_id).changes == []
+
+
+def test_who_comes_first_by_rank_is_counted_by_size(world):
+    world.jobs(2, brokerage={"sites": ["NORTH"]}, defaults={"priority": 5})
+    world.jobs(3, brokerage={"sites": ["NORTH"]}, defaults={"priority": 5, "cores": 2})
+    mine = submitted(world, brokerage={"sites": ["NORTH"]})
+
+    ahead = told(world, mine).answer.ahead
+
+    assert [(each.rule, each.n) for each in ahead] == [("rank", 2), ("rank", 3)]
+
+
+def test_a_runnable_job_knows_its_turn(world):
+    world.jobs(3)
+    world.turn_expansion()
+    [mine] = world.jobs(1)
+    world.turn_expansion()
+
+    answer = told(world, mine).answer
+
+    assert [(each.rule, each.n) for each in answer.ahead] == [("turn", 3)]
+
+
+def fold(world):
+    with world.begin() as connection:
+        counters.fold(connection)
+
+
+def test_the_pace_of_a_queue_is_counted_where_counters_are_folded(world):
+    submitted(world, brokerage={"sites": ["NORTH"]})
+    [job] = world.acquire(queue="NORTH-Q")
+    fold(world)
+    world.report(job, "running")
+    fold(world)
+
+    assert [(row.queue, row.n) for row in world.query("SELECT queue, n FROM queue_starts")] == [("NORTH-Q", 1)]
+
+
+def test_a_start_is_estimated_from_the_pace_and_what_comes_before(world):
+    world.jobs(12, brokerage={"sites": ["NORTH"]})
+    world.settle()
+    assert len(world.acquire(6, queue="NORTH-Q")) == 6
+    fold(world)
+    last = world.query("SELECT panda_id FROM ready ORDER BY rank DESC, panda_id DESC LIMIT 1")[0].panda_id
+
+    guess = told(world, last).answer.estimate
+
+    assert guess.because == "5 jobs of its share come before it; 6 jobs started there in the last hour"
+    [now] = world.query("SELECT panda_now() AS now")
+    assert (
+        600 < (guess.earliest_at - now.now).total_seconds() <= 0.2 * 3600
+    )  # a fifth of an hour: nothing is learnt yet
+    assert (guess.coverage, guess.n_compared) == (None, 0)
+
+
+def test_predictions_are_kept_compared_and_measured(world):
+    world.jobs(30, brokerage={"sites": ["NORTH"]})
+    world.settle()
+    world.acquire(6, queue="NORTH-Q")
+    fold(world)
+    beat.keep_estimates()
+    predicted = [row.panda_id for row in world.query("SELECT panda_id FROM start_predictions")]
+    assert len(predicted) == 1  # one kind of job waits: its newest
+    beat.keep_estimates()
+    assert len(world.query("SELECT 1 FROM start_predictions")) == 1
+
+    taken = world.acquire(40, queue="NORTH-Q", pilot_id="pilot-2")
+    beat.keep_estimates()
+
+    assert predicted[0] in {job.panda_id for job in taken}
+    [row] = world.query("SELECT * FROM start_predictions WHERE started_at IS NOT NULL")
+    assert row.panda_id == predicted[0]
+    with world.begin() as connection:
+        assert estimates.measure(connection).n_compared == 1
+
+
+def test_a_prediction_for_a_job_that_never_starts_there_does_not_count(world):
+    world.jobs(3, brokerage={"sites": ["NORTH"]})
+    world.settle()
+    world.acquire(1, queue="NORTH-Q")
+    fold(world)
+    beat.keep_estimates()
+    [predicted] = [row.panda_id for row in world.query("SELECT panda_id FROM start_predictions")]
+
+    with world.begin() as connection:
+        kill.request(connection, [predicted], by="alice", reason="")
+    beat.keep_estimates()
+
+    [row] = world.query("SELECT * FROM start_predictions WHERE panda_id = %(id)s", id=predicted)
+    assert (row.is_gone, row.started_at) == (True, None)
+
+
+# ---- pilots -----------------------------------------------------------------------------------
+
+
+def of_pilot(world, pilot_id):
+    with world.begin() as connection:
+        return pilot_why.why(connection, pilot_id)
+
+
+def test_a_pilot_that_is_too_small_hears_of_what(world):
+    world.jobs(2, brokerage={"sites": ["NORTH"]}, defaults={"cores": 2})
+    world.jobs(1, brokerage={"sites": ["NORTH"]}, defaults={"cores": 4})
+    world.settle()
+    assert world.acquire(1, queue="NORTH-Q", cores=1) == []
+    tally.write(world.begin)
+
+    answer = of_pilot(world, "pilot-1")
+
+    assert answer.summary == (
+        "All 3 ready jobs do not fit it: needs 2 cores, the pilot has 1; needs 4 cores, the pilot has 1."
+    )
+    assert answer.changes[0].say == "start pilots with at least 2 cores and 2000 MB of memory at NORTH-Q"
+    assert answer.asks == {"nothing_fits": 1}
+    assert [(kind.n, kind.misfit) for kind in answer.ready] == [
+        (2, "needs 2 cores, the pilot has 1"), (1, "needs 4 cores, the pilot has 1"),
+    ]  # fmt: skip
+    assert answer.facts["nothing_because"] == "needs 2 cores, the pilot has 1; needs 4 cores, the pilot has 1"
+
+
+def test_a_pilot_at_a_queue_without_jobs_hears_what_brokerage_keeps_from_there(world):
+    submitted(world, defaults={"memory_mb": 16_000})
+    assert world.acquire(1, queue="NORTH-Q") == []
+
+    answer = of_pilot(world, "pilot-1")
+
+    assert answer.summary == (
+        "No job is ready at NORTH-Q; brokerage kept 1 job from there: "
+        "needs 16000 MB of memory, the queue has 8000 (resources)."
+    )
+    assert answer.refusals == {"needs 16000 MB of memory, the queue has 8000 (resources)": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("UPDATE pilots SET last_seen_at = panda_now() - interval '20 minutes'", "It has not asked for 20 minutes."),
+        (
+            "INSERT INTO pilot_notes (pilot_id, queue, version, facts, problems, warnings, began_at, ended_at, why)"
+            " VALUES ('pilot-1', 'NORTH-Q', '', '{}', '[]', '[]', panda_now(), panda_now(), 'its slot ends')",
+            "It has left: its slot ends.",
+        ),
+        ("SELECT 1", "No job is ready at NORTH-Q, and brokerage has none that it keeps from there."),
+    ],
+)
+def test_a_pilot_hears_what_else_may_be_so(world, change, words):
+    world.acquire(1, queue="NORTH-Q")
+    with world.begin() as connection:
+        run(connection, change)
+
+    assert words in of_pilot(world, "pilot-1").summary
+
+
+def test_a_pilot_at_a_queue_that_is_offline_hears_so(world):
+    world.acquire(1, queue="NORTH-Q")
+    set_status(world, "NORTH-Q", "offline")
+
+    assert of_pilot(world, "pilot-1").summary == "Its queue NORTH-Q is offline (power cut)."
+
+
+def test_a_pilot_with_work_has_work(world):
+    mine = submitted(world, brokerage={"sites": ["NORTH"]})
+    assert len(world.acquire(1, queue="NORTH-Q")) == 1
+
+    assert of_pilot(world, "pilot-1").summary == f"It has work: job {mine} of its last ask."
+
+
+def test_counts_of_asks_outlive_a_database_that_is_away(world, monkeypatch):
+    mine = Tally()
+    mine.ask("NORTH-Q", "nothing_fits", [(1, "cores", 3)])
+    mine.ask("NORTH-Q", "nothing_fits", [(1, "cores", 2)])
+
+    def away():
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        mine.write(away)
+    mine.ask("NORTH-Q", "got")
+    mine.write(world.begin)
+    mine.write(world.begin)
+
+    found = world.query("SELECT shape_id, word, n, most FROM dispatch_counts ORDER BY shape_id, word")
+    assert [tuple(row) for row in found] == [(0, "got", 1, 0), (0, "nothing_fits", 2, 0), (1, "cores", 2, 3)]
+
+
+def test_no_claim_writes_a_count_itself(world, monkeypatch):
+    monkeypatch.setattr(tally, "_due_at", float("inf"))
+    tally.write(world.begin)
+    world.query("DELETE FROM dispatch_counts RETURNING 1")
+    submitted(world)
+
+    world.acquire(1)
+    world.acquire(1)
+
+    assert world.query("SELECT 1 FROM dispatch_counts") == []
+    assert JobStatus.SENT in [row.status for row in world.query("SELECT status FROM jobs")]
