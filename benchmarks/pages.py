@@ -51,9 +51,9 @@ N_QUEUES, N_ASKED = 50, 20
 BUDGETS_MS = {
     "/": 150, "/jobs": 200, "/jobs?q=status:failed": 200, "/jobs?q=status:failed+queue:Q7+error:pilot:*": 200,
     "/jobs?q=owner:user3": 200, "/jobs/{live}": 150, "/jobs/{archived}": 150, "/jobsets": 200, "/jobsets/5": 200,
-    "/sites": 200,
-    "/sites/S7": 200, "/queues/Q7": 200, "/nodes/Q7/node6": 200, "/troubles": 200, "/errors": 200, "/errors/pilot:1137": 200, "/pilots": 200, "/datasets": 200,
-    "/me": 200, "/usage": 400, "/incidents": 200, "/admin": 200, "/audit": 200, "/search?q=user3": 100,
+    "/sites": 200, "/sites/S7": 200, "/queues/Q7": 200, "/nodes/Q7/node6": 200, "/troubles": 200, "/errors": 200,
+    "/errors/pilot:1137": 200, "/pilots": 200, "/datasets": 200, "/me": 200, "/usage": 400, "/incidents": 200,
+    "/admin": 200, "/audit": 200, "/search?q=user3": 100,
 }  # fmt: skip
 
 PLACES = (
@@ -71,8 +71,8 @@ PLACES = (
     """INSERT INTO error_hours SELECT date_trunc('hour', panda_now()) - make_interval(hours => h), 'pilot:' || 1130 + c,
         'dispatch', 'Q' || q, 1 + h %% 7, 100 FROM generate_series(0, 167) h, generate_series(1, 12) c,
         generate_series(1, %(n)s) q""",
-    """INSERT INTO node_failures SELECT date_trunc('hour', panda_now()) - make_interval(hours => h), 'Q' || 1 + k %% %(n)s,
-        'node' || k, 1 + k %% 3, 100 FROM generate_series(0, 23) h, generate_series(1, 900) k""",
+    """INSERT INTO node_failures SELECT date_trunc('hour', panda_now()) - make_interval(hours => h),
+        'Q' || 1 + k %% %(n)s, 'node' || k, 1 + k %% 3, 100 FROM generate_series(0, 23) h, generate_series(1, 900) k""",
     """INSERT INTO queue_history SELECT 'Q' || q, date_bin('5 minutes', panda_now(), timestamptz 'epoch')
         - make_interval(mins => 5 * k), '{"running": 700, "activated": 4000, "assigned": 900, "holding": 12}'
     FROM generate_series(1, %(n)s) q, generate_series(0, 2015) k""",

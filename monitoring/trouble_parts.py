@@ -29,7 +29,7 @@ PARTS = {
 FLOOD_SHARE, FLOOD_JOBS = 0.8, 1_000
 CANARY_LATE_S = 150.0
 #: A worker sends a heartbeat every two seconds.
-WORKER_SILENT_S = 30.0
+WORKER_SILENT_S = 20.0
 #: Pilots ask more often than this; a queue whose token ended and that is quiet for so long is not waited for.
 QUIET_S = 20.0
 
@@ -68,10 +68,11 @@ def workers_stuck(seen: Seen) -> Iterator[Trouble]:
 
 
 def workers_silent(seen: Seen) -> Iterator[Trouble]:
-    """A worker that neither works nor says goodbye."""
-    for worker in seen.workers:
-        if worker.heard_at is None or silent_s(seen, worker.heard_at) < WORKER_SILENT_S:
-            continue
+    """A worker that neither works nor says goodbye, while others are heard: else it is Redis, or who listens."""
+    silent = [w for w in seen.workers if w.heard_at and silent_s(seen, w.heard_at) >= WORKER_SILENT_S]
+    if not any(w.heard_at and silent_s(seen, w.heard_at) < WORKER_SILENT_S for w in seen.workers):
+        return
+    for worker in silent:
         yield Trouble(
             kind="worker", key=f"worker {worker.name}", title=f"Worker {worker.name} is silent",
             since=worker.heard_at, hits=under_way(seen), link="/celery",

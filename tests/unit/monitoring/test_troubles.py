@@ -83,6 +83,12 @@ def test_a_worker_that_says_nothing_any_more_is_named_with_its_process():
     assert "kill -9 4711" in trouble.told
 
 
+def test_workers_that_are_all_silent_say_nothing_of_one_of_them():
+    workers = [WorkerSeen(f"{lane}@node1", False, 0, AN_HOUR_AGO, 4711) for lane in ("stages", "data")]
+
+    assert found(workers=workers) == []
+
+
 def test_a_lane_whose_canaries_are_not_taken_is_named():
     canaries = [{"lane": "stages", "at": AN_HOUR_AGO, "age_s": 3600.0}, {"lane": "final", "at": NOW, "age_s": 40.0}]
 
