@@ -7,6 +7,7 @@ from panda.api.answers import show
 from panda.api.body import Body
 from panda.api.described import Page, gives
 from panda.api.listing import CURSOR, LIST, LIST_PROBLEMS, found_one, show_list
+from panda.api.schemas import Affected
 from panda.api.site_schemas import Downtime, DowntimeCancelRequest, DowntimeChangeRequest, DowntimeRequest
 from panda.auth.policy import Action
 from panda.db.lists import MAX_PAGE
@@ -83,7 +84,7 @@ class DowntimeCancelResource:
         self._body = Body(DowntimeCancelRequest, max_mb)
 
     @allowed(Action.CHANGE_SITES)
-    @gives(None, status=204, takes=DowntimeCancelRequest, problems={422: "no_reason"})
+    @gives(Affected, takes=DowntimeCancelRequest, problems={422: "no_reason"})
     def on_post(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         """It does not take place, or is over; the history keeps it."""
         asked = self._body.read(req)
@@ -95,4 +96,4 @@ class DowntimeCancelResource:
                 reason=asked.reason,
                 request_id=req.context.request_id,
             )
-        resp.status = falcon.HTTP_204
+        show(resp, Affected(n=1))

@@ -192,16 +192,25 @@ class _Search:
                 change=lambda q, status=status: replace(q, status="online") if q.status == status else q  # type: ignore[misc]
             )
             yield Change(OPERATOR, f"if queues that are {status} were online", opened)
-        opened = self._gains(change=lambda q: replace(q, storage_status="online"))
-        yield Change(OPERATOR, f"if {self._storages(opened)} were online", opened)
-        opened = self._gains(change=lambda q: replace(q, storage_full=None))
-        yield Change(OPERATOR, f"if {self._storages(opened)} had room", opened)
+        opened = self._gains(change=lambda q: replace(q, storage_status="online", write_status="online"))
+        away = [(q.storage_status != "online", q.write_status != "online") for q in self._queues]
+        yield Change(OPERATOR, f"if {self._storages(opened, away)} were online", opened)
+        opened = self._gains(change=lambda q: replace(q, storage_full=None, write_full=None))
+        full = [(q.storage_full is not None, q.write_full is not None) for q in self._queues]
+        yield Change(OPERATOR, f"if {self._storages(opened, full)} had room", opened)
         opened = self._gains(change=lambda q: replace(q, overdrawn={}))
-        yield Change(OWNER, f"delete datasets that are kept on {self._storages(opened)}", opened)
+        kept = self._storages(opened, [(False, True)] * len(self._queues))
+        yield Change(OWNER, f"delete datasets that are kept on {kept}", opened)
 
-    def _storages(self, names: Sequence[str]) -> str:
-        """The storages of these queues, in words."""
-        return _named("storage", sorted({queue.storage for queue in self._queues if queue.name in names}))
+    def _storages(self, names: Sequence[str], which: Sequence[tuple[bool, bool]]) -> str:
+        """The storages of the queues with these names, in words; of each queue those that `which` tells: the one it
+        reads from, the one it writes to."""
+        found = set[str]()
+        for queue, (reads, writes) in zip(self._queues, which, strict=True):
+            if queue.name in names:
+                found |= {queue.storage} if reads else set()
+                found |= {queue.write_storage or queue.storage} if writes else set()
+        return _named("storage", sorted(found))
 
     def _naming(self, queue: str) -> Kind:
         return replace(self._kind, wishes=replace(self._kind.wishes, sites=(*self._kind.wishes.sites, queue)))

@@ -5,6 +5,8 @@ from typing import Any
 
 from panda.cli.show import Column
 
+#: What a deed on one named thing came to.
+DONE = (Column("name"), Column("n", kind="number"))
 JOBS = (
     Column("panda_id", "job", "number"),
     Column("jobset_id", "set", "number"),

@@ -6,7 +6,7 @@ from typing import Any
 
 from panda.client.calls import Calls, mapping, segment
 from panda.client.pages import Pages, one_page, pages
-from panda.client.replies import Reply, parsed
+from panda.client.replies import Affected, Reply, parsed
 
 Changes = list[dict[str, Any]]
 """Each with `kind`, `name`, `change`, `field`, `was` and `now`."""
@@ -95,9 +95,9 @@ class Places:
         answer = self._calls.json("POST", f"/v1/downtimes/{segment(name)}", document, idempotent=True)
         return parsed(Reply, mapping(answer, "downtime", name=str))
 
-    def cancel_downtime(self, name: str, *, reason: str) -> None:
+    def cancel_downtime(self, name: str, *, reason: str) -> Affected:
         """It does not take place, or is over. Raises NotFound."""
-        self._calls.json("POST", f"/v1/downtimes/{segment(name)}/cancel", {"reason": reason})
+        return parsed(Affected, self._calls.json("POST", f"/v1/downtimes/{segment(name)}/cancel", {"reason": reason}))
 
     def remove_queue(self, queue: str, *, reason: str) -> dict[str, Any]:
         """Take a queue away; `n_live` jobs are under way there. Raises NotFound, Conflict: somebody did already."""

@@ -48,7 +48,7 @@ def test_every_page_is_accessible_quiet_and_stays_here(person, paths, scheme):
                 found[f"{path} {each['id']}"] = nodes
         troubles = [trouble for trouble in ada.troubles if "404" not in trouble]
 
-    assert found == {}
+    assert found == {}, found
     assert troubles == []
 
 

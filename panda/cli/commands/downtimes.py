@@ -9,7 +9,7 @@ from panda.cli.commands.lists import LIMIT, limited
 from panda.cli.completions import complete_queues
 from panda.cli.problems import CommandProblem
 from panda.cli.session import connect
-from panda.cli.show import Item, Look, emit, output_options, say
+from panda.cli.show import Item, Look, emit, output_options
 from panda.cli.times import moment
 from panda.cli.verbs import Verb, VerbGroup
 from panda.client import Client
@@ -100,10 +100,11 @@ def change(name: str, since: str | None, until: str | None, reason: str, look: L
 )
 @click.argument("name")
 @REASON
-def cancel(name: str, reason: str) -> None:
+@output_options
+def cancel(name: str, reason: str, look: Look) -> None:
     """It does not take place, or is over."""
-    connect().places.cancel_downtime(name, reason=reason)
-    say(f"downtime {name} is cancelled; panda sites history {name} tells of it")
+    done = connect().places.cancel_downtime(name, reason=reason)
+    emit(look, [{"name": name, "n": done.n}], columns.DONE, columns.own_name, single=True)
 
 
 def _kind_of(client: Client, target: str) -> str:

@@ -8,7 +8,6 @@ from panda.cli.show import Column, Look, emit, output_options
 from panda.cli.verbs import Verb, VerbGroup
 
 VIEWS = (Column("name"), Column("filter"), Column("created_at", "since", "time"))
-DONE = (Column("name"), Column("n", kind="number"))
 
 
 @click.group(cls=VerbGroup, invoke_without_command=True, examples=("panda views", "panda retry @lost --dry-run"))
@@ -34,7 +33,7 @@ def views(context: click.Context, look: Look) -> None:
 def save(name: str, text: str, look: Look) -> None:
     """Keep a filter under a name; the one that has it already is replaced."""
     done = connect().save_view(name, text)
-    emit(look, [{"name": name, "n": done.n}], DONE, columns.own_name, single=True)
+    emit(look, [{"name": name, "n": done.n}], columns.DONE, columns.own_name, single=True)
 
 
 @views.command("forget", cls=Verb, examples=("panda views forget lost", "panda views forget mine -o json"))
@@ -43,4 +42,4 @@ def save(name: str, text: str, look: Look) -> None:
 def forget(name: str, look: Look) -> None:
     """Forget a view."""
     done = connect().forget_view(name)
-    emit(look, [{"name": name, "n": done.n}], DONE, columns.own_name, single=True)
+    emit(look, [{"name": name, "n": done.n}], columns.DONE, columns.own_name, single=True)

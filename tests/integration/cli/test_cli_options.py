@@ -110,6 +110,17 @@ HEALTHY: dict[tuple[str, str], Any] = {
     ("GET", "/v1/tokens"): page({"token_id": 2, "owner": "ann"}),
     ("POST", "/v1/tokens"): Reply(201, {"token": "secret", "owner": "ann", "roles": ["user"]}),
     ("POST", "/v1/tokens/2/revoke"): {"n": 1},
+    ("GET", "/v1/site-rules"): page({"rule": "too many fail", "what": "queue"}),
+    ("GET", "/v1/site-rule-acts"): page({"rule": "too many fail", "queue": "Q", "at": AT}),
+    ("GET", "/v1/downtimes"): page({"name": "cooling", "target": "S"}),
+    ("POST", "/v1/downtimes"): {"name": "cooling"},
+    ("POST", "/v1/downtimes/cooling"): {"name": "cooling"},
+    ("POST", "/v1/downtimes/cooling/cancel"): {"n": 1},
+    ("GET", "/v1/switches"): page({"what": "dispatch", "queue": "Q"}),
+    ("POST", "/v1/switches/dispatch"): {"what": "dispatch", "queue": "Q", "paused": True},
+    ("GET", "/v1/views"): page({"name": "lost", "filter": "status:failed"}),
+    ("PUT", "/v1/views/lost"): {"n": 1},
+    ("DELETE", "/v1/views/lost"): {"n": 1},
     ("GET", "/v1/incidents"): page(INCIDENT),
     ("POST", "/v1/incidents/3"): INCIDENT,
     ("GET", "/v1/audit"): page({"audit_id": 1, "at": AT, "who": "ann"}),
@@ -180,12 +191,25 @@ storages --filter 'site:S' --sort name --limit 1 -o json --fields name -q
 pilots --filter 'seen:10m' --sort pilot_id --limit 1 -o json --fields pilot_id -q
 nodes --filter 'seen:10m' --sort node --limit 1 -o json --fields node -q
 site set Q offline --reason r --until 6h --then test -o json --fields queue -q
+site set Q test --reason r --tried
 sites history Q --filter 'who:ann' --limit 1 -o json --fields who -q
 sites diff --of 4 -o json --fields name -q
 sites diff 3 4
 sites rollback 3 --reason r --only Q --status --dry-run -o json --fields name -q
 sites import DIR/sites.toml --reason r --status --dry-run -o json --fields name -q
 sites remove Q --reason r -o json --fields queue -q
+sites rules -o json --fields rule -q
+sites rules --acts queue:Q --limit 1
+downtimes --filter site:S --all --limit 1 -o json --fields name -q
+downtimes add S --from 1d --until 2d --kind site --name cooling --reason r -o json --fields name -q
+downtimes change cooling --from 1d --until 3d --reason r -o json --fields name -q
+downtimes cancel cooling --reason r -o json --fields name -q
+views -o json --fields name -q
+views save lost status:failed -o json --fields name -q
+views forget lost -o json --fields name -q
+switches -o json --fields what -q
+pause dispatch --site S --queue Q --node n --reason r --for 4h -o json --fields what -q
+resume dispatch --site S --queue Q --node n --reason r -o json --fields what -q
 shares -o json --fields name -q
 shares set default --weight 2 --reason r -o json --fields was -q
 users --filter 'role:user' --limit 1 -o json --fields name -q

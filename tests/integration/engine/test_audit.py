@@ -48,6 +48,7 @@ BREACHES: dict[str, list[str]] = {
         "UPDATE job_files SET status = 'registered' WHERE panda_id = %(running)s",
     ],
     "I8": ["UPDATE datasets SET n_files = n_files + 1", "UPDATE files SET size_bytes = size_bytes + 1"],
+    "I8b": ["UPDATE storage_use_deltas SET n_files = n_files + 1", "DELETE FROM replicas"],
     "I9": [
         "UPDATE files SET attempt_nr = 2 WHERE panda_id = %(finished)s",
         "UPDATE files SET attempt_nr = 0 WHERE panda_id = %(finished)s",

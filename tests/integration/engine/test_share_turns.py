@@ -266,7 +266,7 @@ def cost_of_a_claim(world, monkeypatch, n):
         before, _ = n_scans(connection)
         with monkeypatch.context() as patch:
             patch.setattr(session, "_execute", told)
-            got, _ = dispatch._claim(connection, ask(n), ["token"] * n, 120)
+            got, _ = dispatch._claim(connection, ask(n), ["token"] * n, 120, is_poll=False)
         after, n_read_whole = n_scans(connection)
         session.roll_back(connection)
     assert (len(got), n_read_whole) == (n, 0)

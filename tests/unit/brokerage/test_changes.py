@@ -109,8 +109,13 @@ def told(kind, queues, **facts):
         ),
         (
             {"writes": True},
-            [a_queue("A", storage_full="it has 0 bytes left")],
+            [a_queue("A", write_full="it has 0 bytes left")],
             ["operator: if storage DISK had room: 1 more queue (A)"],
+        ),
+        (
+            {"writes": True},
+            [a_queue("A", write_storage="TAPE", write_status="offline")],
+            ["operator: if storage TAPE were online: 1 more queue (A)"],
         ),
         (
             {"writes": True},

@@ -96,7 +96,7 @@ def test_a_fork_bomb_of_sessions_is_survived(run):
 
 
 def test_output_without_end_is_cut_and_then_failed(run, book):
-    finals = run(make_job(1, "yes", disk_mb=1000), args=("--log-cap-mb", "1"))
+    finals = run(make_job(1, "sh", "-c", "yes | head -c 40000000; sleep 60", disk_mb=1000), args=("--log-cap-mb", "1"))
 
     assert finals[1]["error_code"] == 1106
     assert len(book.logs[1, "payload.stdout"]) < 1_000_200
