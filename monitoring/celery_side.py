@@ -5,6 +5,7 @@ profile must agree with the workers' (`global_keyprefix` above all, or it hears 
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -65,6 +66,14 @@ class WorkerSeen:
     name: str
     is_alive: bool
     n_active: int
+    heard_at: datetime | None = None
+    """Its last heartbeat, by its own clock; None: it said goodbye, or never beat."""
+    pid: int | None = None
+
+
+def _heard_at(worker: Any) -> datetime | None:
+    beats = list(worker.heartbeats or ())
+    return datetime.fromtimestamp(beats[-1], UTC) if beats else None
 
 
 class CeleryView(Protocol):
@@ -88,7 +97,10 @@ class Heard:
         """Every worker that was heard of since this process started."""
         found = [] if self._state is None else list(dict(self._state.workers.data).values())
         return sorted(
-            (WorkerSeen(each.hostname, bool(each.alive), int(each.active or 0)) for each in found),
+            (
+                WorkerSeen(each.hostname, bool(each.alive), int(each.active or 0), _heard_at(each), each.pid)
+                for each in found
+            ),
             key=lambda worker: worker.name,
         )
 

@@ -149,6 +149,8 @@ class Hub:
                 return False
             self._watchers.add(watcher)
             missed = self._missed(watcher.topics, last_id)
+            if last_id:  # nobody looked at these meanwhile
+                missed |= {topic: self._number for topic in watcher.topics if topic not in self._marks}
         for topic, number in missed.items():
             watcher.tell(topic, number)
         return True
@@ -170,20 +172,28 @@ class Hub:
             return dict.fromkeys(topics, self._number)
         return {topic: number for _, number, topic in self._changes if number > since and topic in topics}
 
+    def note(self, topics: Iterable[str]) -> None:
+        """See how these are now, where nobody has: from here on every difference is told, also one of the second
+        before the next look. After `add`."""
+        unknown = [topic for topic in topics if topic not in self._marks]
+        if unknown:
+            found = self._reader.block(lambda c: marks(c, unknown)).value
+            for topic, mark in (found or {}).items():
+                self._marks.setdefault(topic, mark)
+
     def look(self) -> None:
         """Look once at everything that is watched. A database that is away changes nothing."""
         with self._guard:
             topics = {topic for watcher in self._watchers for topic in watcher.topics}
+            for topic in set(self._marks) - topics:
+                del self._marks[topic]
         if not topics:
-            self._marks.clear()
             return
         found = self._reader.block(lambda c: marks(c, topics)).value
         for topic, mark in (found or {}).items():
             if topic in self._marks and self._marks[topic] != mark:
                 self._changed(topic)
             self._marks[topic] = mark
-        for topic in set(self._marks) - topics:
-            del self._marks[topic]
 
     def _changed(self, topic: str) -> None:
         with self._guard:
@@ -251,6 +261,7 @@ class Stream(RequestHandler):
             self.set_header("Retry-After", "15")
             return self._refuse(503, "too many watch already; ask for the page instead")
         try:
+            await loop.run_in_executor(None, self._hub.note, topics)
             await self._serve(watcher)
         except StreamClosedError:
             pass

@@ -8,7 +8,7 @@ from monitoring import error_pages, overview, queries, stuck, troubles
 from monitoring.looks import ACTIVE
 from monitoring.page import Page, Parts, session_of
 from monitoring.trouble_seen import Seen, look
-from monitoring.troubles import Trouble
+from monitoring.trouble_words import Trouble
 from panda.auth import policy
 from panda.auth.policy import Action
 
@@ -34,6 +34,7 @@ def _find(parts: Parts) -> list[Trouble]:
         now=now or overview.now_here(),
         parts=parts.health.parts(pilots),
         queues=queues,
+        workers=parts.celery.workers(),
         stuck=reader.block(lambda c: stuck.longer(c, usual)).value or [],
         n_active=sum(by_status.get(status, 0) for status in ACTIVE),
     )

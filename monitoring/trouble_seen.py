@@ -7,6 +7,7 @@ from typing import NamedTuple
 from sqlalchemy.engine import Connection
 
 from monitoring import error_pages, queries, site_queries
+from monitoring.celery_side import WorkerSeen
 from monitoring.health import Part
 from monitoring.queries import Facts, facts
 from monitoring.reading import Reader
@@ -75,6 +76,7 @@ class Seen(NamedTuple):
     owners: Sequence[Facts] = ()
     begun: Sequence[Facts] = ()
     canaries: Sequence[Facts] = ()
+    workers: Sequence[WorkerSeen] = ()
     pauses: Sequence[Pause] = ()
     stuck: Sequence[Facts] = ()
     storages: Sequence[Facts] = ()  #: of `queries.STORAGES`, those that take nothing
@@ -93,20 +95,27 @@ def look(reader: Reader, base: Seen, *, window_s: float, week: dict[tuple[str, s
 
     nodes = ask(NODES)
     suspects = list(dict.fromkeys(row["queue"] for row in nodes))[:MAX_QUEUES]
-    waiting = [queue["name"] for queue in base.queues if queue["ready"] and not queue["pilots"]]
+    tokens = ask(TOKENS)
+    over = {queue_of(token) for token in tokens if token["is_over"]}
+    waiting = [q["name"] for q in base.queues if q["ready"] and (not q["pilots"] or q["name"] in over)]
     return base._replace(
         codes=reader.block(lambda c: _codes(c, week)).value or [],
         resting=ask(RESTING, window_s=window_s),
         nodes=nodes,
         ended=ask(site_queries.NODES, queues=suspects) if suspects else [],
         last_seen=ask(LAST_SEEN, queues=waiting) if waiting else [],
-        tokens=ask(TOKENS),
+        tokens=tokens,
         owners=ask(OPEN_BY_OWNER),
         begun=ask(BEGUN),
         canaries=ask(CANARIES),
         storages=[row for row in ask(queries.STORAGES) if row["full_because"]],
         pauses=reader.block(switches.current).value or [],
     )
+
+
+def queue_of(token: Facts) -> str:
+    """The queue that a pilot's token is bound to; empty: any."""
+    return next((role.partition("@")[2] for role in token["roles"] if "@" in role), "")
 
 
 def _codes(connection: Connection, week: dict[tuple[str, str], Facts]) -> list[Facts]:

@@ -5,7 +5,7 @@ first, so that a job set of one does not wait for a million. A set that waits fo
 at once and released in chunks when the last parent ends.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec

@@ -33,15 +33,20 @@ def prepare(settings: Settings) -> None:
         ConfigError, UnknownName: the file of sites, of storage, of shares, of quotas or of policies cannot be meant.
     """
     data_dir = settings.data_dir
+    # Read first: no transaction waits, idle, for a file of many sites.
+    sites = siteinfo.load_file(own_or_shipped(data_dir, "sites.toml"))
+    policies.current(settings)
+    rules.current(settings)
+    storages = storage_file.load_file(own_or_shipped(data_dir, "storage.toml"))
+    tree = shares.load_file(own_or_shipped(data_dir, "shares.toml"))
+    quotas = quota_file.load_file(own_or_shipped(data_dir, "quotas.toml"))
     engine = make_engine(settings.store.database_url, pool_size=1)
     try:
         with begin_of(engine)() as connection:
-            applying.sync(connection, siteinfo.load_file(own_or_shipped(data_dir, "sites.toml")), data_dir)
-            policies.current(settings)
-            rules.current(settings)
-            storage_file.sync(connection, storage_file.load_file(own_or_shipped(data_dir, "storage.toml")))
-            shares.sync(connection, shares.load_file(own_or_shipped(data_dir, "shares.toml")))
-            quota_table.sync(connection, quota_file.load_file(own_or_shipped(data_dir, "quotas.toml")))
+            applying.sync(connection, sites, data_dir)
+            storage_file.sync(connection, storages)
+            shares.sync(connection, tree)
+            quota_table.sync(connection, quotas)
             _keep_token(connection, data_dir / "token", ADMIN, [Role.ADMIN, Role.USER])
             _keep_token(connection, data_dir / "pilot-token", PILOT, [Role.PILOT])
     finally:

@@ -55,6 +55,28 @@ def test_who_comes_back_is_told_what_was_missed(world: World, parts: Parts) -> N
     assert [topic for topic, _ in stranger.told] == ["job:7", "jobset:1"]
 
 
+def test_what_changes_before_the_first_look_is_told(world: World, parts: Parts) -> None:
+    hub, mine = Hub(parts.reader, 10), Here("job:7")
+    hub.add(mine, None)
+    hub.note(mine.topics)
+    world.sql("UPDATE jobs SET changed_at = panda_now() WHERE panda_id = 7")
+    hub.look()
+
+    assert mine.told == [("job:7", 1)]
+
+
+def test_who_comes_back_to_what_nobody_watched_meanwhile_looks_again(parts: Parts) -> None:
+    hub, first, back = Hub(parts.reader, 10), Here("job:7", "overview"), Here("job:7")
+    hub.add(first, None)
+    hub.look()
+    before = hub.place
+    hub.remove(first)
+    hub.look()
+    hub.add(back, before)
+
+    assert back.told == [("job:7", 0)]
+
+
 def test_more_than_enough_watchers_are_refused(parts: Parts) -> None:
     hub = Hub(parts.reader, 1)
 

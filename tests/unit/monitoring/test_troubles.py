@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from monitoring import troubles
+from monitoring.celery_side import WorkerSeen
 from monitoring.health import Part
 from monitoring.trouble_seen import Seen
 from panda.jobs.switches import Pause, Place, What
@@ -70,6 +71,24 @@ def test_a_stage_that_outlives_its_limit_names_its_worker_and_what_it_holds():
     assert trouble.acts == [("Its tasks in Flower", "/flower/worker/stages%40node1")]
 
 
+def test_a_worker_that_says_nothing_any_more_is_named_with_its_process():
+    workers = [
+        WorkerSeen("stages@node1", False, 2, AN_HOUR_AGO, 4711), WorkerSeen("data@node1", True, 0, NOW, 4712),
+        WorkerSeen("old@node1", False, 0, None, 4713),
+    ]  # fmt: skip
+
+    [trouble] = found(workers=workers)
+
+    assert (trouble.key, trouble.since) == ("worker stages@node1", AN_HOUR_AGO)
+    assert "kill -9 4711" in trouble.told
+
+
+def test_workers_that_are_all_silent_say_nothing_of_one_of_them():
+    workers = [WorkerSeen(f"{lane}@node1", False, 0, AN_HOUR_AGO, 4711) for lane in ("stages", "data")]
+
+    assert found(workers=workers) == []
+
+
 def test_a_lane_whose_canaries_are_not_taken_is_named():
     canaries = [{"lane": "stages", "at": AN_HOUR_AGO, "age_s": 3600.0}, {"lane": "final", "at": NOW, "age_s": 40.0}]
 
@@ -107,6 +126,16 @@ def test_a_token_that_ended_when_the_pilots_stopped_coming_explains_it(roles, ki
     if kind == "token":
         assert trouble.since == AN_HOUR_AGO
         assert trouble.acts[0][1].startswith("/tokens/new?role=pilot&queue=NORTH-Q")
+
+
+@pytest.mark.parametrize(("quiet_s", "is_told"), [(10, False), (40, True)])
+def test_a_token_of_one_queue_explains_its_silence_before_two_minutes_are_over(quiet_s, is_told):
+    ended = NOW - timedelta(seconds=quiet_s)
+    last_seen = [{"queue": "NORTH-Q", "last_seen_at": ended}]
+
+    found_now = found(queues=[queue(ready=9, pilots=2)], last_seen=last_seen, tokens=[token(ended, "pilot@NORTH-Q")])
+
+    assert [trouble.kind for trouble in found_now] == (["token"] if is_told else [])
 
 
 def test_pilots_that_came_after_the_token_ended_had_another_one():
