@@ -117,5 +117,6 @@ def test_a_job_that_fits_no_queue_waits_and_says_what_is_too_small(user):
 
 
 def _replica(system, site, lfn):
-    [found] = (system.folder / "storage" / site).rglob(lfn)
+    """The one file there; a copy that was brought has the number of its transfer behind its name."""
+    [found] = (system.folder / "storage" / site).rglob(f"{lfn}*")
     return found
