@@ -22,7 +22,7 @@ hypothesis.settings.register_profile("panda", deadline=None, suppress_health_che
 hypothesis.settings.load_profile("panda")
 
 #: Folders whose tests share one installation of real processes: one worker of pytest-xdist runs all of each.
-ONE_INSTALLATION = ("tests/acceptance", "tests/faults", "tests/browser")
+ONE_INSTALLATION = ("tests/acceptance", "tests/faults", "tests/browser", "tests/browser/troubles")
 
 
 class ByInstallation(LoadScopeScheduling):

@@ -13,7 +13,7 @@ from panda.client import Accepted, Client, Job, Why
 SMALL = {"memory_mb": 100, "disk_mb": 100, "walltime_s": 60, "max_attempts": 1}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Three sites; heartbeats that carry a kill soon. At the end every invariant holds and nothing runs on."""
     system = System.started(

@@ -41,7 +41,7 @@ def chromium(chromium_path: str):
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def system(tmp_path_factory: pytest.TempPathFactory, chromium_path: str) -> Iterator[System]:
     """Three sites, and some history: sets that finished, failed and wait; nasty words where people write."""
     system = System.started(
@@ -53,7 +53,7 @@ def system(tmp_path_factory: pytest.TempPathFactory, chromium_path: str) -> Iter
         system.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def begin(system: System):
     """The installation's own database."""
     engine = make_engine(system.database_url)
@@ -86,7 +86,7 @@ class Person:
         self.context.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def token_of(system: System, begin):
     """token_of(name, *roles): a new token."""
 
@@ -112,7 +112,7 @@ def person(chromium, system: System, token_of):
     return open_browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client(system: System, token_of) -> Iterator[Client]:
     """Anna's, who submits jobs."""
     client = Client(system.api, token_of("anna", "user"))
@@ -142,12 +142,12 @@ class Worked:
         return await_that(look, 60, lambda: self.client.why(panda_id).summary)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def worked(system: System, client: Client) -> Worked:
     return Worked(client)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def failed_job(worked: Worked, system: System) -> int:
     """Fails at its first attempt, and succeeds once the mark is there."""
     mark = system.folder / "mended"

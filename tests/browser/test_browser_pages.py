@@ -20,7 +20,7 @@ RETURNING incident_id
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def paths(begin, failed_job, worked):
     """The pages with numbers in them."""
     panda_ids = worked.submit(["echo", NASTY], ["sh", "-c", f"echo '{NASTY}'; exit 1"], name="nasty")

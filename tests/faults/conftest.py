@@ -64,7 +64,7 @@ class Load:
         return [row.panda_id for row in found]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Two sites; pilots that are missed soon. Everything else as it comes."""
     system = System.started(

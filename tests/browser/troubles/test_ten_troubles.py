@@ -15,12 +15,12 @@ import pytest
 from livesystem import System, await_that, clean_environ
 from playwright.sync_api import expect
 
+from browser.conftest import Person
 from panda.auth import tokens
 from panda.client import Client
 from panda.db.session import begin_of, make_engine, rows, run
-from tests.browser.conftest import Person
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KEY = tomllib.loads((Path(__file__).parent / "ten_troubles.toml").read_text())
 SMALL = {"memory_mb": 100, "disk_mb": 100, "walltime_s": 600, "max_attempts": 1}
 SICK = ("12", "13", "14", "17", "18", "19", "20")

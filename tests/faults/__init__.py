@@ -1,0 +1,1 @@
+"""What dies, dies in one installation, which ends with the last of these tests."""
