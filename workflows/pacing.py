@@ -34,6 +34,20 @@ def every(seconds: float) -> schedule:
 class Pace(Scheduler):
     """Beat's scheduler (`-S workflows.pacing:Pace`). It keeps no file: ticks ask the database what is due."""
 
+    _is_closed = False
+
+    def tick(self, *args: Any, **kwargs: Any) -> Any:
+        """Send what is due. Raises SystemExit: the process was told to end, and the end of a connection that was in
+        use at that moment came in place of the end of the process."""
+        if self._is_closed:
+            raise SystemExit
+        return super().tick(*args, **kwargs)
+
+    def close(self) -> None:
+        """What SIGTERM does first."""
+        self._is_closed = True
+        super().close()
+
     def apply_async(self, entry: ScheduleEntry, producer: Any = None, advance: bool = True, **options: Any) -> Any:
         """Send a tick. Returns None if it was left out."""
         if entry.schedule.run_every.total_seconds() < FREQUENT_S and self._n_waiting(entry) >= MOST_WAITING:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 from livesystem import clean_environ, local
 
 ROOT = Path(__file__).parents[2]
@@ -80,11 +81,12 @@ def ran(block: Block, folder: Path, environ: dict[str, str]) -> str:
         (folder / block.file).write_text(block.text, encoding="utf-8")
         return ""
     shell = [sys.executable, "-c"] if block.language == "python" else ["bash", "-e", "-o", "pipefail", "-c"]
-    done = subprocess.run([*shell, script(block)], cwd=folder, env=environ, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*shell, script(block)], cwd=folder, env=environ, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, f"{block.place} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
     return done.stdout + done.stderr
 
 
+@pytest.mark.timeout(600)
 def test_every_block_runs(tmp_path: Path) -> None:
     environ = clean_environ() | {"HOME": str(tmp_path)}
     environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"

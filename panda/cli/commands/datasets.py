@@ -85,7 +85,9 @@ def container() -> None:
     """Make containers, which hold datasets, and change what they hold."""
 
 
-@container.command("create", cls=Verb, examples=("panda container create user.ann:all",))
+@container.command(
+    "create", cls=Verb, examples=("panda container create user.ann:all", "panda container create user.ann:2026 -q")
+)
 @click.argument("name", metavar="SCOPE:NAME")
 @output_options
 def container_create(name: str, look: Look) -> None:
@@ -94,7 +96,14 @@ def container_create(name: str, look: Look) -> None:
     emit(look, [made.raw], columns.DATASETS, columns.dataset_name, single=True)
 
 
-@container.command("add", cls=Verb, examples=("panda container add user.ann:all user.ann:run1 user.ann:run2",))
+@container.command(
+    "add",
+    cls=Verb,
+    examples=(
+        "panda container add user.ann:all user.ann:run1 user.ann:run2",
+        "panda datasets --match 'user.ann:run*' -q | xargs panda container add user.ann:all",
+    ),
+)
 @click.argument("name", metavar="SCOPE:NAME")
 @click.argument("datasets", nargs=-1, required=True, metavar="DATASET...")
 @output_options
@@ -103,7 +112,14 @@ def container_add(name: str, datasets: Sequence[str], look: Look) -> None:
     emit(look, [connect().datasets.add(name, datasets).raw], columns.DATASETS, columns.dataset_name, single=True)
 
 
-@container.command("remove", cls=Verb, examples=("panda container remove user.ann:all user.ann:run1",))
+@container.command(
+    "remove",
+    cls=Verb,
+    examples=(
+        "panda container remove user.ann:all user.ann:run1",
+        "panda container remove user.ann:all user.ann:run1 user.ann:run2",
+    ),
+)
 @click.argument("name", metavar="SCOPE:NAME")
 @click.argument("dataset", metavar="DATASET")
 @output_options

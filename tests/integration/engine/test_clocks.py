@@ -50,3 +50,14 @@ def test_ticks_do_not_pile_up_while_nobody_takes_them_but_the_rare_ones_are_kept
 
     assert [each is not None for each in sent] == [True] * pacing.MOST_WAITING + [False] * 5
     assert kept is not None
+
+
+def test_a_beat_that_was_told_to_end_in_the_middle_of_a_tick_ends_with_the_next_one(paced):
+    """SIGTERM closes the connection under the tick, and what that raises hides the end that was asked for."""
+    scheduler = pacing.Pace(app=paced)
+    scheduler.tick()
+
+    scheduler.close()
+
+    with pytest.raises(SystemExit):
+        scheduler.tick()
