@@ -58,7 +58,7 @@ def tick(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
                 with begin()() as connection:
                     run(connection, DROP, {"name": name})
 
-        task: Callable[[], None] = app.task(name=f"panda.tick.{name}", queue=TICKS)(once)
+        task: Callable[[], None] = app.task(name=f"panda.tick.{name}", queue=TICKS, send_events=False)(once)
         return task
 
     return decorate

@@ -36,6 +36,11 @@ class Pace(Scheduler):
 
     _is_closed = False
 
+    def __init__(self, app: Any, *args: Any, **kwargs: Any) -> None:
+        # Ticks are many and alike: with events of their own they would hide the stages in Flower, and cost as much.
+        app.conf.task_send_sent_event = False
+        super().__init__(app, *args, **kwargs)
+
     def tick(self, *args: Any, **kwargs: Any) -> Any:
         """Send what is due. Raises SystemExit: the process was told to end, and the end of a connection that was in
         use at that moment came in place of the end of the process."""

@@ -114,17 +114,21 @@ def _once(
 def _at_once(
     connection: Connection, request: AcquireRequest, tokens: Sequence[str], lease_s: int
 ) -> list[tuple[Row[Any], str]]:
-    """What most claims come to: one share has jobs that fit. Nothing, if it is not as simple as that."""
+    """What most claims come to: it is one share's turn. Nothing, if it is not as simple as that."""
     fit = matching.fitting(matching.offer_of(connection, request.queue), request)
     if fit.is_watched:
         if not matching.knows_owners():
             return []  # to look anew wants a transaction
         fit = matching.allowed(connection, fit)
-    if len(fit.by_share) != 1:
-        return []
-    [(share, pairs)] = fit.by_share.items()
     tokens = tokens[: matching.room(request.queue, len(tokens))]
-    got = matching.claim(connection, request, share, pairs, [_hash(t) for t in tokens], lease_s, at_once=True)
+    if not fit.by_share or not matching.knows_shares(fit.by_share):
+        return []
+    shares = list(matching.turns(connection, fit.by_share, len(tokens)))
+    if len(shares) != 1:
+        return []
+    [share] = shares
+    hashes = [_hash(token) for token in tokens]
+    got = matching.claim(connection, request, share, fit.by_share[share], hashes, lease_s, at_once=True)
     if got:
         _count(request, GOT, fit)
     return [(row, tokens[row.nr - 1]) for row in got]

@@ -320,6 +320,11 @@ def knows_owners() -> bool:
     return allowance.is_fresh
 
 
+def knows_shares(fit: Mapping[str, Sequence[Pair]]) -> bool:
+    """Whether `turns` answers now without a look into the database."""
+    return len(fit) == 1 or balance.is_fresh
+
+
 def turns(connection: Connection, fit: Mapping[str, Sequence[Pair]], n: int) -> dict[str, int]:
     """How many of `n` jobs to ask each share for, in this order. Until they are seen, a share's jobs are taken
     to be as wide as its shapes are on average."""

@@ -66,6 +66,11 @@ class Balance:
         """This process's name among those that hand out jobs."""
         return f"{self._name}-{os.getpid()}"  # forks share the first half
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether `deal` needs no look into the database."""
+        return time.monotonic() < self._good_until
+
     def forget(self) -> None:
         """Look anew at the next claim."""
         self._tree_until = self._good_until = float("-inf")
