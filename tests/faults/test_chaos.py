@@ -1,5 +1,6 @@
 """The fault lab itself: a short run from a fixed seed, and that it finds what it looks for."""
 
+import contextlib
 import socket
 import threading
 from pathlib import Path
@@ -97,7 +98,7 @@ def behind_proxy():
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve(connection):
-        with connection:
+        with connection, contextlib.suppress(ConnectionError):  # the proxy breaks off as it is told
             while True:
                 request = b""
                 while b"\r\n\r\n" not in request:
