@@ -4,6 +4,7 @@
 is an error. The table is also docs/reference/guards.md.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -168,7 +169,9 @@ def survives(mutation: Mutation) -> bool:
         file.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
         chosen = ["-k", mutation.test] if mutation.test else []
         command = [sys.executable, "-m", "pytest", "-q", "-x", *mutation.where.split(), *chosen]
-        done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+        # The processes that a test starts must be the copy's, too.
+        environment = {**os.environ, "PYTHONPATH": str(copy)}
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
         if not re.search(r"\d+ (passed|failed|error)", done.stdout):
             raise ValueError(f"no test ran for {mutation.guard!r}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         return done.returncode == 0
