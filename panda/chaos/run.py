@@ -16,6 +16,7 @@ import psycopg
 from panda.chaos import clocks, people, stores
 from panda.chaos.ask import Line
 from panda.chaos.faults import FAULTS, REFUSED
+from panda.chaos.given import EMBEDDED, Given
 from panda.chaos.history import History
 from panda.chaos.lab import Broken, Fault, Lab, NotPossible
 from panda.chaos.load import Load
@@ -46,16 +47,24 @@ class Plan:
     calm_s: float = CALM_S
 
 
-def run(plan: Plan, environ: Mapping[str, str], keep: Path | None, say: Callable[[str], None]) -> Report:
-    """Run the lab; its system is ended and its folder removed whatever happens.
+def run(
+    plan: Plan, environ: Mapping[str, str], keep: Path | None, say: Callable[[str], None], given: Given = EMBEDDED
+) -> Report:
+    """Run the lab; its system is ended and its folder removed whatever happens, and given stores are empty again.
 
     Args:
         keep: folder that gets the history and the logs; None: they go when the lab closes.
+    Raises:
+        Conflict: a given store holds something; nothing was done.
+        Unavailable: a store does not answer, the system does not start.
     """
+    given.check()
     folder = Path(tempfile.mkdtemp(prefix="panda-chaos-"))
     try:
         say(f"seed {plan.seed}: starting a system in {folder}")
-        system = System.started(folder, {**environ, **clocks.environ(plan.seed)}, disks_mb=DISKS_MB)
+        system = System.started(
+            folder, {**environ, **given.environ(), **clocks.environ(plan.seed)}, disks_mb=given.disks(DISKS_MB)
+        )
         try:
             return _Run(plan, system, say).carry_out()
         finally:
@@ -65,6 +74,7 @@ def run(plan: Plan, environ: Mapping[str, str], keep: Path | None, say: Callable
                 shutil.copy(folder / "history.jsonl", keep / f"history-{plan.seed}.jsonl")
                 shutil.copytree(folder / "log", keep / f"log-{plan.seed}", dirs_exist_ok=True)
     finally:
+        given.clear()
         shutil.rmtree(folder, ignore_errors=True)
 
 

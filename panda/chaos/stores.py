@@ -22,7 +22,9 @@ END $$
 BACKENDS = """
 SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY random()
 """
-CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'panda' AND pid <> pg_backend_pid()"
+CUT = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 #: Of one job, which is still to come, no move on the road may be written.
 POISON = """
 CREATE OR REPLACE FUNCTION chaos_poison() RETURNS trigger LANGUAGE plpgsql AS
@@ -123,14 +125,23 @@ def cut_redis_connections(lab: Lab) -> None:
 
 def kill_backend(lab: Lab) -> None:
     """PostgreSQL answers the death of one backend with the end of all, and recovers."""
-    send([row.pid for row in lab.system.query(BACKENDS)][:1])
+    send(_backends(lab)[:1])
 
 
 def hang_backends(lab: Lab) -> None:
     """Half of the connections to the database hang, with whatever they have locked; the others do not."""
-    found = [row.pid for row in lab.system.query(BACKENDS)]
-    with standing_still(found[: max(1, len(found) // 2)] if found else []):
+    found = _backends(lab)
+    with standing_still(found[: (len(found) + 1) // 2]):
         lab.wait(3)
+
+
+def _backends(lab: Lab) -> list[int]:
+    """Pids of all that serve a connection to the database, in any order.
+
+    Raises NotPossible: it is not the lab's own, and its pids are perhaps another machine's."""
+    if not lab.system.pid("postgres"):
+        raise NotPossible("this database is not ours, or does not run")
+    return [row.pid for row in lab.system.query(BACKENDS)]
 
 
 def cut_connections(lab: Lab) -> None:

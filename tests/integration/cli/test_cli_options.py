@@ -287,7 +287,7 @@ AT_HOME = """
 1 audit --data DIR/none -o json --fields n -q
 1 quarantine --data DIR/none --limit 3 -o json --fields n -q
 1 storage scan D --data DIR/none --min-age 2 -o json --fields path -q
-0 chaos --list --minutes 1 --seed 2 --rate 5 --only x --keep DIR --page DIR/p.md -o json
+0 chaos --list --database-url x --redis-url x --minutes 1 --seed 2 --rate 5 --only x --keep DIR --page DIR/p.md -o json
 2 up --data DIR/none --port 99999 --detach --only x --without y
 2 recover --data DIR/b.txt
 1 secrets rotate --data DIR/none
