@@ -72,7 +72,7 @@ class Queued:
     def __init__(self, url: str, queue: str, settings: Settings, n_shares: int = 1) -> None:
         migrate.upgrade(url)
         self._connection = psycopg.connect(url, autocommit=True)
-        self._engine = make_engine(url, pool_size=1)
+        self._engine = make_engine(url, pool_size=2)  # one for what is looked up in the background
         self._begin: Begin = begin_of(self._engine)
         self._queue = queue
         self._settings = settings

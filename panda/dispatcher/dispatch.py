@@ -79,6 +79,7 @@ def acquire(
                 jobs = _once(begin, request, settings, token, is_poll=True)
         finally:
             _long_polls.release()
+    matching.renew(begin)
     tally.write_if_due(begin)
     return AcquireReply(jobs=jobs, heartbeat_s=settings.dispatcher.heartbeat_s, lease_s=settings.dispatcher.lease_s)
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Connection, Row
 
-from panda.db.session import rows
+from panda.db.session import Begin, rows
 from panda.dispatcher.quotas import allowance
 from panda.dispatcher.shares import balance
 from panda.dispatcher.tally import NOTHING_FITS, NOTHING_READY, OFFLINE, OVER_QUOTA, PAUSED, QUICKER
@@ -323,6 +323,12 @@ def knows_owners() -> bool:
 def knows_shares(fit: Mapping[str, Sequence[Pair]]) -> bool:
     """Whether `turns` answers now without a look into the database."""
     return len(fit) == 1 or balance.is_fresh
+
+
+def renew(begin: Begin) -> None:
+    """Look anew at what runs, in the background, where this process went by an old count."""
+    balance.renew(begin)
+    allowance.renew(begin)
 
 
 def turns(connection: Connection, fit: Mapping[str, Sequence[Pair]], n: int) -> dict[str, int]:

@@ -15,6 +15,7 @@ from threading import Lock
 
 from sqlalchemy.engine import Connection
 
+from panda.dispatcher.background import Renewed
 from panda.dispatcher.shares import balance
 from panda.jobs import share_usage
 from panda.jobs.quotas import picture
@@ -26,31 +27,26 @@ REMEMBERED = 5_000
 OVERLAP_S = 0.1
 
 
-class Allowance:
+class Allowance(Renewed):
     """What one process knows of what owners run."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._counted: Mapping[str, tuple[int, int]] = {}
         self._rooms = Rooms(Picture(), self._counted)
         self._n_dealers = 1
-        self._handed: deque[tuple[float, str, int, int]] = deque(maxlen=REMEMBERED)
-        self._good_until = float("-inf")  # monotonic seconds, as in `_handed`
-        self._looking, self._changing = Lock(), Lock()
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether what is asked now is answered without a look into the database."""
-        return time.monotonic() < self._good_until
+        self._handed: deque[tuple[float, str, int, int]] = deque(maxlen=REMEMBERED)  # at monotonic seconds
+        self._changing = Lock()
 
     def left(self, connection: Connection, owner: str, cores: int = 1) -> Room:
         """What an owner may still start; and why not one more job of so many cores."""
-        self._look(connection)
+        self._ensure(connection)
         with self._changing:
             return self._rooms.left(owner, cores)
 
     def allot(self, connection: Connection, wanted: Sequence[tuple[str, int]], n: int) -> list[int]:
         """How many of `n` jobs each of these (owner, cores of a job) may give."""
-        self._look(connection)
+        self._ensure(connection)
         with self._changing:
             return self._rooms.allot(wanted, n)
 
@@ -60,31 +56,19 @@ class Allowance:
             self._handed.append((time.monotonic(), owner, jobs, cores))
             self._rooms.add(owner, jobs * self._n_dealers, cores * self._n_dealers)
 
-    def forget(self) -> None:
-        """Look anew at the next claim."""
-        self._good_until = float("-inf")
-
-    def _look(self, connection: Connection) -> None:
-        """A new picture, if this one is old and no other thread is at it."""
-        is_first = self._good_until == float("-inf")
-        if time.monotonic() < self._good_until or not self._looking.acquire(blocking=is_first):
-            return
-        try:
-            count = share_usage.current(connection, balance.dealer, by_owner=True)
-            known, now = picture.current(connection), time.monotonic()
-            with self._changing:
-                if count.owners is not None:  # else somebody counts without owners at this moment
-                    self._counted = count.owners
-                    while self._handed and self._handed[0][0] < now - count.age_s - OVERLAP_S:
-                        self._handed.popleft()  # counted
-                    self._n_dealers = max(1, count.n_dealers)
-                self._rooms = Rooms(known, self._counted)
-                for _, owner, jobs, cores in self._handed:
-                    self._rooms.add(owner, jobs * self._n_dealers, cores * self._n_dealers)
-            good_for_s = max(share_usage.FLOOR_S, count.good_for_s - count.age_s)
-            self._good_until = now + min(good_for_s, picture.TRUST_S)
-        finally:
-            self._looking.release()
+    def _look(self, connection: Connection) -> float:
+        count = share_usage.current(connection, balance.dealer, by_owner=True)
+        known, now = picture.current(connection), time.monotonic()
+        with self._changing:
+            if count.owners is not None:  # else somebody counts without owners at this moment
+                self._counted = count.owners
+                while self._handed and self._handed[0][0] < now - count.age_s - OVERLAP_S:
+                    self._handed.popleft()  # counted
+                self._n_dealers = max(1, count.n_dealers)
+            self._rooms = Rooms(known, self._counted)
+            for _, owner, jobs, cores in self._handed:
+                self._rooms.add(owner, jobs * self._n_dealers, cores * self._n_dealers)
+        return min(max(share_usage.FLOOR_S, count.good_for_s - count.age_s), picture.TRUST_S)
 
 
 #: This process's.

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 from sqlalchemy.engine import Connection
 
+from panda.dispatcher.background import Renewed
 from panda.jobs import share_usage, shares
 from panda.jobs.share_tree import Load, Tree
 
@@ -30,17 +31,18 @@ TREE_S = 0.5
 REMEMBERED = 5_000
 
 
-class Balance:
+class Balance(Renewed):
     """What one process knows of the running cores: the last count, and what was handed out since."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._name = uuid4().hex
         self._tree = Tree(())
         self._load: Load = {}
         self._n_dealers = 1
         self._handed: deque[tuple[float, str, int]] = deque(maxlen=REMEMBERED)
-        self._tree_until = self._good_until = float("-inf")  # monotonic seconds, as in `_handed`
-        self._looking, self._changing = Lock(), Lock()
+        self._tree_until = float("-inf")  # monotonic seconds, as in `_handed`
+        self._changing = Lock()
 
     def deal(self, connection: Connection, cores_of: Mapping[str, float], n: int) -> dict[str, int]:
         """How many of `n` jobs to take of each share, the one furthest below its part first.
@@ -50,7 +52,7 @@ class Balance:
         """
         if len(cores_of) == 1:
             return dict.fromkeys(cores_of, n)
-        self._look(connection)
+        self._ensure(connection)
         with self._changing:
             tree, load = self._tree, dict(self._load)
         return tree.deal(cores_of, n, load, MOST, self._n_dealers)
@@ -66,35 +68,24 @@ class Balance:
         """This process's name among those that hand out jobs."""
         return f"{self._name}-{os.getpid()}"  # forks share the first half
 
-    @property
-    def is_fresh(self) -> bool:
-        """Whether `deal` needs no look into the database."""
-        return time.monotonic() < self._good_until
-
     def forget(self) -> None:
-        """Look anew at the next claim."""
-        self._tree_until = self._good_until = float("-inf")
+        super().forget()
+        self._tree_until = float("-inf")
 
-    def _look(self, connection: Connection) -> None:
-        """A new picture, if this one is old and no other thread is at it; the first one is waited for."""
-        if time.monotonic() < self._good_until or not self._looking.acquire(blocking=not self._tree.shares):
-            return
-        try:
-            tree = self._tree
-            if time.monotonic() >= self._tree_until:
-                tree, self._tree_until = shares.tree(connection), time.monotonic() + TREE_S
-            count = share_usage.current(connection, self.dealer)
-            now = time.monotonic()
-            with self._changing:
-                while self._handed and self._handed[0][0] < now - count.age_s:
-                    self._handed.popleft()  # counted
-                self._tree, self._n_dealers = tree, max(1, count.n_dealers)
-                self._load = tree.load(count.cores)
-                for _, share, cores in self._handed:
-                    tree.add(self._load, share, cores * self._n_dealers)
-            self._good_until = now + max(share_usage.FLOOR_S, count.good_for_s - count.age_s)
-        finally:
-            self._looking.release()
+    def _look(self, connection: Connection) -> float:
+        tree = self._tree
+        if time.monotonic() >= self._tree_until:
+            tree, self._tree_until = shares.tree(connection), time.monotonic() + TREE_S
+        count = share_usage.current(connection, self.dealer)
+        now = time.monotonic()
+        with self._changing:
+            while self._handed and self._handed[0][0] < now - count.age_s:
+                self._handed.popleft()  # counted
+            self._tree, self._n_dealers = tree, max(1, count.n_dealers)
+            self._load = tree.load(count.cores)
+            for _, share, cores in self._handed:
+                tree.add(self._load, share, cores * self._n_dealers)
+        return max(share_usage.FLOOR_S, count.good_for_s - count.age_s)
 
 
 #: This process's.
