@@ -4,8 +4,8 @@ A share's running cores are those of the jobs that hold a lease. Nobody keeps a 
 leases with their jobs, by whichever process finds the last count old (a dispatcher, or the clock), and everybody
 reads the answer from one row. So no claim and no report writes anything for it, no row is hot, and a count is never
 wrong for longer than the next one needs. A count takes 2 µs per lease (0.5 ms for 200 leases, 180 ms for 100,000).
-The next one is due after `REST` times that: a twenty-fifth of one core at most goes into it, in the whole system,
-however large it is.
+The next one is due after `REST` times that: a tenth of one core at most goes into it, in the whole system, however
+large it is.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from panda.db.session import rows, run
 from panda.jobs import shares
 
 #: A count is good for so many times what it took, and for `FLOOR_S` at least.
-REST = 25
+REST = 10
 FLOOR_S = 0.02
 #: A dispatcher that counted within so many counts' time, and within `SEEN_S`, hands out jobs.
 SEEN_COUNTS = 20
