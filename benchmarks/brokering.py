@@ -2,7 +2,7 @@
 
     python -m benchmarks.brokering --jobs 5000 --queues 50 --kinds 4 --inputs 0
 
-Jobs are brokered as the stage does it, up to 500 in a transaction. CPU is that of this process and of its
+Jobs are brokered as the stage does it, up to 1,000 in a transaction. CPU is that of this process and of its
 PostgreSQL backend together; time that other programs of the machine take is not in it.
 """
 
@@ -21,7 +21,7 @@ from panda.db.session import Begin, begin_of, make_engine, rows, run
 from panda.local.postgres import EmbeddedPostgres
 from panda.settings import Settings
 
-GROUP = 500
+GROUP = 1_000
 QUEUES = """
 WITH s AS (INSERT INTO sites (name, cloud) SELECT 'SITE' || n, 'CLOUD' || n %% 5
     FROM generate_series(1, %(n)s) AS n RETURNING name),

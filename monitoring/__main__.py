@@ -1,7 +1,6 @@
 """`python -m monitoring`: the pages, and Flower below /flower/, on one port."""
 
 import asyncio
-import gc
 import os
 import sys
 from functools import partial
@@ -14,7 +13,7 @@ from monitoring.live import Hub
 from monitoring.page import Parts
 from monitoring.reading import Memory, Reader
 from monitoring.render import Renderer, load_static
-from panda import incident_log, logs, settings
+from panda import collector, incident_log, logs, settings
 from panda.auth import audit_log
 from panda.auth.verifiers import verifier
 from panda.db.session import Begin, begin_from
@@ -65,8 +64,7 @@ async def run(current: settings.Settings) -> None:
     hub.start()
     stop = asyncio.Event()
     server.stop_on_signals(stop)
-    gc.collect()
-    gc.freeze()
+    collector.spare()
     await server.serve(tornado, sessions, current.monitor.host, current.monitor_port, stop)
 
 

@@ -83,7 +83,7 @@ class Engine:
 
     chunk_jobs: int = 5_000
     """Jobs of a set that one transaction expands."""
-    group_jobs: int = 500
+    group_jobs: int = 1_000
     """PandaIDs that one chain carries at its first delivery; halves with every further one."""
     max_deliveries: int = 12
     """Deliveries after which a job that never gets anywhere fails as poison."""

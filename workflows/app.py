@@ -12,10 +12,10 @@ from functools import cache
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_process_init
+from celery.signals import beat_init, setup_logging, worker_init, worker_process_init
 from kombu.entity import Queue
 
-from panda import incident_log, logs
+from panda import collector, incident_log, logs
 from panda.db.session import Begin, begin_from
 from panda.settings import REDIS_KEY_PREFIX, Settings, current
 from panda.states import Stage
@@ -125,6 +125,12 @@ def _our_logs(**_: Any) -> None:
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
     incident_log.install("celery", current())
+
+
+@worker_init.connect
+@beat_init.connect
+def _spare_what_is_loaded(**_: Any) -> None:
+    collector.spare()
 
 
 @worker_process_init.connect

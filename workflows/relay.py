@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from panda import incident_log, logs
+from panda import collector, incident_log, logs
 from panda.dataservice import admission, transfers
 from panda.db.session import Begin, once, rows
 from panda.jobs import expansion, kill, relaying
@@ -218,6 +218,7 @@ def main() -> None:
     relay = Relay(begin(), current())
     signal.signal(signal.SIGTERM, relay.stop)
     signal.signal(signal.SIGINT, relay.stop)
+    collector.spare()
     log.info("relay started")
     relay.run()
 

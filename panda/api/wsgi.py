@@ -2,7 +2,7 @@
 
 import os
 
-from panda import incident_log, logs, settings
+from panda import collector, incident_log, logs, settings
 from panda.api import endings, lane
 from panda.api.alive import keep_marking
 from panda.api.app import create_app
@@ -14,3 +14,4 @@ begin = begin_from(settings.current())
 keep_marking(begin)
 endings.hear_signals()
 app = lane.narrowed(create_app(begin, settings.current()), settings.current().api.threads)
+collector.spare()

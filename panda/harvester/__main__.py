@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from panda import incident_log, logs, plugins
+from panda import collector, incident_log, logs, plugins
 from panda.db.session import Begin, begin_from
 from panda.harvester.demand import Demand, demands
 from panda.harvester.submitters.base import Order, Submitter
@@ -89,6 +89,7 @@ def main() -> None:
     harvester = Harvester(begin_from(current()), current())
     signal.signal(signal.SIGTERM, harvester.stop)
     signal.signal(signal.SIGINT, harvester.stop)
+    collector.spare()
     harvester.run()
 
 

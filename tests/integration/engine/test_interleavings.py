@@ -135,7 +135,7 @@ def test_redis_erased_between_send_and_run_costs_nothing_but_time(world, begin):
 
 
 def test_a_group_halves_with_each_delivery(world):
-    world.jobs(500)
+    world.jobs(1000)
     world.turn_expansion()
 
     sizes = []
@@ -143,7 +143,7 @@ def test_a_group_halves_with_each_delivery(world):
         sizes.append(max(len(group.panda_ids) for group in world.claim(final=False)))
         world.pass_time(world.engine.resend_s + 1)
 
-    assert sizes == [500, 250, 125]
+    assert sizes == [1000, 500, 250]
 
 
 def test_a_retry_fences_off_the_late_report_of_the_attempt_before(world, begin):
