@@ -120,7 +120,7 @@ class Brokerage:
     """How queues are chosen."""
 
     policies: str = ""
-    """File (TOML) with the policies; empty: `brokerage.toml` in the data folder, or the built-in ones without it."""
+    """File (TOML) with the policies, of the data folder; empty: `brokerage.toml`, or the built-in ones without it."""
     leave_offline_s: int = 60
     """Jobs that wait at a queue which has been offline for so long are brokered anew."""
 

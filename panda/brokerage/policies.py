@@ -5,7 +5,6 @@ A policy is for job sets of some kinds or working groups; the last word has the 
 of `config/brokerage.toml`. A file that changes counts from the next pass on.
 """
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -22,6 +21,7 @@ from panda.brokerage.weights import TERMS
 from panda.errors import ConfigError, UnknownName
 from panda.names import checked
 from panda.settings import Settings
+from panda.stamped import Stamped, section_of
 
 #: Of the data folder, if it is there.
 FILE = "brokerage.toml"
@@ -73,34 +73,13 @@ class Policies:
         return next(policy for policy in self.all if policy.is_for(wishes))
 
 
-@dataclass(frozen=True)
-class _Read:
-    stamp: tuple[Any, ...]
-    policies: Policies
-
-
-_read: dict[str, _Read] = {}
-
-
 def current(settings: Settings) -> Policies:
     """The policies as their file has them now.
 
     Raises:
         ConfigError, UnknownName, Invalid: it cannot be meant.
     """
-    named = settings.brokerage.policies
-    path = Path(named) if named else settings.data_dir / FILE
-    try:
-        found = path.stat()
-        stamp: tuple[Any, ...] = (found.st_mtime_ns, found.st_size, found.st_ino)
-    except OSError as problem:
-        if named:
-            raise ConfigError(f"{path}: {problem.strerror}") from problem
-        stamp = ()
-    known = _read.get(str(path))
-    if known is None or known.stamp != stamp:
-        known = _read[str(path)] = _Read(stamp, load_file(path) if stamp else built_in())
-    return known.policies
+    return _file.current(settings.data_dir, settings.brokerage.policies)
 
 
 def built_in() -> Policies:
@@ -115,14 +94,10 @@ def load_file(path: Path) -> Policies:
         ConfigError: no TOML, a wrong type, a value out of range, no policy for the rest; names file and policy.
         UnknownName, Invalid: a key, a section, a criterion or a term that does not exist; a name that is none.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
-        raise ConfigError(f"{path}: {problem}") from problem
-    for section in document:
-        if section != "policies":
-            raise UnknownName("section", section, ["policies"], where=str(path))
-    return _policies(str(path), document.get("policies", {}))
+    return _policies(str(path), section_of(path, "policies"))
+
+
+_file = Stamped(FILE, load_file, built_in)
 
 
 def _policies(where: str, given: Any) -> Policies:

@@ -4,9 +4,8 @@ They stand in `site-rules.toml` of the data folder (`[sites] rules` names anothe
 ones hold, which are those of `config/site-rules.toml`. A file that changes counts from the clock's next look on.
 """
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, get_origin
@@ -14,6 +13,7 @@ from typing import Any, get_origin
 from panda.errors import ConfigError, UnknownName
 from panda.names import checked
 from panda.settings import Settings
+from panda.stamped import Stamped, section_of
 from panda.states import QueueStatus
 
 FILE = "site-rules.toml"
@@ -126,34 +126,13 @@ class Rules:
         return (*self.queues, *self.nodes, *((self.tests,) if self.tests else ()))
 
 
-@dataclass(frozen=True)
-class _Read:
-    stamp: tuple[Any, ...]
-    rules: Rules = field(default_factory=Rules)
-
-
-_read: dict[str, _Read] = {}
-
-
 def current(settings: Settings) -> Rules:
     """The rules as their file has them now.
 
     Raises:
         ConfigError, UnknownName, Invalid: it cannot be meant.
     """
-    named = settings.sites.rules
-    path = settings.data_dir / named if named else settings.data_dir / FILE
-    try:
-        found = path.stat()
-        stamp: tuple[Any, ...] = (found.st_mtime_ns, found.st_size, found.st_ino)
-    except OSError as problem:
-        if named:
-            raise ConfigError(f"{path}: {problem.strerror}") from problem
-        stamp = ()
-    known = _read.get(str(path))
-    if known is None or known.stamp != stamp:
-        known = _read[str(path)] = _Read(stamp, load_file(path) if stamp else built_in())
-    return known.rules
+    return _file.current(settings.data_dir, settings.sites.rules)
 
 
 def built_in() -> Rules:
@@ -168,14 +147,10 @@ def load_file(path: Path) -> Rules:
         ConfigError: no TOML, a wrong type, a value out of range; names file and rule.
         UnknownName, Invalid: a key, a section or a word that does not exist; a name that is none.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
-        raise ConfigError(f"{path}: {problem}") from problem
-    for section in document:
-        if section != "rules":
-            raise UnknownName("section", section, ["rules"], where=str(path))
-    return _rules(str(path), document.get("rules", {}))
+    return _rules(str(path), section_of(path, "rules"))
+
+
+_file = Stamped(FILE, load_file, built_in)
 
 
 def _rules(where: str, given: Any) -> Rules:
