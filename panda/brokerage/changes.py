@@ -11,7 +11,7 @@ from typing import Any
 from panda.brokerage.criteria.resources import REFERENCE_COREPOWER
 from panda.brokerage.deciding import Fault, sift
 from panda.brokerage.policies import Policy
-from panda.brokerage.subjects import Kind, Load, Queue
+from panda.brokerage.subjects import Kind, Load, Locality, Queue
 from panda.requirements import read
 
 #: Queues that a change names; of more it tells the number.
@@ -217,7 +217,10 @@ class _Search:
 
     def _data(self, storages_away: Mapping[str, int]) -> Iterator[Change]:
         locality = self._kind.locality
-        if locality is None or not locality.n_nowhere:
+        if locality is None:
+            return
+        if not locality.n_nowhere:
+            yield self._brought(locality)
             return
         for storage, n_files in storages_away.items():
             there = replace(locality, n_nowhere=max(0, locality.n_nowhere - n_files))
@@ -237,6 +240,18 @@ class _Search:
             yield Change(
                 OWNER, f"bring back the {_files(locality.n_nowhere)} that no storage has", self._gains(without)
             )
+
+    def _brought(self, locality: Locality) -> Change:
+        """Queues that are refused for what would have to be brought."""
+        opened = [
+            queue
+            for queue in self._queues
+            if queue.name not in self._open
+            and self._takes(replace(self._kind, locality=replace(locality, tenths=((queue.storage, 10),))), queue)
+        ]
+        storages = sorted({queue.storage for queue in opened})
+        where = _named("storage", storages) if len(storages) == 1 else f"one of {_named('storage', storages)}"
+        return Change(OWNER, f"have all of its input brought to {where} first", tuple(q.name for q in opened))
 
     def _downtimes(self) -> Iterator[Change]:
         found = {queue.downtime for queue in self._queues if queue.downtime is not None}

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from panda.brokerage.changes import MOST, changes
-from panda.brokerage.policies import built_in
+from panda.brokerage.criteria.locality import Locality as LocalityCriterion
+from panda.brokerage.policies import Policy, built_in
 from panda.brokerage.subjects import Load, Locality, Planned
 from tests.unit.brokerage.subjects import a_kind, a_queue, wishes
 
@@ -138,6 +139,19 @@ def test_inputs_at_storages_that_are_away_want_these_back():
     ]
     assert told(kind, queues) == [
         "owner: bring back the 2 input files that no storage has: 1 more queue (A)",
+    ]
+
+
+def test_input_that_is_too_much_to_bring_could_be_there_already():
+    policy = Policy("careful", (LocalityCriterion(most_mb=100),))
+    kind = a_kind(locality=Locality(tenths=(("OAK", 3),), size_mb=1024))
+
+    def said(*queues):
+        return [each.sentence for each in changes(kind, queues, policy)]
+
+    assert said(a_queue("A")) == ["have all of its input brought to storage DISK first: 1 more queue (A)"]
+    assert said(a_queue("A"), a_queue("B", storage="ELM")) == [
+        "have all of its input brought to one of the storages DISK, ELM first: 2 more queues (A, B)"
     ]
 
 
