@@ -100,7 +100,7 @@ class Engine:
     gather_final_s: float = 0.5
     """The same for jobs that pilots have done; nobody waits for these but the one who asks for the last."""
     poll_s: float = 0.05
-    """The relay's look at the database when nothing woke it."""
+    """The relay's look at the database when nothing woke it; four times as long after two seconds without work."""
     sweep_s: float = 1.0
     """Between two sweeps for waits whose deadline passed."""
     max_tries: int = 5

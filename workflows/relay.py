@@ -47,6 +47,8 @@ SELECT EXISTS (SELECT FROM jobsets WHERE n_expanded < n_jobs) AS expand,
 """
 #: Between two looks at Redis' mark.
 EPOCH_S = 1.0
+#: A relay that had nothing to do for so long looks so many times less often; a notice wakes it all the same.
+QUIET_S, QUIET_TIMES = 2.0, 4
 #: After a store refused us.
 PAUSE_S = 0.5
 REDIS_PROBLEMS = (RedisDown, RedisError, ConnectionError, OSError)
@@ -94,10 +96,14 @@ class Relay:
                 time.sleep(PAUSE_S)
 
     def _run_with(self, listener: psycopg.Connection[Any]) -> None:
+        poll_s, worked_at = self._settings.engine.poll_s, time.monotonic()
         while not self._stopped:
-            if not self.turn():
-                for _notice in listener.notifies(timeout=self._settings.engine.poll_s, stop_after=1):
-                    pass
+            if self.turn():
+                worked_at = time.monotonic()
+                continue
+            is_quiet = time.monotonic() - worked_at > QUIET_S
+            for _notice in listener.notifies(timeout=poll_s * QUIET_TIMES if is_quiet else poll_s, stop_after=1):
+                pass
 
     def turn(self) -> bool:
         """One turn. Returns whether anything was done."""
