@@ -111,9 +111,13 @@ class XrootdMover:
             _raise(status, place)
 
     def space(self, root: str) -> Space | None:
-        place = Place(root, "")
-        flags, path = _client().flags.QueryCode.SPACE, f"/{urlsplit(root).path.strip('/')}"
-        status, reply = _system(place).query(flags, path, timeout=TIMEOUT_S)
+        """Of the folder's disk. A folder that is still to be made is answered with chance numbers, so its parent is
+        asked."""
+        place, client = Place(root, ""), _client()
+        folder = f"/{urlsplit(root).path.strip('/')}"
+        while folder != "/" and _is_absent(_system(place).stat(folder, timeout=TIMEOUT_S)[0]):
+            folder = folder.rpartition("/")[0] or "/"
+        status, reply = _system(place).query(client.flags.QueryCode.SPACE, folder, timeout=TIMEOUT_S)
         _raise(status, place)
         facts = parse_qs((reply or b"").decode(errors="replace").strip("\x00 \n"))
         free, total = (facts.get(f"oss.{name}", [""])[0] for name in ("free", "space"))
@@ -211,11 +215,15 @@ def _neighbour(place: Place) -> Place:
     return Place(place.root, f"{folder}/.{uuid.uuid4().hex}.part".lstrip("/"))
 
 
+def _is_absent(status: Any) -> bool:
+    return not status.ok and bool(status.errno == _NO_SUCH_FILE)
+
+
 def _raise(status: Any, place: Place) -> None:
     """XRootD's troubles as OSError, by kind."""
     if status.ok:
         return
-    if status.errno == _NO_SUCH_FILE:
+    if _is_absent(status):
         raise FileNotFoundError(errno.ENOENT, "no such file on the storage", place.path)
     kind = errno.ENOSPC if status.errno == _NO_SPACE else errno.EIO
     raise OSError(kind, f"XRootD says: {str(status.message).strip()}", place.path)

@@ -105,6 +105,13 @@ def read(mover, place):
         return stream.read()
 
 
+def test_a_storage_whose_folder_is_still_to_be_made_has_the_room_of_its_disk(mover, root):
+    for folder in (root, f"{root}/deeper/still"):
+        room = mover.space(folder)
+
+        assert room is None or (room.free_bytes > 1_000_000 and (room.total_bytes or room.free_bytes) > 1_000_000)
+
+
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 3 << 20])
 def test_what_was_written_is_read_measured_and_copied(mover, root, size):
     here, there = Place(f"{root}-here", "s/a"), Place(f"{root}-there", "s/deep/a")
