@@ -75,6 +75,11 @@ test-storages: $(VENV)/.dev  ## install nginx, XRootD and rclone (as root, on De
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/extras.txt
 	$(BIN)/python -m pytest -n 2 tests/integration/dataservice
 
+test-rucio: $(VENV)/.dev  ## install a real Rucio server into build/rucio, then test the mover `rucio` against it (a minute)
+	$(PYTHON) -m venv build/rucio
+	build/rucio/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/rucio.txt
+	$(BIN)/python -m pytest -n 0 tests/integration/dataservice/test_rucio.py
+
 pilot: $(VENV)/.server  ## build dist/pilot.pyz
 	$(BIN)/python -m pilot.build dist/pilot.pyz
 
@@ -86,5 +91,7 @@ lock:  ## renew the pinned versions (needs uv on the PATH)
 		-o requirements/dev.txt
 	uv pip compile pyproject.toml --extra s3 --extra xrootd --extra pandas --extra polars --extra query --group storages --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --quiet -c requirements/dev.txt -o requirements/extras.txt
+	uv pip compile --group rucio --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --quiet -o requirements/rucio.txt
 
-.PHONY: help demo demo-data up test test-storages test-upstream check bench fairness screenshots guards chaos pilot lock
+.PHONY: help demo demo-data up test test-storages test-rucio test-upstream check bench fairness screenshots guards chaos pilot lock

@@ -67,12 +67,12 @@ def needs(program: str, path: str | None) -> str:
 
 
 @contextmanager
-def process(command: list[str], port: int, folder: Path, **more: str) -> Iterator[None]:
+def process(command: list[str], port: int, folder: Path, *, within_s: float = 20, **more: str) -> Iterator[None]:
     """A server, until the block ends; waits until it listens."""
     with (folder / "server.log").open("ab") as log:
         started = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=os.environ | more)
         try:
-            until = time.monotonic() + 20
+            until = time.monotonic() + within_s
             while time.monotonic() < until:
                 with socket.socket() as probe:
                     probe.settimeout(1)

@@ -11,6 +11,10 @@
     access_key = "…"
     secret_key = "…"
 
+    [[credentials]]
+    prefix = "rucio+https://rucio.example.org"
+    account = "panda"                 # with user and password, or token; auth: the address for tokens, if another
+
 No credential is ever stored in the database, shown on a page or handed to a pilot: pilots get links.
 """
 
@@ -36,6 +40,10 @@ class Credential:
     access_key: str = ""
     secret_key: str = ""
     region: str = "us-east-1"
+    account: str = ""
+    """Of Rucio."""
+    auth: str = ""
+    """Address that gives Rucio's tokens, if it is another one."""
     ca: str = ""
     """File of certificate authorities (PEM) in place of the system's."""
 

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection, Row
 from panda.dataservice import catalog, waiting
 from panda.dataservice.catalog import FileKey, NewFile
 from panda.dataservice.movers.base import Content, Place, still
-from panda.dataservice.storage import mover_of, output_path
+from panda.dataservice.storage import keep, mover_of, output_path
 from panda.db.session import Begin, rows, run
 from panda.errors import Conflict
 from panda.jobs.transitions import move_many
@@ -217,12 +217,13 @@ def _wrong_content(row: Row[Any]) -> str | None:
             found = Content(mover.size(place), row.adler32)
         else:
             found = mover.measure(place, still)
+        if found == expected:
+            keep(mover, place, found)
+            return None
     except FileNotFoundError:
         return f"output {row.lfn} is not on storage {row.storage}"
     except OSError as problem:
         return Away(f"output {row.lfn} cannot be read on storage {row.storage}: {problem.strerror or problem}")
-    if found == expected:
-        return None
     return (
         f"output {row.lfn} holds {found.size_bytes} bytes with adler32 {found.adler32}, "
         f"the pilot reported {expected.size_bytes} with {expected.adler32}"

@@ -5,7 +5,7 @@ import hashlib
 from functools import cache
 
 from panda import plugins
-from panda.dataservice.movers.base import Mover
+from panda.dataservice.movers.base import Content, Mover, Place, Registering
 
 #: Longest stem of a file name that we keep as it is: file systems take 255 bytes, we add to some.
 _LONGEST = 190
@@ -20,6 +20,12 @@ def mover_of(kind: str) -> Mover:
     """
     mover: Mover = plugins.load("panda.movers", kind)()
     return mover
+
+
+def keep(mover: Mover, place: Place, content: Content) -> None:
+    """Tell a storage that has a catalogue of its own that a file is about to be in ours. Raises OSError."""
+    if isinstance(mover, Registering):
+        mover.keep(place, content)
 
 
 def file_path(scope: str, dataset: str, lfn: str) -> str:

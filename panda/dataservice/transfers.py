@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection, Row
 from panda.dataservice import recalls, waiting
 from panda.dataservice.admission import NEAREST
 from panda.dataservice.catalog import place_replicas
-from panda.dataservice.movers.base import Content, Place, WrongContent
+from panda.dataservice.movers.base import Content, Place, Underway, WrongContent
 from panda.dataservice.storage import mover_of
 from panda.db.session import Begin, asynchronous, rows, run
 from panda.errors import PandaError, Unavailable
@@ -87,6 +87,14 @@ WHERE transfer_id = %(transfer_id)s FOR UPDATE
 BACK_OFF = f"""
 {_HELD}
 UPDATE transfers SET status = 'queued', source = NULL, lease_until = NULL, error = %(error)s,
+    due_at = panda_now() + make_interval(secs => %(for_s)s)
+WHERE {_MINE}
+"""
+#: It is no try. The number is the carrier's own, so nobody else can mistake it for theirs: whoever takes it next counts
+#: on from there.
+POSTPONE = f"""
+{_HELD}
+UPDATE transfers SET status = 'queued', source = NULL, lease_until = NULL, error = %(error)s, tries = tries - 1,
     due_at = panda_now() + make_interval(secs => %(for_s)s)
 WHERE {_MINE}
 """
@@ -247,6 +255,11 @@ class _Carrier:
                 self._move()
             except Superseded:
                 raise
+            except Underway as underway:
+                with self._begin() as connection:
+                    values = {"error": str(underway)[:2000], "for_s": underway.look_again_s}
+                    run(connection, POSTPONE, self._key | values)
+                return []
             except (OSError, PandaError) as problem:
                 return self._failed(_words(problem))
         self._wake()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO, Literal, Protocol
+from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 from panda.errors import PandaError
 
@@ -55,7 +55,7 @@ class Mover(Protocol):
 
     def copy(self, source: Place, destination: Place, expected: Content, tick: Tick) -> None:
         """Copy between two storages of this kind. Raises WrongContent, and keeps nothing, if what arrived
-        is not `expected`."""
+        is not `expected`; Underway, if somebody else does it, until it is done."""
         ...
 
     def measure(self, place: Place, tick: Tick) -> Content:
@@ -88,6 +88,15 @@ class Mover(Protocol):
         ...
 
 
+@runtime_checkable
+class Registering(Protocol):
+    """A mover whose storages have a catalogue of their own."""
+
+    def keep(self, place: Place, content: Content) -> None:
+        """Our catalogue is about to count on this file, which was measured. Safe to repeat."""
+        ...
+
+
 class WrongContent(PandaError):
     """A file is not what the catalogue says."""
 
@@ -99,6 +108,16 @@ class WrongContent(PandaError):
             f"not {expected.size_bytes} with {expected.adler32}"
         )
         self.place, self.found, self.expected = place, found, expected
+
+
+class Underway(PandaError):
+    """Somebody else copies the file; it is neither there nor has it failed."""
+
+    code = "underway"
+
+    def __init__(self, what: str, look_again_s: float) -> None:
+        super().__init__(what)
+        self.look_again_s = look_again_s
 
 
 def still() -> None:

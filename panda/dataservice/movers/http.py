@@ -256,7 +256,7 @@ def _request(
     for _ in range(MAX_REDIRECTS + 1):
         credential = credential_for(url, current().data.credentials)
         try:
-            reply = _pool(credential.ca).request(
+            reply = pool(credential.ca).request(
                 verb, url, headers={**_rights(credential), **(headers or {})}, body=body, preload_content=not stream,
                 redirect=False, retries=False, timeout=TIMEOUT,
             )  # fmt: skip
@@ -295,7 +295,8 @@ def _rights(credential: Credential) -> dict[str, str]:
 
 
 @cache
-def _pool(ca: str) -> urllib3.PoolManager:
+def pool(ca: str) -> urllib3.PoolManager:
+    """Connections to all servers that these authorities vouch for; empty: the system's."""
     return urllib3.PoolManager(num_pools=32, maxsize=16, block=False, ca_certs=ca or None)
 
 

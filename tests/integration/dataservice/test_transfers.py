@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from panda.dataservice import admission, transfers, waiting
-from panda.dataservice.movers.base import Content, Place, Tick
+from panda.dataservice.movers.base import Content, Place, Tick, Underway
 from panda.dataservice.movers.local import LocalMover
 from panda.jobs import due
 
@@ -299,6 +299,45 @@ def test_a_slow_mover_on_its_last_try_does_not_give_up_what_another_carries(lab,
     assert [(t.status, t.tries) for t in lab.transfers()] == [("moving", 9)]
     assert (lab.due(job).waits_for, lab.due(job).missing) == ("data", 1)
     assert len(lab.query("SELECT * FROM transfer_waiters")) == 1
+
+
+def test_a_copy_that_somebody_else_makes_is_asked_after_and_costs_no_try(lab, monkeypatch):
+    lab.put("s:d/a", b"abc")
+    [job] = lab.bound_jobs(inputs=["s:d/a"])
+    request(lab, [job])
+
+    def elsewhere(*_):
+        raise Underway("rule 7 is REPLICATING", 60.0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalMover, "copy", elsewhere)
+        for _ in range(lab.settings.data.transfer_tries + 1):
+            assert transfers.carry_out(lab.begin, due_ids(lab), lab.settings) == []
+            [waits] = lab.query("SELECT *, due_at - panda_now() AS for_s FROM transfers")
+            assert (waits.status, waits.tries, waits.error) == ("queued", 0, "rule 7 is REPLICATING")
+            assert 50 < waits.for_s.total_seconds() <= 60
+            assert due_ids(lab) == []
+            lab.do("UPDATE transfers SET due_at = panda_now()")
+    assert lab.due(job).waits_for == "data"
+
+    assert carry_out_all(lab) == []
+    assert lab.due(job).waits_for is None
+
+
+def test_who_is_late_to_say_that_somebody_else_copies_does_not_undo_what_another_carrier_began(lab, monkeypatch):
+    lab.put("s:d/a", b"abc")
+    request(lab, lab.bound_jobs(inputs=["s:d/a"]))
+    [transfer_id] = due_ids(lab)
+
+    def elsewhere(*_):
+        lab.do("UPDATE transfers SET tries = tries + 1")  # our lease ran out, another has it
+        raise Underway("rule 7 is REPLICATING", 60.0)
+
+    monkeypatch.setattr(LocalMover, "copy", elsewhere)
+    transfers.carry_out(lab.begin, [transfer_id], lab.settings)
+
+    [row] = lab.query("SELECT * FROM transfers")
+    assert (row.status, row.tries) == ("moving", 2)
 
 
 def test_a_killed_job_is_not_woken_by_its_file(lab):
