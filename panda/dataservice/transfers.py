@@ -52,10 +52,10 @@ _HELD = "WITH held AS (SELECT * FROM transfers WHERE transfer_id = %(transfer_id
 #: A message may come twice; whoever sets the source first carries.
 TAKE = f"""
 {_HELD}
-UPDATE transfers SET source = '', tries = tries + 1,
+UPDATE transfers SET source = coalesce(planned, ''), tries = tries + 1,
     lease_until = panda_now() + make_interval(secs => %(lease_s)s)
 WHERE transfer_id = ANY(ARRAY(SELECT transfer_id FROM held WHERE status = 'moving' AND source IS NULL))
-RETURNING tries
+RETURNING tries, source
 """
 #: What is to be moved, and from where: the nearest storage first.
 SOURCES = f"""
@@ -351,7 +351,8 @@ def _take(begin: Begin, transfer_id: int, settings: Settings) -> _Carrier | None
         if not taken:
             return None
         carrier = _Carrier(begin, rows(connection, SOURCES, {"transfer_id": transfer_id}), taken[0].tries, settings)
-        run(connection, SET_SOURCE, {"transfer_id": transfer_id, "source": carrier.source_name})
+        if carrier.source_name != taken[0].source:  # the plan is older
+            run(connection, SET_SOURCE, {"transfer_id": transfer_id, "source": carrier.source_name})
     return carrier
 
 

@@ -42,10 +42,12 @@ UNHURRIED_S = 120
 #: A plan is made once and kept. One that was made while the hot tables were empty would scan them from
 #: end to end for as long as nobody counted their rows anew, so plans never look at a whole table; and each of
 #: our statements names the rows that it wants by `= ANY(…)`, since a mere join leaves the planner that choice
-#: (tests/integration/db asks every one of them). Without bitmaps, rows are met in the order of their index.
+#: (tests/integration/db asks every one of them). Without bitmaps, rows are met in the order of their index. A scan of a
+#: small table that cannot be avoided looks so dear now that PostgreSQL would start processes to help it, each time.
 PLANS = (
     "-c plan_cache_mode=force_generic_plan -c jit=off "
-    "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c enable_bitmapscan=off"
+    "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c enable_bitmapscan=off "
+    "-c max_parallel_workers_per_gather=0"
 )
 
 
@@ -261,6 +263,7 @@ def unhurried(connection: Connection) -> None:
     run(connection, "SET LOCAL plan_cache_mode = force_custom_plan")
     for kind in ("seqscan", "bitmapscan", "hashjoin", "mergejoin"):
         run(connection, f"SET LOCAL enable_{kind} = on")
+    run(connection, "SET LOCAL max_parallel_workers_per_gather = 2")
 
 
 def _execute(connection: Connection, sql: str, values: Mapping[str, Any] | None) -> psycopg.Cursor[Any]:
