@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import claims, footprint, pages, real_processes, submissions, whole_life
+from benchmarks import catalogue, claims, footprint, moves, pages, real_processes, submissions, whole_life
 from benchmarks.figures import Benchmark, Figure, machine, table, write
 
 HERE = Path(__file__).parent
@@ -23,6 +23,11 @@ ALL: dict[str, Benchmark] = {
     "B7": footprint.memory,
     "B8": pages.at_full_size,
     "B9": footprint.starts,
+    "D1": catalogue.entered,
+    "D2": catalogue.dealt,
+    "D3": moves.between_folders,
+    "D4": moves.to_xrootd,
+    "D5": catalogue.grown,
 }
 
 

@@ -72,7 +72,8 @@ def write(figures: Mapping[str, Figure], facts: Mapping[str, Any], data: Path, p
 
 def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
     """The figures as a table in Markdown."""
-    lines = ["| | measured | CPU ms per job | asked | met | beside it | when |", "|---|---|---|---|---|---|---|"]
+    heads = ("", "measured", "CPU ms per job or file", "asked", "met", "beside it", "when")
+    lines = [f"| {' | '.join(heads)} |".replace("|  |", "| |"), "|---" * len(heads) + "|"]
     for name, each in figures.items():
         cpu = "" if each["cpu_ms_per_job"] is None else f"{each['cpu_ms_per_job']:.2f}"
         cells = (name, f"{_number(each['value'])} {each['unit']}", cpu, each["asked"])

@@ -172,6 +172,14 @@ def at_full_size() -> Figure:
 
 
 def _filled(server: EmbeddedPostgres, url: str, n_live: int, n_archived: int) -> None:
+    to_be_filled(server, url)
+    engine = make_engine(url)
+    fill(begin_of(engine), n_live, n_archived)
+    engine.dispose()
+
+
+def to_be_filled(server: EmbeddedPostgres, url: str) -> None:
+    """Make our tables, and a server of it that takes many rows at once."""
     migrate.upgrade(url)
     engine = make_engine(url)
     with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
@@ -180,9 +188,6 @@ def _filled(server: EmbeddedPostgres, url: str, n_live: int, n_archived: int) ->
     engine.dispose()
     server.stop()
     server.start()
-    engine = make_engine(url)
-    fill(begin_of(engine), n_live, n_archived)
-    engine.dispose()
 
 
 def fill(begin: Begin, n_live: int, n_archived: int) -> None:

@@ -88,6 +88,19 @@ def process(command: list[str], port: int, folder: Path, *, within_s: float = 20
 
 
 @contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A file system of its own with room for 1 MiB. Skips where we may not mount one."""
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@contextmanager
 def nginx(folder: Path) -> Iterator[str]:
     """Plain WebDAV verbs, and some pages that go wrong. Yields the address."""
     program = needs("nginx", shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"))

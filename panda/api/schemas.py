@@ -403,6 +403,8 @@ class DatasetFile(Reply, kw_only=True):
     lfn: str
     size_bytes: int
     adler32: str
+    sha256: str | None
+    """Of what was uploaded through this server; of what jobs wrote: null."""
     guid: str
     storages: list[str]
 
@@ -413,6 +415,7 @@ class File(Reply, kw_only=True):
     lfn: str
     size_bytes: int
     adler32: str
+    sha256: str | None
     guid: str
     panda_id: int | None
     """The job that wrote it."""

@@ -286,5 +286,6 @@ class DatasetFile(Reply, kw_only=True, frozen=True):
     lfn: str
     size_bytes: int
     adler32: str
+    sha256: str | None = None
     guid: str = ""
     storages: list[str] = []

@@ -5,6 +5,7 @@ same name exactly one wins, and the other is told so.
 """
 
 import errno
+import hashlib
 import uuid
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -63,14 +64,14 @@ looking AS (
 SELECT dataset_id FROM opened
 """
 FILES = """
-SELECT f.lfn, f.size_bytes, f.adler32, f.guid,
+SELECT f.lfn, f.size_bytes, f.adler32, f.guid, f.sha256,
     ARRAY(SELECT r.storage FROM replicas r WHERE r.file_id = f.file_id ORDER BY r.storage) AS storages
 FROM datasets d, LATERAL (
     SELECT * FROM files WHERE dataset_id = d.dataset_id AND lfn > %(after)s ORDER BY lfn LIMIT %(limit)s) f
 WHERE d.scope = %(scope)s AND d.name = %(name)s ORDER BY f.lfn
 """
 FILE = """
-SELECT f.lfn, f.size_bytes, f.adler32, f.guid,
+SELECT f.lfn, f.size_bytes, f.adler32, f.guid, f.sha256,
     ARRAY(SELECT r.storage FROM replicas r WHERE r.file_id = f.file_id ORDER BY r.storage) AS storages
 FROM datasets d, LATERAL (SELECT * FROM files WHERE dataset_id = d.dataset_id AND lfn = %(lfn)s OFFSET 0) f
 WHERE d.scope = %(scope)s AND d.name = %(name)s
@@ -96,9 +97,10 @@ FROM unnest(%(dataset_ids)s::bigint[], %(lfns)s::text[]) AS w(dataset_id, lfn),
 """
 REGISTER = """
 WITH made AS (
-    INSERT INTO files (dataset_id, lfn, guid, size_bytes, adler32, panda_id, attempt_nr, created_at)
+    INSERT INTO files (dataset_id, lfn, guid, size_bytes, adler32, panda_id, attempt_nr, sha256, created_at)
     SELECT n.*, panda_now() FROM unnest(%(dataset_ids)s::bigint[], %(lfns)s::text[], %(guids)s::text[],
-        %(sizes)s::bigint[], %(adler32s)s::text[], %(panda_ids)s::bigint[], %(attempt_nrs)s::smallint[]) AS n
+        %(sizes)s::bigint[], %(adler32s)s::text[], %(panda_ids)s::bigint[], %(attempt_nrs)s::smallint[],
+        %(sha256s)s::text[]) AS n
     RETURNING file_id, dataset_id, lfn, size_bytes),
 counted AS (
     UPDATE datasets d SET n_files = d.n_files + m.n_files, size_bytes = d.size_bytes + m.size_bytes
@@ -138,6 +140,8 @@ class NewFile:
     panda_id: int | None = None
     """The job that made it; None: a person put it."""
     attempt_nr: int | None = None
+    sha256: str | None = None
+    """Of what passed through our hands; of outputs nobody says it."""
 
     @property
     def key(self) -> FileKey:
@@ -159,6 +163,23 @@ class OnTape(Unavailable):
 
     code = "on_tape"
     retry_after_s = 60
+
+
+class _Hashed:
+    """A stream, and the SHA-256 of what was read from it."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._hash = hashlib.sha256()
+
+    def read(self, size: int, /) -> bytes:
+        block = self._stream.read(size)
+        self._hash.update(block)
+        return block
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
 
 
 def create(connection: Connection, did: str, *, owner: str, jobset_id: int | None = None) -> int:
@@ -303,13 +324,15 @@ def put(
     draft = Place(root, draft_path(scope, name, uuid.uuid4().hex))
     path = file_path(scope, name, lfn)
     try:
-        content = mover.write(draft, stream, cap_bytes, still)
+        hashed = _Hashed(stream)
+        content = mover.write(draft, hashed, cap_bytes, still)
         if adler32 not in (None, content.adler32):
             raise Invalid(f"the bytes that came have adler32 {content.adler32}", where=lfn, code="wrong_checksum")
         with begin() as connection:
             file = NewFile(
                 dataset_id=find(connection, [did])[did], lfn=lfn, guid=str(uuid.uuid4()),
-                size_bytes=content.size_bytes, adler32=content.adler32, storage=storage, path=path,
+                size_bytes=content.size_bytes, adler32=content.adler32, sha256=hashed.sha256, storage=storage,
+                path=path,
             )  # fmt: skip
             refused = register(connection, [file]).refused
             if refused:
@@ -443,6 +466,6 @@ def _enter(connection: Connection, files: Sequence[NewFile]) -> dict[FileKey, in
         {"dataset_ids": [f.dataset_id for f in files], "lfns": [f.lfn for f in files],
          "guids": [f.guid for f in files], "sizes": [f.size_bytes for f in files],
          "adler32s": [f.adler32 for f in files], "panda_ids": [f.panda_id for f in files],
-         "attempt_nrs": [f.attempt_nr for f in files]},
+         "attempt_nrs": [f.attempt_nr for f in files], "sha256s": [f.sha256 for f in files]},
     )  # fmt: skip
     return {(row.dataset_id, row.lfn): row.file_id for row in made}

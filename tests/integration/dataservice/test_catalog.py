@@ -1,5 +1,6 @@
 """Datasets and files: what is in the catalogue is on a storage, whole, once."""
 
+import hashlib
 import io
 import zlib
 
@@ -39,6 +40,15 @@ def test_a_file_that_was_put_is_listed_and_read_back(lab, dataset):
         assert (stream.read(), size_bytes, adler32) == (b"abc", 3, "024d0127")
     assert (show(lab).n_files, show(lab).size_bytes) == (1, 3)
     assert files_below(lab.root / "north") == [lab.where("s:d/a", "NORTH-DISK")]
+
+
+def test_what_passes_through_our_hands_gets_a_sha_256(lab, dataset):
+    held = b"x" * (3 << 20)
+
+    assert put(lab, "a", held, cap_bytes=10**7).sha256 == hashlib.sha256(held).hexdigest()
+
+    with lab.begin() as connection:
+        assert [file.sha256 for file in catalog.files_of(connection, "s:d")] == [hashlib.sha256(held).hexdigest()]
 
 
 def test_an_empty_file_and_the_longest_name_are_files_too(lab, dataset):

@@ -236,6 +236,24 @@ def test_a_server_that_is_full_keeps_nothing_and_says_so(mover, root, kind):
     assert full.value.errno == errno.ENOSPC
 
 
+def test_a_disk_that_fills_up_in_the_middle_keeps_what_was_there_and_nothing_of_the_new(tmp_path):
+    mover, large = LocalMover(), Place(str(tmp_path / "large"), "s/a")
+    mover.write(large, io.BytesIO(b"x" * (3 << 20)), 10**8, still)
+    with storage_servers.small_disk(tmp_path / "small") as disk:
+        there = Place(str(disk), "s/a")
+        mover.write(there, io.BytesIO(b"abc"), 10, still)
+
+        for bring in (
+            lambda: mover.write(there, io.BytesIO(b"x" * (3 << 20)), 10**8, still),
+            lambda: mover.copy(large, there, content(b"x" * (3 << 20)), still),
+        ):
+            with pytest.raises(OSError, match="No space left") as full:
+                bring()
+            assert full.value.errno == errno.ENOSPC
+            assert [each.name for each in disk.rglob("*") if each.is_file()] == ["a"]
+        assert read(mover, there) == b"abc"
+
+
 @pytest.fixture
 def https(tmp_path):
     """A server whose certificate nobody knows; yields its address and the certificate."""

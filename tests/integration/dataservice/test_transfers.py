@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+import storage_servers
 
 from panda.dataservice import admission, transfers, waiting
 from panda.dataservice.movers.base import Content, Place, Tick, Underway
@@ -140,6 +141,25 @@ def test_a_source_that_vanished_is_replaced_by_another_replica(lab):
     assert carry_out_all(lab) == []
 
     assert lab.transfers()[0].tries == 2
+    assert lab.due(job).waits_for is None
+
+
+def test_a_destination_that_fills_up_in_the_middle_is_tried_again_when_there_is_room(lab, tmp_path):
+    lab.put("s:d/a", b"x" * (700 << 10))
+    [job] = lab.bound_jobs(inputs=["s:d/a"])
+    request(lab, [job])
+    with storage_servers.small_disk(tmp_path / "small") as disk:
+        lab.do("UPDATE storages SET root = %(root)s WHERE name = 'SOUTH-DISK'", root=str(disk))
+        (disk / "others").write_bytes(b"x" * (700 << 10))
+        assert transfers.carry_out(lab.begin, due_ids(lab), lab.settings) == []
+        [waits] = lab.transfers()
+        assert (waits.status, "No space left" in waits.error) == ("queued", True)
+        assert [each.name for each in disk.rglob("*") if each.is_file()] == ["others"]
+
+        (disk / "others").unlink()
+        lab.do("UPDATE transfers SET due_at = panda_now()")
+        assert carry_out_all(lab) == []
+
     assert lab.due(job).waits_for is None
 
 
