@@ -30,11 +30,12 @@ from monitoring import (
     trouble_pages,
     usage_pages,
 )
-from monitoring.meters import Metrics, PageMeter
+from monitoring.meters import Metrics
 from monitoring.page import Parts
 from monitoring.reading import TOO_SLOW, trouble_of
 from panda.errors import Conflict, Forbidden, Invalid, NotFound, PandaError, TooLarge, Unauthenticated
 from panda.logs import Log
+from panda.request_meter import Meter
 
 log = Log("monitoring.app")
 
@@ -57,7 +58,7 @@ def make_app(
     Args:
         n_watchers: browsers that watch live now; `n_told`: words that they were told so far.
     """
-    meter = PageMeter()
+    meter = Meter("panda_page_requests_total", "panda_page_seconds")
     before: list[Any] = [meter, Guard(parts)]
     app = falcon.App(middleware=before)
     app.req_options.strip_url_path_trailing_slash = True

@@ -1,9 +1,7 @@
 """/metrics of this process: how long pages take, who watches live, what is wrong. The engine's own are the API's."""
 
 import resource
-import time
 from collections.abc import Callable
-from typing import Any
 
 import falcon
 
@@ -13,46 +11,25 @@ from panda.auth import policy
 from panda.auth.identity import Identity
 from panda.auth.policy import Action
 from panda.errors import Unauthenticated
-from panda.metrics import Family, Requests, written
+from panda.metrics import Family
+from panda.request_meter import Meter, answer
 
-MEDIA = "text/plain; version=0.0.4; charset=utf-8"
 #: Whoever came through a proxy is not on this machine, whatever its address says.
 FORWARDED = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
 LOCAL = frozenset({"127.0.0.1", "::1"})
 
 
-class PageMeter:
-    """Falcon middleware, the first of all: counts pages of this process by route."""
-
-    def __init__(self) -> None:
-        self._requests = Requests("panda_page_requests_total", "panda_page_seconds")
-
-    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        req.context.began_at = time.perf_counter()
-
-    def process_response(self, req: falcon.Request, resp: falcon.Response, resource: Any, succeeded: bool) -> None:
-        took_s = time.perf_counter() - getattr(req.context, "began_at", time.perf_counter())
-        self._requests.add(req.method, req.uri_template or "none", str(resp.status)[:3], took_s)
-
-    def families(self) -> list[Family]:
-        return self._requests.families()
-
-
 class Metrics(Page):
     """/metrics: for a scraper on this machine, or with a token that may."""
 
-    def __init__(
-        self, parts: Parts, meter: PageMeter, n_watchers: Callable[[], int], n_told: Callable[[], int]
-    ) -> None:
+    def __init__(self, parts: Parts, meter: Meter, n_watchers: Callable[[], int], n_told: Callable[[], int]) -> None:
         super().__init__(parts)
         self._meter, self._n_watchers, self._n_told = meter, n_watchers, n_told
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         if not self._is_local(req):
             policy.require(self._identity(req), Action.READ_METRICS)
-        resp.content_type = MEDIA
-        resp.set_header("Cache-Control", "no-store")
-        resp.data = written([*self._meter.families(), *self._own()]).encode()
+        answer(resp, [*self._meter.families(), *self._own()])
 
     def _is_local(self, req: falcon.Request) -> bool:
         is_here = req.remote_addr in LOCAL and not any(req.get_header(name) for name in FORWARDED)

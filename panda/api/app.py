@@ -45,6 +45,7 @@ from panda.api.rates import Rates
 from panda.auth.verifiers import verifier
 from panda.db.session import Begin
 from panda.jobs.spool import Spool
+from panda.request_meter import Meter
 from panda.settings import Settings
 
 App = falcon.App[falcon.Request, falcon.Response]
@@ -59,7 +60,7 @@ SMALL_MB = 1
 def create_app(begin: Begin, settings: Settings) -> App:
     """The WSGI app. `begin` opens its transactions; the spool lies in the settings' data folder."""
     verify = verifier(begin, settings)
-    meter = metrics.Meter()
+    meter = Meter("panda_api_requests_total", "panda_api_request_seconds")
     middleware: list[Any] = [
         meter,
         Origins(settings.api.trusted_proxies),

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from typing import Any
 
 import falcon
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,34 +13,15 @@ from panda.auth.policy import Action
 from panda.db.session import Begin
 from panda.jobs import gauges
 from panda.logs import Log
-from panda.metrics import Family, Requests, written
+from panda.metrics import Family
+from panda.request_meter import Meter, answer
 
 log = Log("panda.api")
 
-MEDIA = "text/plain; version=0.0.4; charset=utf-8"
 #: The engine's gauges are asked for once in this time, however many scrape.
 KEPT_S = 5.0
 #: Whoever scrapes from this machine without a token.
 LOCAL_SCRAPER = Identity("local-scraper", frozenset({Role.PRODUCTION}))
-
-
-class Meter:
-    """Falcon middleware: counts the requests of this process, by route."""
-
-    def __init__(self) -> None:
-        self._requests = Requests("panda_api_requests_total", "panda_api_request_seconds")
-
-    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        req.context.began_at = time.perf_counter()
-
-    def process_response(self, req: falcon.Request, resp: falcon.Response, resource: Any, succeeded: bool) -> None:
-        """A stream counts with the time to its first byte."""
-        took_s = time.perf_counter() - getattr(req.context, "began_at", time.perf_counter())
-        self._requests.add(req.method, req.uri_template or "none", str(resp.status)[:3], took_s)
-
-    def families(self) -> list[Family]:
-        """Requests by route and status, and how long they took."""
-        return self._requests.families()
 
 
 class LocalScraper:
@@ -70,9 +50,7 @@ class MetricsResource:
         """Numbers for Prometheus. `panda_up` is 0 while the database is away; the rest of the engine's is left out."""
         engine = self._engine()
         up = Family("panda_up", "Whether the database answers.", [({}, float(bool(engine)))])
-        resp.content_type = MEDIA
-        resp.set_header("Cache-Control", "no-store")
-        resp.data = written([up, *engine, *self._meter.families()]).encode()
+        answer(resp, [up, *engine, *self._meter.families()])
 
     def _engine(self) -> list[Family]:
         with self._guard:
