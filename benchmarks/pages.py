@@ -9,14 +9,17 @@ the monitor's memory believes that 2.1 s went by: what it keeps for two seconds 
 """
 
 import argparse
+import os
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import quantiles
 
 from falcon.testing import TestClient
 
+from benchmarks.costs import cpu_s, families, pss_mb
 from benchmarks.figures import Figure
 from monitoring.app import make_app
 from monitoring.gate import COOKIE, Sessions
@@ -33,6 +36,8 @@ from panda.local.postgres import EmbeddedPostgres
 
 #: Rows of one statement.
 CHUNK = 250_000
+#: What a page costs at least that leaves a part out.
+LEFT_OUT_MS = 2_000.0
 #: Longer than what the monitor keeps of most pages.
 BETWEEN_LOOKS_S = 2.1
 #: For a database that is filled once and thrown away.
@@ -43,10 +48,12 @@ FILLING = (
 )  # fmt: skip
 #: Indexes of the large tables that are built in one go after the rows.
 INDEXES = """
-SELECT indexname AS name, indexdef AS made FROM pg_indexes
+SELECT indexname AS name, replace(indexdef, ' ON ONLY ', ' ON ') AS made FROM pg_indexes
 WHERE tablename IN ('jobs', 'job_due', 'jobs_archive', 'ready', 'leases') AND indexname NOT LIKE '%%_pkey'
 """
 N_QUEUES, N_ASKED = 50, 20
+#: Looks, from page to page, before and during which the monitor's memory is measured.
+N_WARM, N_LONG = 200, 2_000
 #: Page -> p95 that is asked for, in ms (design of the monitor, performance).
 BUDGETS_MS = {
     "/": 150, "/jobs": 200, "/jobs?q=status:failed": 200, "/jobs?q=status:failed+queue:Q7+error:pilot:*": 200,
@@ -149,7 +156,10 @@ def speed(n_live: int = 200_000, n_archived: int = 1_000_000, kept: Path | None 
         begin = begin_of(make_engine(url))
         ask = _Browser(begin, url, folder)
         pages = [page.format(live=n_archived + n_live // 2, archived=n_archived // 2) for page in BUDGETS_MS]
+        before_s = _cpu_s(folder)
         taken = {page: ask.p95_ms(page) for page in pages}
+        cpu_ms = 1000 * (_cpu_s(folder) - before_s) / ask.n_looks
+        grown_mb = ask.grown_mb(pages)
     finally:
         server.stop()
         if kept is None:
@@ -161,7 +171,8 @@ def speed(n_live: int = 200_000, n_archived: int = 1_000_000, kept: Path | None 
         unit=f"of its budget ({worst})",
         asked="≤ 1 with 1,000,000 live and 10,000,000 archived jobs",
         met=all(parts[page] <= BUDGETS_MS[page] for page in BUDGETS_MS),
-        reference=f"p95 in ms with {n_live:,} live and {n_archived:,} archived jobs",
+        reference=f"p95 in ms with {n_live:,} live and {n_archived:,} archived jobs; CPU of a look, PostgreSQL and "
+        f"monitor: {cpu_ms:.0f} ms in the mean; memory of the monitor after {N_LONG:,} more looks: {grown_mb:+.1f} MB",
         parts={page: round(ms, 1) for page, ms in parts.items()},
     )
 
@@ -175,6 +186,10 @@ def _filled(server: EmbeddedPostgres, url: str, n_live: int, n_archived: int) ->
     to_be_filled(server, url)
     engine = make_engine(url)
     fill(begin_of(engine), n_live, n_archived)
+    with engine.connect() as connection:  # as autovacuum would have done by then
+        connection.exec_driver_sql("SET statement_timeout = 0")
+        connection.exec_driver_sql("VACUUM (ANALYZE)")
+        connection.invalidate()
     engine.dispose()
 
 
@@ -209,11 +224,17 @@ def fill(begin: Begin, n_live: int, n_archived: int) -> None:
                 unhurried(connection)
                 for sql in sqls:
                     run(connection, sql, {"first": first, "last": min(first + CHUNK - 1, high)})
-    for sql in [index.made for index in indexes] + ["ANALYZE"]:
+    for index in indexes:
         with begin() as connection:
             unhurried(connection)
             run(connection, "SET LOCAL statement_timeout = 0")
-            run(connection, sql)
+            run(connection, index.made)
+
+
+def _cpu_s(folder: Path) -> float:
+    """Of this process and of the PostgreSQL in `folder`."""
+    postmaster = int((folder / "postgres" / "data" / "postmaster.pid").read_text(encoding="utf-8").split()[0])
+    return cpu_s([os.getpid(), *families({"postgres": postmaster})["postgres"]])
 
 
 class _Browser:
@@ -221,6 +242,7 @@ class _Browser:
 
     def __init__(self, begin: Begin, url: str, folder: Path) -> None:
         self._skipped_s = 0.0
+        self.n_looks = 0
         settings = settings_module.load([], {"PANDA_DATABASE_URL": url, "PANDA_DATA_DIR": str(folder)})
         reader, static, celery = Reader(begin), load_static(), _NoCelery()
         parts = Parts(
@@ -235,19 +257,30 @@ class _Browser:
 
     def p95_ms(self, page: str) -> float:
         """Milliseconds at the server. The first two looks are not counted."""
+        return quantiles([self._look_ms(page) for _ in range(N_ASKED + 2)][2:], n=20)[-1]
+
+    def grown_mb(self, pages: Sequence[str]) -> float:
+        """Memory of this process after thousands of looks, less what it was after hundreds."""
+        for n in range(N_WARM):
+            self._look_ms(pages[n % len(pages)])
+        before = pss_mb([os.getpid()])
+        for n in range(N_LONG):
+            self._look_ms(pages[n % len(pages)])
+        return pss_mb([os.getpid()]) - before
+
+    def _look_ms(self, page: str) -> float:
         path, _, query = page.partition("?")
-        taken = []
-        for n in range(N_ASKED + 2):
-            self._skipped_s += BETWEEN_LOOKS_S
-            began = time.monotonic()
-            answer = self._client.simulate_get(
-                path, query_string=query, cookies=self._cookies, headers={"Accept": "text/html"}
-            )
-            if answer.status_code >= 400:
-                raise RuntimeError(f"{page}: {answer.status_code}")
-            if n >= 2:
-                taken.append(1000 * (time.monotonic() - began))
-        return quantiles(taken, n=20)[-1]
+        self._skipped_s += BETWEEN_LOOKS_S
+        self.n_looks += 1
+        began = time.monotonic()
+        answer = self._client.simulate_get(
+            path, query_string=query, cookies=self._cookies, headers={"Accept": "text/html"}
+        )
+        took_ms = 1000 * (time.monotonic() - began)
+        if answer.status_code >= 400:
+            raise RuntimeError(f"{page}: {answer.status_code}")
+        # a part that was not read in 2 s is left out: no such page is in its budget
+        return max(took_ms, LEFT_OUT_MS) if 'class="trouble"' in answer.text else took_ms
 
 
 class _NoCelery:

@@ -10,6 +10,7 @@ from monitoring.queries import Facts, facts
 from panda.auth import audit_log, policy
 from panda.auth.policy import Action
 from panda.jobs import switches
+from panda.states import Stage
 
 PAGE_SIZE = 50
 #: Looked at: the newest resting failures, the oldest waits of each kind.
@@ -68,6 +69,10 @@ SELECT extract(epoch FROM panda_now() - (SELECT due_at FROM job_due WHERE waits_
 """
 
 
+#: Stages in the order of the chain.
+ORDER = {str(stage): nr for nr, stage in enumerate(Stage)}
+
+
 class Admin(Page):
     """/admin"""
 
@@ -104,7 +109,7 @@ class CelerySummary(Page):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         reader = self._parts.reader
-        found = reader.block(lambda c: facts(c, STAGES))
+        found = reader.block(lambda c: sorted(facts(c, STAGES), key=lambda row: ORDER.get(row["stage"], len(ORDER))))
         workers = [
             {"name": worker.name, "is_alive": worker.is_alive, "n_active": worker.n_active}
             for worker in self._parts.celery.workers()

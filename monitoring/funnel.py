@@ -10,6 +10,7 @@ from monitoring.looks import count, duration, megabytes
 #: criterion -> what those that are left have in common.
 WORDS = {
     "status": "open for new jobs",
+    "downtime": "no downtime comes in between",
     "storage": "their storage is online",
     "wishes": "where the job set wants to go",
     "access": "open to this user's group",
@@ -28,11 +29,13 @@ SHOWN = 3
 
 
 class Step(NamedTuple):
-    """A criterion. `reasons`: why queues were refused, as (sentence, how many, an example)."""
+    """A criterion. `reasons`: why queues were refused, as (sentence, how many, an example). `passed`: instead, what
+    several criteria asked that refused nobody."""
 
     left: int
     words: str
     reasons: list[tuple[str, int, str]]
+    passed: tuple[str, ...] = ()
 
 
 def steps(funnel: Sequence[Mapping[str, Any]]) -> list[Step]:
@@ -41,7 +44,8 @@ def steps(funnel: Sequence[Mapping[str, Any]]) -> list[Step]:
     for each in funnel:
         words = WORDS.get(each["criterion"], each["criterion"])
         if found and not each["refused"] and not found[-1].reasons:
-            found[-1] = found[-1]._replace(words=f"{found[-1].words}; {words}")
+            passed = (*(found[-1].passed or (found[-1].words,)), words)
+            found[-1] = found[-1]._replace(words=f"{len(passed)} more criteria refused none", passed=passed)
         else:
             found.append(Step(each["left"], words, _reasons(each["refused"])))
     return found

@@ -156,12 +156,13 @@ def stages(connection: Connection, counts: list[Facts] | None) -> list[Facts]:
 def errors(connection: Connection, retry_window_s: int) -> list[Facts]:
     """The commonest failures of the last 24 h, each with a `trend` of two-hour bins, oldest first."""
     found = queries.facts(connection, queries.ERRORS, {"window_s": retry_window_s})
+    known = {(row["error_code"], row["failed_stage"]): row for row in found}
     for row in found:
-        trend = [0] * queries.ERROR_BINS
-        for ago in row.pop("bins"):
-            if ago is not None and 0 <= ago < queries.ERROR_BINS:
-                trend[queries.ERROR_BINS - 1 - ago] += 1
-        row["trend"] = trend
+        row["trend"] = [0] * queries.ERROR_BINS
+    for point in queries.facts(connection, queries.ERROR_TREND, {"codes": [row["error_code"] for row in found]}):
+        failure = known.get((point["error_code"], point["failed_stage"]))
+        if failure is not None:
+            failure["trend"][-1 - min(max(point["ago"], 0), queries.ERROR_BINS - 1)] += point["n"]
     return found
 
 

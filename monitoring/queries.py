@@ -55,33 +55,38 @@ SELECT stage, sum(n)::bigint AS n, sum(n_failed)::bigint AS n_failed,
     coalesce(sum(n) FILTER (WHERE minute > (SELECT panda_now()) - interval '6 minutes'), 0)::float8 / 5 AS per_minute
 FROM stage_runs WHERE minute > (SELECT panda_now()) - interval '1 hour' GROUP BY stage
 """
-#: Failed jobs rest in `jobs` until their retry window ends, which is the deadline of their wait: so
-#: the index on waits finds those of the last day. The archive is asked code by code.
+#: From roll-ups, as the page of errors counts them. What is said comes from the newest job that rests with the code,
+#: else from the newest archived one: failed jobs rest until their retry window ends, the deadline of their wait.
 ERRORS = """
-WITH RECURSIVE codes AS (
-    (SELECT error_code FROM jobs_archive WHERE status = 'failed' ORDER BY error_code LIMIT 1)
-    UNION ALL
-    SELECT (SELECT a.error_code FROM jobs_archive a WHERE a.status = 'failed' AND a.error_code > codes.error_code
-            ORDER BY a.error_code LIMIT 1)
-    FROM codes WHERE codes.error_code IS NOT NULL),
+WITH top AS (
+    SELECT error_code, failed_stage, sum(n)::bigint AS n, count(DISTINCT queue) FILTER (WHERE queue <> '') AS n_queues,
+        max(queue) AS queue
+    FROM error_hours WHERE hour > (SELECT panda_now()) - interval '24 hours'
+    GROUP BY 1, 2 ORDER BY n DESC LIMIT 8),
 resting AS (
-    SELECT panda_id FROM job_due
-    WHERE waits_for IS NOT NULL AND due_at > (SELECT panda_now()) + make_interval(secs => %(window_s)s - 86400)
-    AND waits_for = 'operator' ORDER BY due_at DESC LIMIT 10000),
-failures AS (
-    SELECT j.error_code, j.failed_stage, j.computing_site, j.jobset_id, j.error_message, j.ended_at, j.panda_id
-    FROM resting r, LATERAL (SELECT * FROM jobs WHERE panda_id = r.panda_id OFFSET 0) j WHERE j.status = 'failed'
-    UNION ALL
-    SELECT a.error_code, a.failed_stage, a.computing_site, a.jobset_id, a.error_message, a.ended_at, a.panda_id
-    FROM codes CROSS JOIN LATERAL (
-        SELECT * FROM jobs_archive WHERE status = 'failed' AND error_code = codes.error_code
-        AND ended_at > (SELECT panda_now()) - interval '24 hours' LIMIT 10000) AS a)
-SELECT coalesce(error_code, 'none') AS error_code, coalesce(failed_stage, '') AS failed_stage, count(*) AS n,
-    count(DISTINCT jobset_id) AS n_jobsets, count(DISTINCT computing_site) AS n_queues,
-    min(computing_site) AS queue, min(jobset_id) AS jobset_id,
-    (array_agg(error_message ORDER BY panda_id DESC))[1] AS message, max(panda_id) AS panda_id,
-    array_agg(floor(extract(epoch FROM (SELECT panda_now()) - ended_at) / 7200)::int) AS bins
-FROM failures GROUP BY 1, 2 ORDER BY n DESC LIMIT 8
+    SELECT DISTINCT ON (j.error_code, j.failed_stage) j.error_code, j.failed_stage, j.error_message, j.panda_id
+    FROM (SELECT panda_id FROM job_due WHERE waits_for IS NOT NULL AND waits_for = 'operator'
+            AND due_at > (SELECT panda_now()) + make_interval(secs => %(window_s)s - 86400)
+            ORDER BY due_at DESC LIMIT 1000) AS r,
+        LATERAL (SELECT * FROM jobs WHERE panda_id = r.panda_id OFFSET 0) AS j
+    WHERE j.status = 'failed' ORDER BY 1, 2, 4 DESC)
+SELECT top.error_code, top.failed_stage, top.n, top.n_queues, top.queue,
+    coalesce(resting.error_message, archived.error_message) AS message,
+    coalesce(resting.panda_id, archived.panda_id) AS panda_id
+FROM top
+LEFT JOIN resting ON resting.error_code = top.error_code AND resting.failed_stage = top.failed_stage
+LEFT JOIN LATERAL (
+    SELECT panda_id, error_message FROM jobs_archive
+    WHERE resting.panda_id IS NULL AND status = 'failed' AND error_code = top.error_code
+        AND ended_at > (SELECT panda_now()) - interval '24 hours'
+    ORDER BY error_code, ended_at DESC LIMIT 1) AS archived ON true
+ORDER BY top.n DESC, top.error_code
+"""
+ERROR_TREND = """
+SELECT error_code, failed_stage, floor(extract(epoch FROM (SELECT panda_now()) - hour) / 7200)::int AS ago,
+    sum(n)::bigint AS n
+FROM error_hours WHERE hour > (SELECT panda_now()) - interval '24 hours' AND error_code = ANY(%(codes)s)
+GROUP BY 1, 2, 3
 """
 ERROR_BINS = 12  #: of two hours each
 

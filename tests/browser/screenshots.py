@@ -10,21 +10,27 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from livesystem import System
 from playwright.sync_api import sync_playwright
 
+from browser.scene import Scene
 from panda.client import Client
 
 PAGES = (
-    "/", "/jobs", "/jobs?q=status:failed", "/jobs/{job}", "/jobs/{job}/retry", "/jobsets", "/jobsets/{jobset}",
-    "/jobs/bulk/retry?q=status:failed", "/sites", "/queues/{queue}", "/pilots", "/datasets", "/me", "/usage", "/errors",
-    "/errors/pilot:1305", "/incidents", "/celery", "/admin", "/audit", "/help",
+    "/", "/jobs", "/jobs?q=status:failed", "/jobs/{job}", "/jobs/{job}/retry", "/jobs/{waiting}", "/jobs/{running}",
+    "/jobsets", "/jobsets/{jobset}", "/jobs/bulk/retry?q=status:failed", "/jobs/actions", "/sites", "/sites/{site}",
+    "/queues/{queue}", "/queues/{queue}/status?to=offline", "/nodes/{queue}/{node}", "/pilots", "/pilots/{pilot}",
+    "/transfers", "/datasets", "/datasets/{dataset}", "/files/{dataset}/run1.txt", "/me", "/me/notices/new", "/tokens",
+    "/users", "/users/anna", "/usage", "/errors", "/errors/pilot:1333", "/incidents", "/troubles", "/celery", "/admin",
+    "/audit", "/search?q=nothing-has-this-name", "/nowhere", "/help",
 )  # fmt: skip
-SCRIPTS = ("exit 0", "exit 0", "sleep 3; exit 0", "exit 3", "echo ERROR no such file >&2; exit 65", "sleep 40")
+NAMES = ("job", "waiting", "running", "jobset", "queue", "site", "node", "pilot", "dataset")
+#: Of a system that has done nothing yet.
+FIRST_PAGES = ("/login", "/", "/jobs", "/jobsets", "/me")
 
 
 def main() -> int:
@@ -40,36 +46,51 @@ def main() -> int:
         token = given.token_file.read_text().strip()
         pictures(given.url, token, Client(given.api, token), given.out, given.only)
         return 0
-    system = System.started(Path(tempfile.mkdtemp(prefix="screenshots-")), dispatcher_heartbeat_s=1)
+    folder = Path(tempfile.mkdtemp(prefix="screenshots-"))
+    scene = Scene.started(folder)
+    system = scene.system
     try:
-        work(system.client)
-        time.sleep(given.after_s)
+        shots(system.monitor, system.token, {}, given.out, [p for p in FIRST_PAGES if given.only in p], "first-")
+        scene.begin()
+        until = time.monotonic() + given.after_s
+        while time.monotonic() < until:
+            time.sleep(min(60.0, max(0.0, until - time.monotonic())))
+            scene.more()
         pictures(system.monitor, system.token, system.client, given.out, given.only)
     finally:
-        system.stop()
-        shutil.rmtree(system.folder)
+        scene.end()
+        shutil.rmtree(folder)
     return 0
 
 
-def work(client: Client) -> None:
-    """A few sets of every kind; waits until some failed."""
-    small = {"memory_mb": 100, "disk_mb": 100, "walltime_s": 90, "max_attempts": 1}
-    for n in range(3):
-        jobs = [
-            {"command": ["sh", "-c", f"echo job {k}; {script}"]} for k in range(4) for script in SCRIPTS[: 4 + n % 3]
-        ]
-        done = client.submit({"name": f"analysis-{n}", "jobs": jobs, "defaults": small})
-    busy = [
-        {"command": ["sh", "-c", f"for i in 1 2 3 4 5 6; do echo event $i of {k}; sleep 4; done"]} for k in range(60)
-    ]
-    client.submit({"name": "reco-mc26", "jobs": busy, "defaults": {**small, "walltime_s": 600}})
-    client.wait(jobs=[done.first_panda_id + 3], until=lambda seen: seen.jobs[0].status == "failed", timeout_s=120)
-
-
 def pictures(url: str, token: str, client: Client, out: Path, only: str) -> None:
+    """Every page, of a system that has some failed job."""
+    shots(url, token, facts_of(client), out, [page for page in PAGES if only in page])
+
+
+def facts_of(client: Client) -> dict[str, object]:
+    """What stands in the addresses: things that there are."""
+    found: dict[str, object] = {"dataset": "user.admin:raw.2026"}
+    for name, asked in (
+        ("job", {"status": "failed"}),
+        ("waiting", {"status": "defined"}),
+        ("running", {"status": "running"}),
+    ):
+        mine = list(client.jobs(owner="admin", limit=1, **asked)) or list(client.jobs(limit=1, **asked))
+        if mine:
+            found[name] = mine[0].panda_id
+            found |= {"jobset": mine[0].jobset_id} if name == "job" else {}
+    sick = list(client.jobs(status="failed", queue="SIM-12-Q", limit=1)) or list(client.jobs(status="failed", limit=1))
+    if sick:
+        job = client.job(sick[0].panda_id)
+        queue = str(job.queue)
+        found |= {"queue": queue, "site": queue.removesuffix("-Q"), "node": job.node, "pilot": job.pilot_id}
+    return found
+
+
+def shots(url: str, token: str, facts: dict[str, object], out: Path, pages: Sequence[str], prefix: str = "") -> None:
+    """A picture of each page in both themes; those whose address names what there is not are left out."""
     out.mkdir(parents=True, exist_ok=True)
-    failed = list(client.jobs(status="failed", limit=1))
-    facts = {"job": failed[0].panda_id, "jobset": failed[0].jobset_id, "queue": failed[0].queue} if failed else {}
     executable = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
@@ -81,13 +102,12 @@ def pictures(url: str, token: str, client: Client, out: Path, only: str) -> None
             page.fill("#token", token)
             page.click("button:has-text('Log in')")
             page.wait_for_selector("h1")
-            for path in PAGES:
-                if facts or "{" not in path:
-                    if only not in path:
-                        continue
-                    page.goto(path.format(**facts), wait_until="domcontentloaded")
-                    name = re.sub(r"[^a-z0-9]+", "-", path.lower()).strip("-") or "overview"
-                    page.screenshot(path=out / f"{name}-{scheme}.png", full_page=True)
+            for path in pages:
+                if any(f"{{{name}}}" in path and not facts.get(name) for name in NAMES):
+                    continue
+                page.goto(path.format(**facts), wait_until="domcontentloaded")
+                name = re.sub(r"[^a-z0-9]+", "-", path.lower()).strip("-") or "overview"
+                page.screenshot(path=out / f"{prefix}{name}-{scheme}.png", full_page=True)
         browser.close()
     print(f"{len(list(out.glob('*.png')))} pictures in {out}")
 

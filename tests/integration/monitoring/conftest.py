@@ -130,7 +130,7 @@ class World:
 
     def _due(self, panda_id: int, status: str) -> None:
         stage = next(stage for stage, statuses in ENTRY_STATUS.items() if status in statuses)
-        waits_for = {"failed": "operator", "activated": "pilot", "assigned": "data"}.get(status)
+        waits_for = {"failed": "operator", "activated": "pilot", "assigned": "data", "running": "lease"}.get(status)
         self.sql(
             "INSERT INTO job_due (panda_id, stage, waits_for, due_at) "
             "VALUES (%(id)s, %(stage)s, %(waits_for)s, panda_now() + interval '71 h')",

@@ -20,7 +20,8 @@ def test_the_funnel_is_told_in_steps_and_reasons_that_differ_in_numbers_are_one(
 
     assert funnel.known(REFUSED) == 7
     assert (first.left, first.reasons) == (5, [("the queue is offline", 2, "A")])
-    assert kept.words == "their storage is online; where the job set wants to go"
+    assert kept.words == "2 more criteria refused none"
+    assert kept.passed == ("their storage is online", "where the job set wants to go")
     assert last.reasons[0] == ("needs 16000 MB of memory, the queue has 12000", 3, "C")
 
 
