@@ -5,7 +5,7 @@ from uuid import UUID
 
 import falcon
 
-from monitoring import data_pages, render, site_queries
+from monitoring import commands, data_pages, render, site_queries
 from monitoring.page import Page
 from monitoring.queries import facts
 from panda.errors import Invalid
@@ -17,7 +17,8 @@ OWNER = "SELECT 1 FROM jobsets WHERE owner = %(name)s ORDER BY owner, jobset_id 
 
 
 class Search(Page):
-    """/search?q=: a PandaID, set:12, a dataset, a queue, a site, a user, a pilot, a Celery id, or a filter of jobs."""
+    """/search?q=: a PandaID, set:12, a dataset, a queue, a site, a user, a pilot, a Celery id, a filter of jobs, or a
+    command as pages say it."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         text = (req.get_param("q") or "").strip()
@@ -25,7 +26,7 @@ class Search(Page):
         if target is None:
             detail = (
                 f"Nothing is called {text[:80]!r}. Search for a PandaID, set:NUMBER, scope:name of a dataset, a queue, "
-                "a site, a user, a pilot, a Celery id, or write a filter such as status:failed."
+                "a site, a user, a pilot, a Celery id, or write a filter such as status:failed or a command."
             )
             hints = [("/jobs", "the newest jobs"), ("/jobsets", "the newest job sets"), ("/sites", "the sites")]
             render.problem(req, resp, self._parts.renderer, falcon.HTTP_404, "Nothing found", detail, hints)
@@ -34,6 +35,9 @@ class Search(Page):
         resp.location = target
 
     def _target(self, text: str) -> str | None:
+        command = commands.page_of(text)
+        if command is not None:
+            return command
         number = text.replace(" ", "").replace(",", "")
         if number.isdecimal() and number.isascii() and len(number) < 19:
             return f"/jobs/{number}"

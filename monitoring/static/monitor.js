@@ -203,7 +203,10 @@
     else if (event.key === "?") location.href = "/help";
     else if (event.key === "g") afterG = Date.now();
     else if (afterGo && places[event.key]) location.href = places[event.key];
-    else if (event.key === "j") goToRow(1);
+    else if (event.key === "t") {
+      const table = document.querySelector(".astable");
+      if (table) table.open = !table.open;
+    } else if (event.key === "j") goToRow(1);
     else if (event.key === "k") goToRow(-1);
     else if (event.key === "x") {
       const box = document.activeElement.closest("tr")?.querySelector("input[name=job]");

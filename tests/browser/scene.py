@@ -70,7 +70,8 @@ FAILS = f"{WORKS}sys.stderr.write('ERROR branch el_pt is not in this file\\n')\n
 #: What a day before this one left in the roll-ups that plots read.
 WEEKS = """
 INSERT INTO usage SELECT panda_now()::date - d, u, s, 'SIM-0' || 1 + d %% 9 || '-Q', 40 + d %% 7 * 9, 2 + d %% 3, 0,
-    (400000 + 90000 * sin(d) + 150000 * (u = 'prod')::int)::bigint, (330000 + 70000 * sin(d))::bigint, 0
+    (400000 + 90000 * sin(d) + 150000 * (u = 'prod')::int)::bigint, (330000 + 70000 * sin(d))::bigint,
+    (400000 + 90000 * sin(d) + 150000 * (u = 'prod')::int)::bigint
 FROM generate_series(1, 30) d, (VALUES ('anna', 'default'), ('bert', 'default'), ('prod', 'default')) AS who(u, s)
 ON CONFLICT DO NOTHING
 """

@@ -403,6 +403,7 @@ def test_a_mistyped_status_is_corrected(world: World, operator: Browser) -> None
     [
         ("7", "/jobs/7"), ("7 000", "/jobs/7000"), ("set:3", "/jobsets/3"), ("north", "/queues/north"),
         ("alice", "/jobsets?owner=alice"), (CHAIN, f"/flower/task/{CHAIN}"), ("", "/"),
+        ("panda why 7", "/jobs/7"),
     ],
 )  # fmt: skip
 def test_search_finds_by_number_name_or_celery_id(world: World, operator: Browser, text: str, target: str) -> None:

@@ -43,6 +43,7 @@ CASES = [
     ("storage", {}, {"storage_status": "offline"}, "its storage DISK is offline"),
     ("wishes", {"wishes": wishes(sites=["A", "S*"])}, {}, None),
     ("wishes", {"wishes": wishes(sites=["A", "B*"])}, {}, "the job set goes only to A, B*"),
+    ("wishes", {"wishes": wishes(sites=list("ABCDEFG"))}, {}, "the job set goes only to A, B, C, D, E and 2 more"),
     ("wishes", {"wishes": wishes(sites=["!S"])}, {}, "the job set excludes S"),
     ("wishes", {"wishes": wishes(sites=["!MERIDIAN-*"])}, {"site": "MERIDIAN-3"}, "the job set excludes MERIDIAN-*"),
     ("wishes", {"wishes": wishes(sites=["!MERIDIAN-*"])}, {"site": "MERIDIAN"}, None),

@@ -1,0 +1,31 @@
+import pytest
+
+from monitoring.commands import page_of
+
+
+@pytest.mark.parametrize(
+    ("line", "page"),
+    [
+        ("panda jobs", "/jobs"),
+        ("panda jobs 'status:failed queue:NORTH*' --limit 5", "/jobs?q=status%3Afailed+queue%3ANORTH%2A"),
+        ("panda why 4711", "/jobs/4711"),
+        ("panda logs 4711 -f", "/jobs/4711"),
+        ("panda status set:12", "/jobsets/12"),
+        ("panda status", "/jobsets"),
+        ("panda retry 4711 --stage broker", "/jobs/4711/retry"),
+        ("panda cancel set:12", "/jobsets/12/cancel"),
+        ("panda hold 'owner:anna'", "/jobs/bulk/hold?q=owner%3Aanna"),
+        ("panda hold 4711", "/jobs/4711"),
+        ("panda queues", "/queues"),
+        ("panda datasets user.me:input", "/datasets/user.me:input"),
+        ("panda token list", "/tokens"),
+        ("panda", None),
+        ("panda jobs 'status:", None),
+        ("panda jobs status", None),
+        ("panda retry 'no:field'", None),
+        ("panda frobnicate 7", None),
+        ("rm -rf /", None),
+    ],
+)  # fmt: skip
+def test_a_command_leads_to_the_page_that_shows_the_same(line, page):
+    assert page_of(line) == page
