@@ -89,7 +89,7 @@ lock:  ## renew the pinned versions (needs uv on the PATH)
 	uv pip compile pyproject.toml --extra server --extra embedded --group build --group dev --universal \
 		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -c requirements/server.txt \
 		-o requirements/dev.txt
-	uv pip compile pyproject.toml --extra s3 --extra xrootd --extra pandas --extra polars --extra query --group storages --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra s3 --extra xrootd --extra otel --extra pandas --extra polars --extra query --group storages --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --quiet -c requirements/dev.txt -o requirements/extras.txt
 	uv pip compile --group rucio --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --quiet -o requirements/rucio.txt

@@ -58,7 +58,7 @@ def make_app(
     Args:
         n_watchers: browsers that watch live now; `n_told`: words that they were told so far.
     """
-    meter = Meter("panda_page_requests_total", "panda_page_seconds")
+    meter = Meter("panda_page_requests_total", "panda_page_seconds", "panda-monitor")
     before: list[Any] = [meter, Guard(parts)]
     app = falcon.App(middleware=before)
     app.req_options.strip_url_path_trailing_slash = True

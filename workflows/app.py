@@ -19,7 +19,7 @@ from panda import collector, incident_log, logs
 from panda.db.session import Begin, begin_from
 from panda.settings import REDIS_KEY_PREFIX, Settings, current
 from panda.states import Stage
-from workflows import redis_transport
+from workflows import redis_transport, tracing
 from workflows.pacing import every
 
 STAGES, FINAL, DATA, TICKS = "stages", "final", "data", "ticks"
@@ -113,6 +113,7 @@ def begin() -> Begin:
 redis_transport.install()
 app = Celery("panda", include=["workflows.stages", "workflows.transfer", "workflows.beat", "workflows.recovery"])
 app.conf.update(profile(current()))
+tracing.watch()
 
 
 #: Celery's loggers that say two lines for each message. Flower shows as much, and the stages count their jobs.

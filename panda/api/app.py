@@ -60,7 +60,7 @@ SMALL_MB = 1
 def create_app(begin: Begin, settings: Settings) -> App:
     """The WSGI app. `begin` opens its transactions; the spool lies in the settings' data folder."""
     verify = verifier(begin, settings)
-    meter = Meter("panda_api_requests_total", "panda_api_request_seconds")
+    meter = Meter("panda_api_requests_total", "panda_api_request_seconds", "panda-api")
     middleware: list[Any] = [
         meter,
         Origins(settings.api.trusted_proxies),
