@@ -126,7 +126,7 @@ def queued(connection: Connection, owners: tuple[str, ...], running: Mapping[str
 def report(connection: Connection, owner: str) -> Report:
     """How an owner stands to everything that binds them."""
     known = picture.fresh(connection)
-    running = share_usage.current(connection, by_owner=True).owners or {}
+    running = share_usage.lately(connection, 0.0, by_owner=True).owners or {}
     left = Rooms(known, running)
     held = known.held.get(owner)
     own = known.own(owner)
