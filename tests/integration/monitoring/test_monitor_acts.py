@@ -1,5 +1,7 @@
 """What people do from pages: with leave, a reason, once, and written down."""
 
+import pytest
+
 from monitoring.page import Parts
 from tests.integration.monitoring.conftest import Browser, Token, World
 
@@ -277,3 +279,41 @@ def test_a_token_is_shown_once_and_ended(world: World, parts: Parts, token: Toke
     assert world.count("SELECT count(*) FROM tokens WHERE revoked_at IS NOT NULL") == 1
     for k, bad in enumerate(({"role": "king"}, {"owner": "a b"}, {"ttl_s": "soon"}, {"reason": ""})):
         assert ada.post("/tokens/new", **form(ada, parts, **{**fields, "key": f"b{k}", **bad})).status_code == 400, bad
+
+
+#: Sheets and pages of other people's things -> who may open them; a form sent there by anybody else does nothing.
+OPERATORS, KEEPERS = ("operator", "admin"), ("production", "operator", "admin")
+SHEETS = {
+    "/jobs/11/retry": OPERATORS, "/jobs/7/cancel": OPERATORS, "/jobsets/{jobset}/retry": OPERATORS,
+    "/jobsets/{jobset}/cancel": OPERATORS, "/jobs/bulk/retry?q=owner:alice": OPERATORS,
+    "/jobs/bulk/cancel?q=owner:alice": OPERATORS, "/jobs/bulk/hold?q=owner:alice": OPERATORS,
+    "/jobs/bulk/release?q=owner:alice": OPERATORS, "/jobs/bulk/rebroker?q=owner:alice": OPERATORS,
+    "/jobs/bulk/priority?q=owner:alice&priority=5": OPERATORS, "/queues/north/status?to=offline": OPERATORS,
+    "/nodes/north/wn-1/pause": OPERATORS, "/admin/switches/pause?what=dispatch": OPERATORS,
+    "/admin/switches/resume?what=dispatch&queue=north": OPERATORS, "/incidents/1/answer": OPERATORS,
+    "/jobs/7": KEEPERS, "/jobsets/{jobset}": KEEPERS, "/incidents/1": KEEPERS, "/admin": OPERATORS,
+    "/audit": OPERATORS, "/users": OPERATORS, "/troubles": KEEPERS,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ["user", "production", "operator", "admin"])
+def test_each_role_opens_what_it_may_and_whoever_may_not_does_nothing(
+    world: World, parts: Parts, token: Token, role: str
+) -> None:
+    world.furnish("x")
+    somebody = Browser(parts, token(f"some-{role}", role))
+    opened, sent = {}, {}
+    for path, roles in SHEETS.items():
+        address = path.format(jobset=world.jobset_id)
+        page = somebody.get(address)
+        is_nothing = role not in roles and " 0 jobs" in page.text  # a filter means what somebody may do that to
+        opened[path] = page.status_code != 403 and not is_nothing
+        if role not in roles:
+            query = dict(part.split("=") for part in address.partition("?")[2].split("&") if part)
+            fields = {**query, "status": "offline", "node": "wn-1", "number": "1", "answer": "close"}
+            sent[path] = somebody.post(address.partition("?")[0], **form(somebody, parts, **fields)).status_code
+
+    assert opened == {path: role in roles for path, roles in SHEETS.items()}
+    assert {path: status for path, status in sent.items() if not 400 <= status < 500} == {}
+    assert world.count("SELECT count(*) FROM audit_log WHERE who = %(who)s", who=f"some-{role}") == 0
+    assert world.count("SELECT count(*) FROM page_deeds WHERE who = %(who)s", who=f"some-{role}") == 0
