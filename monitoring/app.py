@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
+from uuid import uuid4
 
 import falcon
 from sqlalchemy.exc import SQLAlchemyError
@@ -69,6 +70,7 @@ def make_app(
     app.add_route("/jobs/bulk/{verb}", bulk.Bulk(parts))
     app.add_route("/jobs/actions", bulk.Actions(parts))
     app.add_route("/jobs/actions/{action_id:int}", bulk.ActionPage(parts))
+    app.add_route("/job", search.OldLink())
     app.add_route("/jobs/{panda_id:int}", pages.Job(parts))
     app.add_route("/jobs/{panda_id:int}/logs/{attempt_nr:int}/{name}", pages.RawLog(parts))
     app.add_route("/jobs/{panda_id:int}/retry", job_acts.JobRetry(parts))
@@ -185,12 +187,16 @@ class Failures:
 
     def store(self, req: falcon.Request, resp: falcon.Response, error: SQLAlchemyError, params: dict[str, Any]) -> None:
         is_slow = trouble_of(error) == TOO_SLOW
-        log.warning("page not read", path=req.path, problem=str(error).splitlines()[0])
+        request_id = uuid4().hex[:12]
+        log.warning("page not read", path=req.path, request_id=request_id, problem=str(error).splitlines()[0])
         title = "This took too long" if is_slow else "The database does not answer"
-        detail = "Jobs are safe; try again in a moment. The overview shows which part has trouble."
+        detail = (
+            f"Jobs are safe; try again in a moment. The overview shows which part has trouble. Request {request_id}."
+        )
         render.problem(req, resp, self._renderer, falcon.HTTP_503, title, detail, [("/", "the overview")])
 
     def unforeseen(self, req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
-        log.exception("page failed", path=req.path)
-        detail = "This is a mistake of ours; the log of the monitor tells more."
+        request_id = uuid4().hex[:12]
+        log.exception("page failed", path=req.path, request_id=request_id)
+        detail = f"This is a mistake of ours; the log of the monitor tells more about request {request_id}."
         render.problem(req, resp, self._renderer, falcon.HTTP_500, "Something broke", detail, [("/", "the overview")])

@@ -7,7 +7,7 @@ import falcon
 
 from monitoring import commands, data_pages, render, site_queries
 from monitoring.page import Page
-from monitoring.queries import facts
+from monitoring.queries import BIGGEST, facts
 from panda.errors import Invalid
 from panda.jobs.nouns import JOB_FIELDS
 from panda.names import checked, split_did
@@ -82,3 +82,11 @@ class Search(Page):
 
     def _has(self, sql: str, asked: dict[str, str]) -> bool:
         return bool(self._parts.reader.ask(lambda c: facts(c, sql, asked)))
+
+
+class OldLink:
+    """/job?pandaid=: as links to PanDA's monitor of old are written."""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        panda_id = req.get_param_as_int("pandaid", required=True, min_value=1, max_value=BIGGEST)
+        resp.status, resp.location = falcon.HTTP_301, f"/jobs/{panda_id}"

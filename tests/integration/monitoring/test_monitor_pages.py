@@ -413,6 +413,12 @@ def test_search_finds_by_number_name_or_celery_id(world: World, operator: Browse
     assert answer.headers["location"] == target
 
 
+def test_a_link_to_the_monitor_of_old_leads_to_the_job(operator: Browser) -> None:
+    assert operator.get("/job?pandaid=7").headers["location"] == "/jobs/7"
+    assert operator.get("/job?pandaid=x").status_code == 400
+    assert operator.get("/job").status_code == 400
+
+
 def test_a_user_sees_their_own_jobs_alone(world: World, parts: Parts, token: Token) -> None:
     world.job(600, "running", owner="bob")
     alice = Browser(parts, token("alice", "user"))
@@ -471,6 +477,7 @@ def test_without_a_database_the_overview_says_so(parts: Parts, token: Token) -> 
     assert overview.status_code == 200
     assert "The database does not answer" in overview.text
     assert job.status_code == 503
+    assert re.search(r"Request [0-9a-f]{12}\.", job.text)
 
 
 def test_no_question_walks_through_all_jobs(world: World, database_url: str) -> None:
