@@ -1,7 +1,10 @@
 """The real PostgreSQL for every test that asks for `begin`: one server per test process, one database per test."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -14,6 +17,10 @@ from panda.db import migrate
 from panda.db.session import Begin, begin_of, make_engine
 from panda.local.postgres import EmbeddedPostgres
 from panda.settings import Settings
+
+#: A file system in memory, and what several test processes may fill of it (a log of 2 GB at the very most each).
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 8 * 1024**3
 
 _numbers = count()
 
@@ -51,13 +58,22 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+def postgres() -> Iterator[EmbeddedPostgres]:
     """A server with a migrated database `template_panda` to copy from."""
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), fsync=False)
-    server.start()
-    migrate.upgrade(server.create_database("template_panda"))
-    yield server
-    server.stop()
+    with tempfile.TemporaryDirectory(prefix="panda-tests-", dir=_in_memory()) as folder:
+        server = EmbeddedPostgres(Path(folder), fsync=False)
+        server.start()
+        migrate.upgrade(server.create_database("template_panda"))
+        yield server
+        server.stop()
+
+
+def _in_memory() -> Path | None:
+    """Where files never reach a disk, if there is room: a database per test is 700 files, made and removed."""
+    with suppress(OSError):
+        if shutil.disk_usage(MEMORY).free > ROOM_BYTES and os.access(MEMORY, os.W_OK):
+            return MEMORY
+    return None
 
 
 @pytest.fixture

@@ -160,10 +160,12 @@ class EmbeddedPostgres:
         self._sockets = None
 
     def create_database(self, name: str, *, template: str = "template1") -> str:
-        """Make a database, as a copy of `template` (which nobody may be connected to).
+        """Make a database, as a copy of `template` (which nobody may be connected to). Its files are copied: that
+        wants two checkpoints and still takes a third of what writing each block into the log as well would.
 
         Returns: its URL."""
-        make = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        made = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
+        make = made.format(sql.Identifier(name), sql.Identifier(template))
         with self._connected() as connection:
             connection.execute(make)
         return self.url_of(name)
