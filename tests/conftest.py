@@ -18,10 +18,21 @@ from panda.db.session import Begin, begin_of, make_engine
 from panda.local.postgres import EmbeddedPostgres
 from panda.settings import Settings
 
-#: A file system in memory, and what several test processes may fill of it (a log of 2 GB at the very most each).
+#: A file system in memory, and the room that it must have.
 MEMORY = Path("/dev/shm")
 ROOM_BYTES = 8 * 1024**3
 
+
+def _live_in_memory() -> None:
+    """Temporary files of the tests and of all that they start never reach a disk, if there is room: a database per
+    test is 700 files, made and removed, an installation 50 MB that wait for the disk again and again. Whoever sets
+    TMPDIR has it otherwise."""
+    with suppress(OSError):
+        if "TMPDIR" not in os.environ and shutil.disk_usage(MEMORY).free > ROOM_BYTES and os.access(MEMORY, os.W_OK):
+            os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+
+_live_in_memory()
 _numbers = count()
 
 # No test asserts a time; a busy machine is no reason to fail.
@@ -58,22 +69,13 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[EmbeddedPostgres]:
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A server with a migrated database `template_panda` to copy from."""
-    with tempfile.TemporaryDirectory(prefix="panda-tests-", dir=_in_memory()) as folder:
-        server = EmbeddedPostgres(Path(folder), fsync=False)
-        server.start()
-        migrate.upgrade(server.create_database("template_panda"))
-        yield server
-        server.stop()
-
-
-def _in_memory() -> Path | None:
-    """Where files never reach a disk, if there is room: a database per test is 700 files, made and removed."""
-    with suppress(OSError):
-        if shutil.disk_usage(MEMORY).free > ROOM_BYTES and os.access(MEMORY, os.W_OK):
-            return MEMORY
-    return None
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), fsync=False)
+    server.start()
+    migrate.upgrade(server.create_database("template_panda"))
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -56,7 +56,8 @@ def leaves() -> list[tuple[str, click.Command]]:
 @pytest.mark.parametrize(("name", "command"), leaves())
 def test_the_help_of_every_verb_starts_with_examples_of_it(name: str, command: click.Command) -> None:
     assert isinstance(command, Verb)
-    text = command.get_help(click.Context(command, info_name=name))
+    # as in earnest: a command keeps the help option that it is first asked for
+    text = command.get_help(click.Context(command, info_name=name, **panda.context_settings))
 
     assert text.startswith("Examples:\n  ")
     assert len(command.examples) >= 2
