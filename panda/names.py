@@ -8,6 +8,8 @@ from panda.errors import Invalid
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 ADLER32 = re.compile(r"[0-9a-f]{8}\Z")
+MD5 = re.compile(r"[0-9a-f]{32}\Z")
+GUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z")
 MAX_NAME = 250
 
 

@@ -16,12 +16,21 @@ from panda.api.ranges import Part, asked_part, skip
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.dataservice import catalog, containers, deletion
+from panda.dataservice.digests import Told
 from panda.dataservice.lineage import lineage
 from panda.dataservice.nouns import DATASETS, FILES
 from panda.db.session import Begin
 from panda.errors import Invalid, Unavailable
-from panda.names import ADLER32
+from panda.names import ADLER32, GUID, MD5, SHA256
 from panda.sites import siteinfo
+
+#: What an uploader may say of the bytes, and how it is written.
+TOLD = {
+    "X-Adler32": (ADLER32, "eight hexadecimal digits in lower case"),
+    "X-Sha256": (SHA256, "64 hexadecimal digits in lower case"),
+    "X-Md5": (MD5, "32 hexadecimal digits in lower case"),
+    "X-Guid": (GUID, "32 hexadecimal digits in five groups, as 8-4-4-4-12"),
+}
 
 
 class DatasetsResource:
@@ -176,7 +185,7 @@ class DatasetFileResource:
         schemas.DatasetFile,
         status=201,
         takes=Raw("application/octet-stream"),
-        headers=("X-Adler32",),
+        headers=tuple(TOLD),
         problems={
             400: "length_required",
             409: "dataset_closed dataset_deleting file_exists is_container storage_quota_reached",
@@ -185,12 +194,10 @@ class DatasetFileResource:
         },
     )
     def on_put(self, req: falcon.Request, resp: falcon.Response, did: str, lfn: str) -> None:
-        """Store the body on `storage` and register it; `X-Adler32`, if given, must fit the bytes."""
-        adler32 = req.get_header("X-Adler32")
-        if adler32 is not None and not ADLER32.match(adler32):
-            raise BadRequest("eight hexadecimal digits in lower case", where="X-Adler32")
+        """Store the body on `storage` and register it; checksums that are given must fit the bytes."""
+        told = _told(req)
         upload = Upload(req, self._max_mb)
-        if adler32 is None and not upload.has_length:
+        if told.adler32 is None and not upload.has_length:
             # A chunked body that breaks off looks like one that ended.
             raise BadRequest("a body of unknown length needs X-Adler32", where="X-Adler32", code="length_required")
         identity = req.context.identity
@@ -199,7 +206,7 @@ class DatasetFileResource:
             storage = word(req, "storage") or _only([row.name for row in siteinfo.storages(connection)])
         file = catalog.put(
             self._begin, did, lfn, upload, storage=storage, owner=identity.subject, cap_bytes=upload.cap_bytes,
-            adler32=adler32, announced_bytes=upload.announced_bytes,
+            told=told, announced_bytes=upload.announced_bytes,
         )  # fmt: skip
         resp.status = falcon.HTTP_201
         show(resp, schemas.DatasetFile(**file._asdict()))
@@ -240,6 +247,17 @@ class DatasetFileResource:
         resp.status = falcon.HTTP_206
         resp.set_header("Content-Range", f"bytes {first}-{end - 1}/{size_bytes}")
         resp.set_stream(Part(stream, end - first), end - first)  # type: ignore[arg-type]
+
+
+def _told(req: falcon.Request) -> Told:
+    """Raises BadRequest: a header that is none."""
+    words = {}
+    for header, (pattern, how) in TOLD.items():
+        word = req.get_header(header)
+        if word is not None and not pattern.match(word):
+            raise BadRequest(how, where=header)
+        words[header.removeprefix("X-").lower()] = word
+    return Told(**words)
 
 
 def _dataset(row: Any) -> schemas.Dataset:

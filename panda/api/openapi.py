@@ -40,6 +40,13 @@ HEADERS: Mapping[str, tuple[bool, Mapping[str, Any], str]] = {
     ),
     "X-Lease-Token": (True, {"type": "string", "pattern": "^[!-~]+$"}, "The token that the job came with."),
     "X-Adler32": (False, {"type": "string", "pattern": "^[0-9a-f]{8}$"}, "Checksum that the bytes must have."),
+    "X-Sha256": (False, {"type": "string", "pattern": "^[0-9a-f]{64}$"}, "The same."),
+    "X-Md5": (False, {"type": "string", "pattern": "^[0-9a-f]{32}$"}, "The same; it is kept with the file."),
+    "X-Guid": (
+        False,
+        {"type": "string", "pattern": "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"},
+        "The file's GUID, if it has one already.",
+    ),
     "Range": (False, {"type": "string", "pattern": "^bytes=[0-9]+-[0-9]*$"}, "Bytes that are wanted; 206 tells which."),
     "Last-Event-ID": (False, {"type": "string", "pattern": "^[0-9]{1,18}$"}, "The last event that was seen."),
 }

@@ -405,6 +405,8 @@ class DatasetFile(Reply, kw_only=True):
     adler32: str
     sha256: str | None
     """Of what was uploaded through this server; of what jobs wrote: null."""
+    md5: str | None
+    """Where the uploader told it."""
     guid: str
     storages: list[str]
 
@@ -416,6 +418,7 @@ class File(Reply, kw_only=True):
     size_bytes: int
     adler32: str
     sha256: str | None
+    md5: str | None
     guid: str
     panda_id: int | None
     """The job that wrote it."""

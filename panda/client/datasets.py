@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from panda.client.calls import Calls, decoded, mapping, segment
-from panda.client.checksums import Moved, adler32_of, is_intact, safe_name
+from panda.client.checksums import Content, Moved, content_of, is_intact, safe_name
 from panda.client.errors import ChecksumMismatch, Invalid, Unavailable
 from panda.client.pages import Pages, one_page, pages
 from panda.client.partial import PartFile
@@ -126,20 +126,21 @@ class Datasets:
         *,
         lfn: str = "",
         storage: str | None = None,
+        md5: str | None = None,
+        guid: str | None = None,
         moved: Moved = _silent,
     ) -> DatasetFile:
         """Upload a file under the name `lfn` (unset: its own).
 
-        The server registers it only if the checksum, computed here first, is what arrived.
+        The server registers it only if adler32 and SHA-256, computed here first, and `md5`, if you know one, are those
+        of what arrived. `guid`: the file's, if it has one already.
         `moved` hears the bytes of each block that is sent, those of a repeat again.
         """
         path = Path(file)
-        adler32, size_bytes = adler32_of(path)
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(size_bytes),
-            "X-Adler32": adler32,
-        }
+        content = content_of(path, with_sha256=True)
+        told = {"X-Adler32": content.adler32, "X-Sha256": content.sha256, "X-Md5": md5, "X-Guid": guid}
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(content.size_bytes)}
+        headers |= {name: word for name, word in told.items() if word is not None}
         with self._calls.response(
             "PUT",
             f"{_path(dataset)}/files/{segment(lfn or path.name)}",
@@ -160,10 +161,11 @@ class Datasets:
             ChecksumMismatch: it arrived damaged, twice; nothing is left behind.
         """
         path = Path(folder) / safe_name(file.lfn)
-        if is_intact(path, file.size_bytes, file.adler32):
+        wanted = content_told(file)
+        if is_intact(path, wanted):
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
-        with PartFile(path, file.size_bytes, file.adler32) as part:
+        with PartFile(path, wanted) as part:
             moved(part.n_bytes)
             begun_with = part.n_bytes
             self._complete(dataset, file, part, moved)
@@ -201,6 +203,11 @@ class Datasets:
                 if response.status == 206:
                     raise Invalid(f"{file.lfn} is not what the catalogue said a moment ago", code="changed_meanwhile")
             part.append(_blocks(response), moved)
+
+
+def content_told(file: DatasetFile) -> Content:
+    """What the catalogue says that a file holds."""
+    return Content(file.size_bytes, file.adler32.lower(), file.sha256.lower() if file.sha256 else None)
 
 
 class CountedFile(FileIO):

@@ -2,13 +2,12 @@
 
 import fcntl
 import os
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from panda.client.checksums import BLOCK_BYTES, Moved
+from panda.client.checksums import BLOCK_BYTES, Content, Moved, Tally
 from panda.client.errors import ChecksumMismatch
 
 
@@ -20,13 +19,20 @@ class PartFile:
     goes.
     """
 
-    def __init__(self, path: Path, size_bytes: int, adler32: str) -> None:
-        self._path, self._size_bytes, self._adler32 = path, size_bytes, adler32.lower()
+    def __init__(self, path: Path, wanted: Content) -> None:
+        self._path, self._wanted = path, wanted
         # Named by its content: parts of two files that had one name never become one.
-        self._part = path.with_name(f".{path.name}.{self._adler32}.part")
+        self._part = path.with_name(f".{path.name}.{wanted.adler32}.part")
         self._is_shared = True
-        self._value = 1
-        self.n_bytes = 0  #: that are there
+        self._tally = self._nothing()
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that are there."""
+        return self._tally.n_bytes
+
+    def _nothing(self) -> Tally:
+        return Tally(with_sha256=self._wanted.sha256 is not None)
 
     def __enter__(self) -> Self:
         self._file = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
@@ -49,20 +55,16 @@ class PartFile:
 
     def _look(self) -> None:
         """Count what is there; more than the whole file is none of it."""
-        if os.fstat(self._file).st_size > self._size_bytes:
+        if os.fstat(self._file).st_size > self._wanted.size_bytes:
             self.start_over()
         while block := os.read(self._file, BLOCK_BYTES):
-            self._count(block)
-
-    def _count(self, block: bytes) -> None:
-        self._value = zlib.adler32(block, self._value)
-        self.n_bytes += len(block)
+            self._tally.count(block)
 
     def start_over(self) -> None:
         """Forget what is there."""
         os.ftruncate(self._file, 0)
         os.lseek(self._file, 0, os.SEEK_SET)
-        self._value, self.n_bytes = 1, 0
+        self._tally = self._nothing()
 
     def append(self, blocks: Iterable[bytes], moved: Moved) -> None:
         """Write what comes next. Raises OSError; what `blocks` raises."""
@@ -70,7 +72,7 @@ class PartFile:
             view = memoryview(block)
             while view:
                 view = view[os.write(self._file, view) :]
-            self._count(block)
+            self._tally.count(block)
             moved(len(block))
 
     def finish(self) -> None:
@@ -79,9 +81,7 @@ class PartFile:
         Raises:
             ChecksumMismatch: it is not what the catalogue says.
         """
-        if (self.n_bytes, f"{self._value:08x}") != (self._size_bytes, self._adler32):
-            raise ChecksumMismatch(
-                f"{self._path.name} arrived with {self.n_bytes} bytes and adler32 {self._value:08x}; "
-                f"the catalogue says {self._size_bytes} and {self._adler32}"
-            )
+        found = self._tally.content
+        if found != self._wanted:
+            raise ChecksumMismatch(f"{self._path.name} arrived with {found}; the catalogue says {self._wanted}")
         self._part.replace(self._path)

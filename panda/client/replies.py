@@ -287,5 +287,7 @@ class DatasetFile(Reply, kw_only=True, frozen=True):
     size_bytes: int
     adler32: str
     sha256: str | None = None
+    """None: nobody said it. So is `md5`."""
+    md5: str | None = None
     guid: str = ""
     storages: list[str] = []

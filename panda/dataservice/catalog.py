@@ -5,7 +5,6 @@ same name exactly one wins, and the other is told so.
 """
 
 import errno
-import hashlib
 import uuid
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -15,10 +14,11 @@ from typing import Any, BinaryIO
 from sqlalchemy.engine import Connection, Row
 
 from panda.dataservice import recalls, space
+from panda.dataservice.digests import Hashed, Told
 from panda.dataservice.movers.base import Mover, Place, Stream, still
 from panda.dataservice.storage import draft_path, file_path, mover_of
 from panda.db.session import Begin, rows, run
-from panda.errors import Conflict, Invalid, NotFound, Unavailable
+from panda.errors import Conflict, NotFound, Unavailable
 from panda.logs import Log
 from panda.names import checked, split_did
 
@@ -64,14 +64,14 @@ looking AS (
 SELECT dataset_id FROM opened
 """
 FILES = """
-SELECT f.lfn, f.size_bytes, f.adler32, f.guid, f.sha256,
+SELECT f.lfn, f.size_bytes, f.adler32, f.guid, f.sha256, f.md5,
     ARRAY(SELECT r.storage FROM replicas r WHERE r.file_id = f.file_id ORDER BY r.storage) AS storages
 FROM datasets d, LATERAL (
     SELECT * FROM files WHERE dataset_id = d.dataset_id AND lfn > %(after)s ORDER BY lfn LIMIT %(limit)s) f
 WHERE d.scope = %(scope)s AND d.name = %(name)s ORDER BY f.lfn
 """
 FILE = """
-SELECT f.lfn, f.size_bytes, f.adler32, f.guid, f.sha256,
+SELECT f.lfn, f.size_bytes, f.adler32, f.guid, f.sha256, f.md5,
     ARRAY(SELECT r.storage FROM replicas r WHERE r.file_id = f.file_id ORDER BY r.storage) AS storages
 FROM datasets d, LATERAL (SELECT * FROM files WHERE dataset_id = d.dataset_id AND lfn = %(lfn)s OFFSET 0) f
 WHERE d.scope = %(scope)s AND d.name = %(name)s
@@ -121,6 +121,8 @@ FROM placed p, LATERAL (SELECT dataset_id, size_bytes FROM files WHERE file_id =
     LATERAL (SELECT owner FROM datasets WHERE dataset_id = f.dataset_id OFFSET 0) d
 GROUP BY 1, 2
 """
+#: Beside the insertion, which is that of all outputs too: nobody says theirs.
+NOTE_MD5 = "UPDATE files SET md5 = %(md5)s WHERE file_id = ANY(%(file_ids)s) AND md5 IS NULL"
 
 #: A file's place in the catalogue: dataset_id and lfn.
 FileKey = tuple[int, str]
@@ -158,28 +160,14 @@ class Registered:
     """The others, and why: `dataset_closed`, `file_exists`."""
 
 
+UNTOLD = Told()
+
+
 class OnTape(Unavailable):
     """The file lies on tape; it is being brought online, and can be had then."""
 
     code = "on_tape"
     retry_after_s = 60
-
-
-class _Hashed:
-    """A stream, and the SHA-256 of what was read from it."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self._hash = hashlib.sha256()
-
-    def read(self, size: int, /) -> bytes:
-        block = self._stream.read(size)
-        self._hash.update(block)
-        return block
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
 
 
 def create(connection: Connection, did: str, *, owner: str, jobset_id: int | None = None) -> int:
@@ -291,7 +279,7 @@ def put(
     storage: str,
     owner: str,
     cap_bytes: int,
-    adler32: str | None = None,
+    told: Told = UNTOLD,
     announced_bytes: int = 0,
 ) -> Row[Any]:
     """Store a file and register it; the very same file again is no error.
@@ -303,7 +291,7 @@ def put(
         announced_bytes: how large it is said to be: what has no room is refused before it is read.
     Returns: its row, as `files_of` has it.
     Raises:
-        Invalid: a bad name, or bytes that do not fit `adler32` (`wrong_checksum`).
+        Invalid: a bad name, or bytes that are not what was `told` of them (`wrong_checksum`).
         NotFound: no such dataset or storage.
         Conflict: the dataset is closed (`dataset_closed`) or has another file of that name (`file_exists`); or the
             dataset's owner may keep no more there (`storage_quota_reached`).
@@ -324,23 +312,26 @@ def put(
     draft = Place(root, draft_path(scope, name, uuid.uuid4().hex))
     path = file_path(scope, name, lfn)
     try:
-        hashed = _Hashed(stream)
+        hashed = Hashed(stream, told)
         content = mover.write(draft, hashed, cap_bytes, still)
-        if adler32 not in (None, content.adler32):
-            raise Invalid(f"the bytes that came have adler32 {content.adler32}", where=lfn, code="wrong_checksum")
+        hashed.check(content, lfn)
         with begin() as connection:
             file = NewFile(
-                dataset_id=find(connection, [did])[did], lfn=lfn, guid=str(uuid.uuid4()),
+                dataset_id=find(connection, [did])[did], lfn=lfn, guid=told.guid or str(uuid.uuid4()),
                 size_bytes=content.size_bytes, adler32=content.adler32, sha256=hashed.sha256, storage=storage,
                 path=path,
             )  # fmt: skip
-            refused = register(connection, [file]).refused
-            if refused:
-                raise refused[file.key]
+            done = register(connection, [file])
+            if done.refused:
+                raise done.refused[file.key]
+            if told.md5 is not None:
+                run(connection, NOTE_MD5, {"md5": told.md5, "file_ids": [done.file_ids[file.key]]})
+            [stored] = rows(connection, FILE, key)
+            if stored.sha256 not in (None, hashed.sha256):  # the same adler32 by chance
+                raise exists(did, lfn, None)
             if is_new:
                 space.require_room(connection, storage, dataset.owner, 0)  # it is counted already
             mover.rename(draft, path)  # nobody else can: the dataset's row is ours until the commit
-            [stored] = rows(connection, FILE, key)
     except OSError as problem:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
             raise space.NoRoom(f"storage {storage} is full: {problem.strerror}") from problem

@@ -13,7 +13,7 @@ FROM (SELECT * FROM datasets WHERE dataset_id = ANY(%(ids)s) OFFSET 0) d, LATERA
     FROM dataset_members x JOIN datasets m ON m.dataset_id = x.dataset_id WHERE x.container_id = d.dataset_id) c
 """
 FILES_SHOWN = """
-SELECT f.file_id, d.scope || ':' || d.name AS dataset, f.lfn, f.size_bytes, f.adler32, f.sha256, f.guid,
+SELECT f.file_id, d.scope || ':' || d.name AS dataset, f.lfn, f.size_bytes, f.adler32, f.sha256, f.md5, f.guid,
     f.panda_id, f.attempt_nr, f.created_at,
     ARRAY(SELECT r.storage FROM replicas r WHERE r.file_id = f.file_id ORDER BY r.storage) AS storages
 FROM (SELECT * FROM files WHERE file_id = ANY(%(ids)s) OFFSET 0) f,

@@ -19,6 +19,7 @@ from panda.cli.show import Item, Look, emit, output_options, say
 from panda.cli.verbs import Verb
 from panda.client import Client, DatasetFile
 from panda.client.checksums import is_intact
+from panda.client.datasets import content_told
 
 
 @click.command(
@@ -109,7 +110,7 @@ def _sent(client: Client, files: Sequence[Path], dataset: str, storage: str | No
     there = _there(client, dataset, [file.name for file in files])
     for file in files:
         known = there.get(file.name)
-        if known is not None and is_intact(file, known.size_bytes, known.adler32):
+        if known is not None and is_intact(file, content_told(known)):
             say(f"{file.name} is there")
             yield known.raw
             continue

@@ -1,5 +1,6 @@
 """Datasets over HTTP: made, filled, listed, fetched, closed."""
 
+import hashlib
 import io
 import zlib
 
@@ -8,6 +9,7 @@ import pytest
 from panda.db.session import run
 
 CONTENT = b"events" * 1000
+GUID = "6F9619FF-8B86-D011-B42D-00CF4FC964FF"
 ADLER32 = f"{zlib.adler32(CONTENT):08x}"
 
 
@@ -41,6 +43,29 @@ def test_a_file_comes_back_as_it_went_in(anna, dataset):
     fetched = anna.get(f"{dataset}/files/a.root")
     assert (fetched.content, fetched.headers["X-Adler32"]) == (CONTENT, ADLER32)
     assert anna.get(dataset).json["n_files"] == 1
+
+
+def test_what_is_told_of_a_file_is_verified_and_kept(anna, dataset):
+    told = {"X-Sha256": hashlib.sha256(CONTENT).hexdigest(), "X-Md5": hashlib.md5(CONTENT).hexdigest(), "X-Guid": GUID}
+
+    stored = put(anna, dataset, **told)
+    again = put(anna, dataset)
+
+    assert stored.status_code == again.status_code == 201
+    assert {f"X-{name.title()}": again.json[name] for name in ("sha256", "md5", "guid")} == told
+    [listed] = anna.get(f"{dataset}/files").json["data"]
+    assert listed == again.json
+    assert anna.get("/v1/files").json["data"][0]["md5"] == told["X-Md5"]
+
+
+def test_other_bytes_that_have_the_same_adler32_are_refused(anna, dataset):
+    put(anna, dataset, content=b"aca")
+
+    refused = put(anna, dataset, content=b"bab")
+
+    assert zlib.adler32(b"aca") == zlib.adler32(b"bab")
+    assert (refused.status_code, refused.json["code"]) == (409, "file_exists")
+    assert anna.get(f"{dataset}/files/a.root").content == b"aca"
 
 
 @pytest.fixture(params=[True, False], ids=["a file", "a stream that cannot jump"])
@@ -177,7 +202,12 @@ def test_only_the_owner_fills_and_closes_a_dataset_and_everybody_reads_it(anna, 
     ("lfn", "query", "headers", "status", "code"),
     [
         ("a.root", "", {"X-Adler32": "00000001"}, 422, "wrong_checksum"),
+        ("a.root", "", {"X-Sha256": "0" * 64}, 422, "wrong_checksum"),
+        ("a.root", "", {"X-Md5": "0" * 32}, 422, "wrong_checksum"),
         ("a.root", "", {"X-Adler32": "no"}, 400, "invalid"),
+        ("a.root", "", {"X-Sha256": "A" * 64}, 400, "invalid"),
+        ("a.root", "", {"X-Md5": "0" * 31}, 400, "invalid"),
+        ("a.root", "", {"X-Guid": "../../x"}, 400, "invalid"),
         ("a.root", "storage=NOWHERE", {}, 404, "not_found"),
         ("..", "", {}, 422, "bad_name"),
         ("a%20b", "", {}, 422, "bad_name"),

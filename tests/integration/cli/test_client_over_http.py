@@ -1,5 +1,6 @@
 """The client over a real socket: lost connections, early refusals, files."""
 
+import hashlib
 import io
 import socket
 import threading
@@ -10,6 +11,7 @@ import pytest
 from cli_scripted import Reply, Scripted
 
 from panda.client import ChecksumMismatch, Client, DatasetFile, Invalid, TooLarge, Unauthenticated, Unavailable
+from panda.client.datasets import content_told
 from panda.client.partial import PartFile
 from panda.client.sandbox import pack
 
@@ -107,6 +109,7 @@ def test_a_file_travels_with_its_checksum(client: Client, script: Scripted, tmp_
     assert registered.adler32 == adler32
     assert [each.body for each in script.received] == [content, content]
     assert script.received[1].headers["X-Adler32"] == adler32
+    assert script.received[1].headers["X-Sha256"] == hashlib.sha256(content).hexdigest()
     assert script.received[1].target == put_path("a.root") + "?storage=N+DISK"
     assert sum(moved) == 2 * len(content)
 
@@ -216,7 +219,7 @@ def test_a_part_of_another_file_is_refused(client: Client, script: Scripted, tmp
 def test_two_that_fetch_one_file_do_not_spoil_each_other(client: Client, script: Scripted, tmp_path: Path) -> None:
     script.on("GET", FILE_PATH, Reply(document=CONTENT))
 
-    with PartFile(tmp_path / "o.root", FILE.size_bytes, FILE.adler32) as other:
+    with PartFile(tmp_path / "o.root", content_told(FILE)) as other:
         other.append([CONTENT[:10]], lambda _: None)
         client.datasets.get("user.ann:out", FILE, tmp_path)
 
@@ -232,6 +235,21 @@ def test_a_damaged_file_is_not_kept(client: Client, script: Scripted, tmp_path: 
         client.datasets.get("user.ann:out", FILE, tmp_path)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_with_the_right_adler32_and_the_wrong_sha256_is_not_kept(
+    client: Client, script: Scripted, tmp_path: Path
+) -> None:
+    file = DatasetFile(lfn="o.root", size_bytes=3, adler32="024d0126", sha256=hashlib.sha256(b"aca").hexdigest())
+    script.on("GET", FILE_PATH, Reply(document=b"bab"), Reply(document=b"aca"))
+    (tmp_path / "o.root").write_bytes(b"bab")  # nor is one that was there taken for it
+
+    with pytest.raises(ChecksumMismatch, match="SHA-256"):
+        client.datasets.get("user.ann:out", file, tmp_path)
+
+    assert client.datasets.get("user.ann:out", file, tmp_path) is True
+    assert client.datasets.get("user.ann:out", file, tmp_path) is False
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"aca"]
 
 
 @pytest.mark.parametrize("lfn", ["../o.root", "/etc/passwd", "..", "a/b", ""])

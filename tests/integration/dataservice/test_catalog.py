@@ -8,6 +8,7 @@ import pytest
 
 from panda.dataservice import binding, catalog
 from panda.dataservice.catalog import NewFile
+from panda.dataservice.digests import Told
 from panda.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 
 
@@ -91,7 +92,7 @@ def test_the_same_file_on_another_storage_is_a_second_replica(lab, dataset):
     ("lfn", "content", "more", "error", "code"),
     [
         ("../a", b"abc", {}, Invalid, "bad_name"),
-        ("a", b"abc", {"adler32": "00000000"}, Invalid, "wrong_checksum"),
+        ("a", b"abc", {"told": Told(adler32="00000000")}, Invalid, "wrong_checksum"),
         ("a", b"x" * 1001, {}, TooLarge, "too_large"),
         ("a", b"abc", {"storage": "MOON-DISK"}, NotFound, "not_found"),
     ],
