@@ -390,6 +390,8 @@ class Dataset(Reply, kw_only=True):
     """`dataset`, or `container`: then its numbers are those of its datasets."""
     status: str
     owner: str
+    jobset_id: int | None
+    """The job set that it was made for, and is filled by."""
     n_files: int
     size_bytes: int
     created_at: datetime

@@ -34,7 +34,7 @@ def wait_for(
     Raises:
         WaitTimeout, Unavailable: as `Client.wait`.
     """
-    timeout_s = None if timeout is None else _seconds(timeout)
+    timeout_s = None if timeout is None else seconds_of(timeout)
     try:
         with shown(look.form == "name") as on_look:
             waited = client.wait(
@@ -59,7 +59,8 @@ def code_of_job(waited: Waited) -> int:
     return job.exit_code % 256 if job.exit_code and job.exit_code % 256 else exits.JOBS_FAILED
 
 
-def _seconds(text: str) -> int:
+def seconds_of(text: str) -> int:
+    """`--timeout` in seconds. Raises CommandProblem."""
     try:
         return units.seconds(text)
     except ValueError as problem:

@@ -277,6 +277,8 @@ class Dataset(Reply, kw_only=True, frozen=True):
     """`dataset`, or `container`: it holds datasets."""
     status: str = ""
     owner: str = ""
+    jobset_id: int | None = None
+    """The job set that it was made for."""
     n_files: int = 0
     size_bytes: int = 0
     created_at: datetime | None = None

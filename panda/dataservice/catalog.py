@@ -31,8 +31,8 @@ ON CONFLICT (scope, name) DO NOTHING RETURNING dataset_id
 """
 #: A container has what its datasets have.
 SHOW = """
-SELECT d.scope || ':' || d.name AS dataset, d.kind, d.status, d.owner, d.created_at, d.pinned, d.expires_at,
-    d.n_files + c.n_files AS n_files, d.size_bytes + c.size_bytes AS size_bytes
+SELECT d.scope || ':' || d.name AS dataset, d.kind, d.status, d.owner, d.jobset_id, d.created_at, d.pinned,
+    d.expires_at, d.n_files + c.n_files AS n_files, d.size_bytes + c.size_bytes AS size_bytes
 FROM (SELECT * FROM datasets WHERE scope = %(scope)s AND name = %(name)s OFFSET 0) d, LATERAL (
     SELECT coalesce(sum(m.n_files), 0)::bigint AS n_files, coalesce(sum(m.size_bytes), 0)::bigint AS size_bytes
     FROM dataset_members x JOIN datasets m ON m.dataset_id = x.dataset_id WHERE x.container_id = d.dataset_id) c
@@ -42,7 +42,7 @@ SELECT d.dataset_id, d.scope || ':' || d.name AS dataset
 FROM unnest(%(scopes)s::text[], %(names)s::text[]) AS w(scope, name) JOIN datasets d USING (scope, name)
 """
 DATASETS = """
-SELECT scope || ':' || name AS dataset, status, owner, n_files, size_bytes, created_at, pinned,
+SELECT scope || ':' || name AS dataset, status, owner, jobset_id, n_files, size_bytes, created_at, pinned,
     expires_at
 FROM datasets WHERE (scope, name) > (%(scope)s, %(name)s) ORDER BY scope, name LIMIT %(limit)s
 """
@@ -191,7 +191,8 @@ def create(connection: Connection, did: str, *, owner: str, jobset_id: int | Non
 
 
 def show(connection: Connection, did: str) -> Row[Any]:
-    """One dataset or container: dataset, kind, status, owner, n_files, size_bytes, created_at, pinned, expires_at.
+    """One dataset or container: dataset, kind, status, owner, n_files, size_bytes, jobset_id (that made it),
+    created_at, pinned, expires_at.
 
     Raises:
         Invalid: `did` is no `scope:name`.

@@ -33,8 +33,8 @@ DELETE FROM dataset_members m USING datasets d
 WHERE m.container_id = %(container_id)s AND d.dataset_id = m.dataset_id AND d.scope = %(scope)s AND d.name = %(name)s
 """
 MEMBERS = """
-SELECT d.scope || ':' || d.name AS dataset, d.status, d.owner, d.n_files, d.size_bytes, d.created_at, d.pinned,
-    d.expires_at, d.kind
+SELECT d.scope || ':' || d.name AS dataset, d.status, d.owner, d.jobset_id, d.n_files, d.size_bytes, d.created_at,
+    d.pinned, d.expires_at, d.kind
 FROM dataset_members m JOIN datasets d ON d.dataset_id = m.dataset_id
 WHERE m.container_id = (SELECT dataset_id FROM datasets WHERE scope = %(scope)s AND name = %(name)s)
 ORDER BY d.scope, d.name

@@ -1,7 +1,7 @@
 """`panda datasets`, `panda put`, `panda get`: data in and out."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,6 +10,7 @@ import click
 
 from panda.cli import columns, exits
 from panda.cli.completions import complete_sources
+from panda.cli.filling import as_they_come, look_at
 from panda.cli.parallel import at_once
 from panda.cli.problems import CommandProblem
 from panda.cli.progress import bytes_shown
@@ -17,6 +18,7 @@ from panda.cli.selectors import newest, parse
 from panda.cli.session import connect
 from panda.cli.show import Item, Look, emit, output_options, say
 from panda.cli.verbs import Verb
+from panda.cli.waits import seconds_of
 from panda.client import Client, DatasetFile
 from panda.client.checksums import is_intact
 from panda.client.datasets import content_told
@@ -147,6 +149,7 @@ def _broken_off(told: str) -> Iterator[None]:
     examples=(
         "panda get last                               # the outputs of my newest job set",
         "panda get set:9120 --dest results --match '*.root'",
+        "panda get last --wait                        # also those that come yet",
         "panda get user.ann:skim.v7",
     ),
 )
@@ -159,35 +162,75 @@ def _broken_off(told: str) -> Iterator[None]:
     "-j", "--jobs", "n_at_once", type=click.IntRange(1, 32), default=4, show_default=True, help="Files at once."
 )
 @click.option("--dry-run", is_flag=True, help="Tell what would be fetched; fetch nothing.")
+@click.option("--wait", "waits", is_flag=True, help="Fetch what comes, too, until all jobs ended or it is closed.")
+@click.option("--timeout", metavar="TIME", help="With --wait: give up after this, for example 2h.")
 @output_options
-def get(source: str, dest: Path | None, match: str, n_at_once: int, dry_run: bool, look: Look) -> int:
+def get(
+    source: str,
+    dest: Path | None,
+    match: str,
+    n_at_once: int,
+    dry_run: bool,
+    waits: bool,
+    timeout: str | None,
+    look: Look,
+) -> int:
     """Fetch the files of a dataset or the outputs of a job set. Each is verified; intact ones are not fetched again.
 
+    While jobs still write into it, what is there is fetched, and how many have not ended is said; --wait fetches the
+    rest as it comes, and then exits with 9 if some jobs did not finish, with 8 when the time ran out.
     What was broken off goes on when the same command is given again, also in the middle of a file.
     """
+    if (waits and dry_run) or (timeout and not waits):
+        raise click.UsageError("--timeout goes with --wait, and --wait not with --dry-run")
+    timeout_s = None if timeout is None else seconds_of(timeout)
     client = connect()
-    dataset = _dataset(client, source)
+    jobset_id, dataset = _dataset(client, source)
     folder = dest or Path(dataset.partition(":")[2].replace("/", "_") or ".")
     with _broken_off("what is here is not fetched again"):
-        found = _found(client, dataset, match, folder, 0 if dry_run else n_at_once)
+        fetch = _bringer(client, dataset, match, folder, 0 if dry_run else n_at_once)
+        if waits:
+            found = as_they_come(
+                lambda: look_at(client, dataset, jobset_id), fetch, timeout_s=timeout_s, is_quiet=look.form == "name"
+            )
+        else:
+            seen = look_at(client, dataset, jobset_id)
+            found = ({name: value for name, value in item.items() if name != "at"} for item in fetch(frozenset()))
         n_files = emit(look, found, columns.FILES, columns.file_name)
     if not n_files:
         say(f"{dataset} has no file{'' if match == '*' else f' that fits {match}'}")
     elif not dry_run:
         say(f"{n_files} file{'' if n_files == 1 else 's'} of {dataset} in {folder}")
-    return exits.OK
+    if waits:
+        seen = look_at(client, dataset, jobset_id)
+    for told in filter(None, (seen.to_come, seen.missing)):
+        say(told)
+    return exits.JOBS_FAILED if waits and seen.missing else exits.OK
 
 
-def _found(client: Client, dataset: str, match: str, folder: Path, n_at_once: int) -> Iterator[Item]:
-    """The files that fit, fetched `n_at_once` at a time; 0: not fetched. Those of a container come by dataset, each
-    into a folder of its own."""
-    places = {dataset: folder}
-    if client.datasets.show(dataset).kind == "container":
-        inside = [each.dataset for each in client.datasets.members(dataset)]
-        places = {each: folder / each.partition(":")[2] for each in inside}
-    for each, place in places.items():
-        files = (file for file in client.datasets.files(each) if fnmatchcase(file.lfn, match))
-        yield from _fetched(client, each, files, place, n_at_once) if n_at_once else (file.raw for file in files)
+def _bringer(
+    client: Client, dataset: str, match: str, folder: Path, n_at_once: int
+) -> Callable[[Set[str]], Iterator[Item]]:
+    """What fetches the files that fit and are not named (`dataset/lfn`), `n_at_once` at a time; 0: not fetched. Those
+    of a container come by dataset, each into a folder of its own."""
+
+    def bring(known: Set[str]) -> Iterator[Item]:
+        places = {dataset: folder}
+        if client.datasets.show(dataset).kind == "container":
+            inside = [each.dataset for each in client.datasets.members(dataset)]
+            places = {each: folder / each.partition(":")[2] for each in inside}
+        for each, place in places.items():
+            wanted = _wanted(client, each, match, known)
+            items = _fetched(client, each, wanted, place, n_at_once) if n_at_once else (file.raw for file in wanted)
+            yield from ({**item, "at": f"{each}/{item['lfn']}"} for item in items)
+
+    return bring
+
+
+def _wanted(client: Client, dataset: str, match: str, known: Set[str]) -> Iterator[DatasetFile]:
+    for file in client.datasets.files(dataset):
+        if fnmatchcase(file.lfn, match) and f"{dataset}/{file.lfn}" not in known:
+            yield file
 
 
 def _jobset(client: Client, source: str) -> int:
@@ -198,15 +241,15 @@ def _jobset(client: Client, source: str) -> int:
     return words.jobsets[0] if words.jobsets else newest(client, 1)[0]
 
 
-def _dataset(client: Client, source: str) -> str:
-    """The dataset that `source` means. Raises CommandProblem: a job set without one."""
+def _dataset(client: Client, source: str) -> tuple[int | None, str]:
+    """The job set that `source` names, if it does, and the dataset. Raises CommandProblem: a job set without one."""
     if ":" in source and not source.startswith(("set:", "last:")):
-        return source
+        return None, source
     jobset_id = _jobset(client, source)
     dataset = client.jobset(jobset_id).output_dataset
     if not dataset:
         raise CommandProblem(f"set:{jobset_id} has no output dataset", code="no_outputs", exit_code=exits.NOT_FOUND)
-    return dataset
+    return jobset_id, dataset
 
 
 def _fetched(

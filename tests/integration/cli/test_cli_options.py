@@ -205,6 +205,7 @@ put DIR/b.txt --dataset user.ann:out --storage D --close -o json --fields lfn -q
 get user.ann:out --dest DIR/got --match '*.txt' -o json --fields lfn -q
 get user.ann:out --dest DIR/got -j 1 -q
 get set:9 --dry-run
+get set:9 --dest DIR/got --wait --timeout 9s -q
 queues --filter 'status:online' --sort name --limit 1 -o json --fields name -q
 sites --filter 'cloud:X' --sort name --limit 1 -o json --fields name -q
 storages --filter 'site:S' --sort name --limit 1 -o json --fields name -q

@@ -1,8 +1,10 @@
 """The command line against the real API and a real database: what the two agree on."""
 
+import io
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,8 @@ from cli_scripted import Panda
 from panda.auth import tokens
 from panda.cli import completions
 from panda.client import Client
-from panda.db.session import Begin, run
+from panda.dataservice import catalog
+from panda.db.session import Begin, rows, run
 from panda.jobs import bulk, due, ending, expansion, incidents
 from panda.settings import Settings
 from panda.states import Stage
@@ -140,6 +143,68 @@ def test_files_go_in_and_come_out_as_they_were(real: Begin, panda: Panda, tmp_pa
     }
     assert panda("datasets", "--fields", "dataset,n_files,status").out == "user.anna:in\t3\tclosed\n"
     assert panda("put", tmp_path / "c.txt", "--dataset", "user.anna:in").code in (0, 5)
+
+
+def put_output(begin: Begin, lfn: str) -> None:
+    """A file joins the output dataset of the newest set."""
+    with begin() as connection:
+        [found] = rows(connection, "SELECT scope || ':' || name AS did FROM datasets ORDER BY dataset_id DESC LIMIT 1")
+    catalog.put(begin, found.did, lfn, io.BytesIO(lfn.encode()), storage="HOLLAND-DISK", owner="anna", cap_bytes=99)
+
+
+def test_get_brings_what_is_there_and_says_what_is_to_come(
+    real: Begin, panda: Panda, settings: Settings, tmp_path: Path
+) -> None:
+    panda("submit", "--count", "2", "--output", "out.${seq}", "--", "true")
+    expand(real, settings)
+    put_output(real, "first")
+
+    got = panda("get", "last", "--dest", tmp_path / "back", "-q")
+    late = panda("get", "last", "--dest", tmp_path / "back", "--wait", "--timeout", "1s")
+
+    assert (got.code, got.out.split()) == (0, ["first"])
+    assert "more may come: 2 of 2 jobs of set:1 have not ended" in got.err
+    assert late.code == 8
+    assert [file.name for file in (tmp_path / "back").iterdir()] == ["first"]
+    assert panda("get", "last", "--timeout", "1s").code == 2
+    assert panda("get", "last", "--wait", "--dry-run").code == 2
+
+
+def test_get_waits_for_what_is_to_come(real: Begin, panda: Panda, settings: Settings, tmp_path: Path) -> None:
+    panda("submit", "--count", "2", "--max-attempts", "1", "--output", "out.${seq}", "--", "true")
+    expand(real, settings)
+    ids = [int(name) for name in panda("jobs", "last", "-q").out.split()]
+    put_output(real, "first")
+
+    def go_on() -> None:
+        while not (tmp_path / "back" / "first").exists():
+            time.sleep(0.01)
+        put_output(real, "second")
+        while not (tmp_path / "back" / "second").exists():
+            time.sleep(0.01)
+        put_output(real, "third")
+        fail(real, settings, *ids)
+
+    going = threading.Thread(target=go_on, daemon=True)
+    going.start()
+    got = panda("get", "last", "--dest", tmp_path / "back", "--wait", "-q")
+    going.join(60)
+
+    assert (got.code, got.out.split()) == (9, ["first", "second", "third"])
+    assert "2 failed or cancelled jobs of set:1" in got.err
+    assert {file.name for file in (tmp_path / "back").iterdir()} == {"first", "second", "third"}
+
+
+def test_get_waits_for_a_dataset_of_no_job_set_until_it_is_closed(real: Begin, panda: Panda, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    panda("put", tmp_path / "a", "--dataset", "user.anna:in")
+    panda("container", "create", "user.anna:all")
+    panda("container", "add", "user.anna:all", "user.anna:in")
+
+    assert panda("get", "user.anna:all", "--dest", tmp_path / "back", "--wait", "--timeout", "0.1s").code == 8
+    panda("datasets", "--close", "user.anna:in")
+    assert panda("get", "user.anna:all", "--dest", tmp_path / "back", "--wait").code == 0
+    assert (tmp_path / "back" / "in" / "a").read_text() == "a"
 
 
 def test_containers_are_made_filled_listed_and_fetched(real: Begin, panda: Panda, tmp_path: Path) -> None:
