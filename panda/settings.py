@@ -151,6 +151,8 @@ class Data:
     """Inputs that are not in place by then fail the job."""
     copies_stay_s: int = 6 * 3600
     """A copy that was brought for jobs stays this long after one needed it; on a full storage it goes at once."""
+    quarantine_stays_s: int = 30 * 24 * 3600
+    """Outputs of attempts that do not count are removed after this, once their job is archived."""
     recall_deadline_s: int = 12 * 3600
     """A file that a tape has not brought online by then is taken from another replica, or its transfer fails."""
     recall_pin_s: int = 24 * 3600

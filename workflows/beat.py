@@ -16,7 +16,7 @@ from panda.db.session import rows, run
 from panda.dispatcher import notes
 from panda.dispatcher import tally as dispatch_counts
 from panda.errors import PandaError
-from panda.jobs import audit, bulk, counters, estimates, foreign, hold, notices, share_usage, sweeping
+from panda.jobs import audit, bulk, counters, estimates, foreign, hold, notices, quarantine, share_usage, sweeping
 from panda.jobs.quotas import admission, watching
 from panda.jobs.quotas import history as usage_history
 from panda.logs import Log
@@ -214,10 +214,12 @@ def let_copies_go() -> None:
 
 @tick("deletions")
 def carry_out_deletions() -> None:
-    """Datasets that expired or were let go, and the bytes of those that nobody reads; for at most a few seconds."""
+    """Datasets that expired or were let go, and old outputs that count for nothing; then the bytes of those that nobody
+    reads, for at most a few seconds."""
     until = time.monotonic() + DELETE_FOR_S
     with begin()() as connection:
         deletion.expire(connection)
+    quarantine.let_go(begin(), stay_s=current().data.quarantine_stays_s)
     while time.monotonic() < until and (deletion.take_out_unread(begin()) or deletion.carry_out(begin())):
         pass
 

@@ -59,12 +59,12 @@ def code_of_job(waited: Waited) -> int:
     return job.exit_code % 256 if job.exit_code and job.exit_code % 256 else exits.JOBS_FAILED
 
 
-def seconds_of(text: str) -> int:
-    """`--timeout` in seconds. Raises CommandProblem."""
+def seconds_of(text: str, option: str = "--timeout") -> int:
+    """What an option says, in seconds. Raises CommandProblem."""
     try:
         return units.seconds(text)
     except ValueError as problem:
-        raise CommandProblem(f"--timeout: {problem}", code="usage", exit_code=exits.USAGE) from None
+        raise CommandProblem(f"{option}: {problem}", code="usage", exit_code=exits.USAGE) from None
 
 
 def _write(waited: Waited, look: Look) -> None:

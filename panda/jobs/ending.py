@@ -73,8 +73,8 @@ FROM jobs WHERE panda_id = ANY(%(panda_ids)s)
 """
 ENDED = "UPDATE jobs SET ended_at = panda_now() WHERE panda_id = ANY(%(panda_ids)s)"
 QUARANTINE = """
-INSERT INTO quarantine (panda_id, attempt_nr, lfn, path, size_bytes, adler32, reason, at)
-SELECT f.panda_id, f.attempt_nr, f.lfn, f.path, f.size_bytes, f.adler32, %(reason)s::text, panda_now()
+INSERT INTO quarantine (panda_id, attempt_nr, lfn, storage, path, size_bytes, adler32, reason, at)
+SELECT f.panda_id, f.attempt_nr, f.lfn, f.storage, f.path, f.size_bytes, f.adler32, %(reason)s::text, panda_now()
 FROM job_files f WHERE f.panda_id = ANY(%(panda_ids)s) AND f.kind = 'output' AND f.path IS NOT NULL
     AND f.status <> 'registered'
 ON CONFLICT DO NOTHING

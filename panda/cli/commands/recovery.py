@@ -11,6 +11,7 @@ from panda.cli import exits
 from panda.cli.commands.local import FOLDER, database_url, told
 from panda.cli.show import Column, Look, emit, output_options, say
 from panda.cli.verbs import Verb
+from panda.cli.waits import seconds_of
 
 SHOWN = (
     Column("panda_id", "job", "number"),
@@ -18,6 +19,7 @@ SHOWN = (
     Column("size_bytes", "size", "bytes"),
     Column("reason"),
     Column("at", "when", "time"),
+    Column("storage"),
     Column("path"),
     Column("lfn", "file"),
 )
@@ -54,17 +56,32 @@ def recover(data: Path) -> int:
     return exits.OK
 
 
-@click.command(cls=Verb, examples=("panda quarantine", "panda quarantine -o json"))
+@click.command(
+    cls=Verb, examples=("panda quarantine", "panda quarantine -o json", "panda quarantine --delete --older-than 7d")
+)
 @FOLDER
 @click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="At most so many.")
+@click.option("--delete", is_flag=True, help="Have those of archived jobs removed, instead of listing any.")
+@click.option("--older-than", metavar="TIME", help="With --delete: only those that have been there for, say, 7d.")
 @output_options
-def quarantine(data: Path, limit: int, look: Look) -> int:
-    """List outputs that were written and are not published: of attempts that failed or were superseded."""
-    from panda.db.session import begin_of, make_engine
-    from panda.jobs.quarantine import newest
+def quarantine(data: Path, limit: int, delete: bool, older_than: str | None, look: Look) -> int:
+    """List outputs that were written and are not published: of attempts that failed or were superseded.
 
+    They go by themselves after a while (`[data] quarantine_stays_s`). The data service of the running system removes
+    the bytes.
+    """
+    from panda.db.session import begin_of, make_engine
+    from panda.jobs.quarantine import let_go, newest
+
+    if older_than and not delete:
+        raise click.UsageError("--older-than goes with --delete")
+    stay_s = seconds_of(older_than, "--older-than") if older_than else 0
     engine = make_engine(database_url(data), pool_size=1)
     try:
+        if delete:
+            n = let_go(begin_of(engine), stay_s=stay_s)
+            say(f"{n} output{'' if n == 1 else 's'} will be removed")
+            return exits.OK
         with begin_of(engine)() as connection:
             found: list[dict[str, Any]] = [row._asdict() for row in newest(connection, limit=limit)]
     finally:
