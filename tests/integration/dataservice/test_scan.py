@@ -62,9 +62,20 @@ def test_a_link_is_not_followed_out_of_the_storage(lab, tmp_path):
     assert [(each.kind, each.path) for each in findings(lab)] == [("dark", "s/link")]
 
 
-def test_only_folders_can_be_scanned(lab):
-    lab.do("UPDATE storages SET kind = 'http', root = 'http://a' WHERE name = 'WEST-DISK'")
-    with pytest.raises(Invalid, match="no folder"):
+@pytest.mark.parametrize(
+    ("kind", "root"),
+    [
+        ("http", "http://a"), ("s3", "s3+http://a/bucket"), ("xrootd", "root://a//b"), ("rucio", "rucio+http://a/R"),
+        ("local", "/not/here"), ("simulated-tape", "/tmp"),
+    ],
+)  # fmt: skip
+def test_only_folders_can_be_scanned(lab, kind, root):
+    lab.do("UPDATE storages SET kind = %(kind)s, root = %(root)s WHERE name = 'WEST-DISK'", kind=kind, root=root)
+    with pytest.raises(Invalid, match="no folder") as refused:
         findings(lab, "WEST-DISK")
+    assert refused.value.code == "cannot_scan"
+
+
+def test_a_storage_that_nobody_knows_cannot_be_scanned(lab):
     with pytest.raises(NotFound):
         findings(lab, "NOWHERE")
