@@ -40,6 +40,12 @@ def cpu_s(pids: Iterable[int]) -> float:
     return sum(sum(int(ticks) for ticks in _stat(pid)[11:15]) for pid in pids) / TICKS
 
 
+def own_mb(pid: int) -> float:
+    """Memory in MB (10^6 bytes) that is the process' alone: it does not change because another one comes or goes."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) * 1024 / 1e6
+
+
 def pss_mb(pids: Iterable[int]) -> float:
     """Memory in MB (10^6 bytes); a page that n processes share counts 1/n in each of them."""
     total_kb = 0

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from falcon.testing import TestClient
 
-from benchmarks.costs import cpu_s, families, pss_mb
+from benchmarks.costs import cpu_s, families, own_mb
 from benchmarks.figures import Figure, percentile
 from monitoring.app import make_app
 from monitoring.gate import COOKIE, Sessions
@@ -63,6 +63,7 @@ BUDGETS_MS = {
     "/admin": 200, "/audit": 200, "/search?q=user3": 100,
 }  # fmt: skip
 
+#: A clock that is asked once per statement: these have keys made of time.
 PLACES = (
     "INSERT INTO sites SELECT 'S' || k, 'BENCH', '' FROM generate_series(1, %(n)s) k",
     "INSERT INTO storages SELECT 'D' || k, 'S' || k, 'local', '/d', 'online' FROM generate_series(1, %(n)s) k",
@@ -73,14 +74,16 @@ PLACES = (
     """INSERT INTO pilots (pilot_id, queue, node, version, cores, memory_mb, started_at, last_seen_at)
     SELECT 'p' || k, 'Q' || 1 + k %% %(n)s, 'node' || k %% 900, '1', 8, 16000, panda_now(), panda_now()
     FROM generate_series(1, 5000) k""",
-    """INSERT INTO usage SELECT panda_now()::date - d, 'user' || u, 'default', 'Q' || q, 90, 9, 1, 3e5, 2e5, 4e5
+    """INSERT INTO usage
+    SELECT (SELECT panda_now())::date - d, 'user' || u, 'default', 'Q' || q, 90, 9, 1, 3e5, 2e5, 4e5
     FROM generate_series(0, 60) d, generate_series(1, 40) u, generate_series(1, 10) q""",
-    """INSERT INTO error_hours SELECT date_trunc('hour', panda_now()) - make_interval(hours => h), 'pilot:' || 1130 + c,
+    """INSERT INTO error_hours
+    SELECT date_trunc('hour', (SELECT panda_now())) - make_interval(hours => h), 'pilot:' || 1130 + c,
         'dispatch', 'Q' || q, 1 + h %% 7, 100 FROM generate_series(0, 167) h, generate_series(1, 12) c,
         generate_series(1, %(n)s) q""",
-    """INSERT INTO node_failures SELECT date_trunc('hour', panda_now()) - make_interval(hours => h),
+    """INSERT INTO node_failures SELECT date_trunc('hour', (SELECT panda_now())) - make_interval(hours => h),
         'Q' || 1 + k %% %(n)s, 'node' || k, 1 + k %% 3, 100 FROM generate_series(0, 23) h, generate_series(1, 900) k""",
-    """INSERT INTO queue_history SELECT 'Q' || q, date_bin('5 minutes', panda_now(), timestamptz 'epoch')
+    """INSERT INTO queue_history SELECT 'Q' || q, date_bin('5 minutes', (SELECT panda_now()), timestamptz 'epoch')
         - make_interval(mins => 5 * k), '{"running": 700, "activated": 4000, "assigned": 900, "holding": 12}'
     FROM generate_series(1, %(n)s) q, generate_series(0, 2015) k""",
     """INSERT INTO audit_log (at, who, action, target) SELECT panda_now(), 'user' || k %% 40, 'retry', 'job ' || k
@@ -89,7 +92,8 @@ PLACES = (
     SELECT 'relay', 'warning', 'k' || k, 'late', panda_now(), panda_now() FROM generate_series(1, 20000) k""",
     """INSERT INTO datasets (scope, name, owner, created_at) SELECT 'b', 'd' || k, 'user1', panda_now()
     FROM generate_series(1, 50000) k""",
-    """INSERT INTO count_history SELECT date_trunc('minute', panda_now()) - make_interval(mins => m), s, m %% 900
+    """INSERT INTO count_history
+    SELECT date_trunc('minute', (SELECT panda_now())) - make_interval(mins => m), s, m %% 900
     FROM generate_series(0, 1440) m, unnest(ARRAY['running', 'activated', 'finished', 'failed', 'assigned']) s""",
 )
 JOBSETS = """
@@ -266,10 +270,10 @@ class _Browser:
         """Memory of this process after thousands of looks, less what it was after hundreds."""
         for n in range(N_WARM):
             self._look_ms(pages[n % len(pages)])
-        before = pss_mb([os.getpid()])
+        before = own_mb(os.getpid())
         for n in range(N_LONG):
             self._look_ms(pages[n % len(pages)])
-        return pss_mb([os.getpid()]) - before
+        return own_mb(os.getpid()) - before
 
     def _look_ms(self, page: str) -> float:
         path, _, query = page.partition("?")
