@@ -162,10 +162,15 @@ class World:
                 {"by": f"{seconds} seconds"},
             )
 
-    def stop_the_clock(self) -> None:
-        """Time stands still: what follows happens at one moment, however slow the machine is."""
+    def stop_the_clock(self, hour: int | None = None) -> None:
+        """Time stands still: what follows happens at one moment, however slow the machine is.
+
+        Args:
+            hour: of today (UTC), where it matters; None: as late as it is.
+        """
+        today = "date_trunc('day', panda_now(), 'UTC') + make_interval(hours => %(hour)s::int)"
         with self.begin() as connection:
-            [now] = rows(connection, "SELECT panda_now()::text AS text")
+            [now] = rows(connection, f"SELECT coalesce({today}, panda_now())::text AS text", {"hour": hour})
             run(
                 connection,
                 "CREATE OR REPLACE FUNCTION panda_now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE AS"
