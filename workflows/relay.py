@@ -34,14 +34,15 @@ from workflows.transfer import transfer
 log = Log("panda.relay")
 
 EPOCH_KEY = "panda:epoch"
-#: What there is to do, told by the indexes that each step would use: one statement for a turn without work.
+#: What there is to do, told by the indexes that each step would use: one statement for a turn without work. Of a lane
+#: that fills up for a moment nothing is asked: where all is sent, that means to pass by all of it.
 LOOK = """
 SELECT EXISTS (SELECT FROM jobsets WHERE n_expanded < n_jobs) AS expand,
     EXISTS (SELECT FROM jobsets WHERE released_at IS NULL AND open_parents = 0 AND n_expanded > n_released) AS release,
     EXISTS (SELECT FROM jobsets WHERE cancel_requested_at IS NOT NULL AND ended_at IS NULL) AS cancel,
-    EXISTS (SELECT FROM job_due WHERE waits_for IS NULL AND final
+    %(may_final)s::boolean AND EXISTS (SELECT FROM job_due WHERE waits_for IS NULL AND final
         AND (deliveries = 0 OR due_at <= (SELECT panda_now()))) AS final,
-    EXISTS (SELECT FROM job_due WHERE waits_for IS NULL AND NOT final
+    %(may_stages)s::boolean AND EXISTS (SELECT FROM job_due WHERE waits_for IS NULL AND NOT final
         AND (deliveries = 0 OR due_at <= (SELECT panda_now()))) AS stages,
     EXISTS (SELECT FROM transfers WHERE status = 'queued' AND due_at <= (SELECT panda_now())) AS data
 """
@@ -107,8 +108,9 @@ class Relay:
 
     def turn(self) -> bool:
         """One turn. Returns whether anything was done."""
+        may = {"may_final": self._may_send(FINAL), "may_stages": self._may_send(STAGES)}
         with once(self._begin) as connection:
-            [there] = rows(connection, LOOK)
+            [there] = rows(connection, LOOK, may)
         engine = self._settings.engine
         worked = there.expand and self._step("expand", lambda: expansion.expand(self._begin, engine))
         worked |= there.release and self._step("release", lambda: self._in_one(expansion.release_chunk, engine))
@@ -180,10 +182,13 @@ class Relay:
         waiting: int = redis.default_channel.queue_declare(lane).message_count
         return max(0, self._settings.engine.window_groups - waiting)
 
+    def _may_send(self, lane: str) -> bool:
+        return time.monotonic() >= self._send_after[lane]
+
     def _send_groups(self, redis: Any, lane: str) -> bool:
         """Send what is runnable in a lane. A lane that was emptied fills up for a moment before it is
         emptied again: a message costs the same with one job in it and with hundreds."""
-        if time.monotonic() < self._send_after[lane]:
+        if not self._may_send(lane):
             return False
         room = self._room(redis, lane)
         if not room:
