@@ -25,7 +25,8 @@ class Renewed(ABC):
 
     def __init__(self) -> None:
         self._good_until = _NEVER  # monotonic seconds
-        self._looking = Lock()
+        self._n_forgotten = 0
+        self._looking, self._dating = Lock(), Lock()
         self._thread: ThreadPoolExecutor | None = None
 
     @abstractmethod
@@ -38,8 +39,10 @@ class Renewed(ABC):
         return time.monotonic() < self._good_until + TOO_OLD_S
 
     def forget(self) -> None:
-        """Look anew before the next answer."""
-        self._good_until = _NEVER
+        """Look anew before the next answer. A look that is under way does not count: it may have missed the reason."""
+        with self._dating:
+            self._n_forgotten += 1
+            self._good_until = _NEVER
 
     def renew(self, begin: Begin) -> None:
         """Look anew in the background, if this process goes by a picture that is old."""
@@ -61,15 +64,22 @@ class Renewed(ABC):
             return
         try:
             if not self.is_fresh:
-                self._good_until = time.monotonic() + self._look(connection)
+                self._look_and_date(connection)
         finally:
             self._looking.release()
 
     def _look_behind(self, begin: Begin) -> None:
         try:
             with begin() as connection:
-                self._good_until = time.monotonic() + self._look(connection)
+                self._look_and_date(connection)
         except (DBAPIError, PoolTimeout):
             pass  # the next claim tries again, or waits for its own look
         finally:
             self._looking.release()
+
+    def _look_and_date(self, connection: Connection) -> None:
+        n_forgotten = self._n_forgotten
+        good_for_s = self._look(connection)
+        with self._dating:
+            if n_forgotten == self._n_forgotten:
+                self._good_until = time.monotonic() + good_for_s

@@ -42,6 +42,7 @@ class Balance(Renewed):
         self._n_dealers = 1
         self._handed: deque[tuple[float, str, int]] = deque(maxlen=REMEMBERED)
         self._tree_until = float("-inf")  # monotonic seconds, as in `_handed`
+        self._tree_of = 0
         self._changing = Lock()
 
     def deal(self, connection: Connection, cores_of: Mapping[str, float], n: int) -> dict[str, int]:
@@ -68,14 +69,11 @@ class Balance(Renewed):
         """This process's name among those that hand out jobs."""
         return f"{self._name}-{os.getpid()}"  # forks share the first half
 
-    def forget(self) -> None:
-        super().forget()
-        self._tree_until = float("-inf")
-
     def _look(self, connection: Connection) -> float:
-        tree = self._tree
-        if time.monotonic() >= self._tree_until:
+        tree, n_forgotten = self._tree, self._n_forgotten
+        if time.monotonic() >= self._tree_until or self._tree_of != n_forgotten:
             tree, self._tree_until = shares.tree(connection), time.monotonic() + TREE_S
+            self._tree_of = n_forgotten
         count = share_usage.current(connection, self.dealer)
         now = time.monotonic()
         with self._changing:

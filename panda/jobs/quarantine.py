@@ -21,6 +21,10 @@ NEWEST = """
 SELECT panda_id, attempt_nr, lfn, storage, path, size_bytes, adler32, reason, at FROM quarantine
 WHERE panda_id < %(before)s ORDER BY panda_id DESC, attempt_nr DESC, lfn LIMIT %(limit)s
 """
+OLD = """
+SELECT count(*) AS n, (array_agg(lfn ORDER BY at))[:%(n_named)s] AS named FROM quarantine
+WHERE at < (SELECT panda_now()) - make_interval(secs => %(stay_s)s)
+"""
 #: Of a chunk of the oldest: those whose job has ended for good leave the list. What a retry from `stage_out` published
 #: after all keeps its bytes; what nobody knows the place of has none that we could remove. A place that an earlier
 #: release did not write down stays on the list.
@@ -56,6 +60,13 @@ _BEFORE_ALL = {"at": datetime(1, 1, 1, tzinfo=UTC), "panda_id": 0, "attempt_nr":
 def newest(connection: Connection, *, before: int = 2**62, limit: int = 1000) -> list[Row[Any]]:
     """Quarantined outputs of jobs below `before`, highest PandaID first."""
     return rows(connection, NEWEST, {"before": before, "limit": limit})
+
+
+def old(connection: Connection, *, stay_s: float, n_named: int = 5) -> tuple[int, list[str]]:
+    """Outputs that were quarantined `stay_s` seconds ago, of which `let_go` takes those of archived jobs: how many, and
+    the names of the oldest."""
+    [row] = rows(connection, OLD, {"stay_s": stay_s, "n_named": n_named})
+    return int(row.n), list(row.named or ())
 
 
 def let_go(begin: Begin, *, stay_s: float, chunk: int = CHUNK) -> int:

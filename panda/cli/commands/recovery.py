@@ -57,28 +57,34 @@ def recover(data: Path) -> int:
 
 
 @click.command(
-    cls=Verb, examples=("panda quarantine", "panda quarantine -o json", "panda quarantine --delete --older-than 7d")
+    cls=Verb,
+    examples=("panda quarantine", "panda quarantine -o json", "panda quarantine --delete --older-than 7d --yes"),
 )
 @FOLDER
 @click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="At most so many.")
 @click.option("--delete", is_flag=True, help="Have those of archived jobs removed, instead of listing any.")
 @click.option("--older-than", metavar="TIME", help="With --delete: only those that have been there for, say, 7d.")
+@click.option("-y", "--yes", is_flag=True, help="With --delete: do not ask.")
 @output_options
-def quarantine(data: Path, limit: int, delete: bool, older_than: str | None, look: Look) -> int:
+def quarantine(data: Path, limit: int, delete: bool, older_than: str | None, yes: bool, look: Look) -> int:
     """List outputs that were written and are not published: of attempts that failed or were superseded.
 
     They go by themselves after a while (`[data] quarantine_stays_s`). The data service of the running system removes
     the bytes.
     """
+    from panda.cli.asking import confirm
     from panda.db.session import begin_of, make_engine
-    from panda.jobs.quarantine import let_go, newest
+    from panda.jobs.quarantine import let_go, newest, old
 
-    if older_than and not delete:
-        raise click.UsageError("--older-than goes with --delete")
+    if (older_than or yes) and not delete:
+        raise click.UsageError("--older-than and --yes go with --delete")
     stay_s = seconds_of(older_than, "--older-than") if older_than else 0
     engine = make_engine(database_url(data), pool_size=1)
     try:
         if delete:
+            with begin_of(engine)() as connection:
+                n_reached, named = old(connection, stay_s=stay_s)
+            confirm("remove", n_reached, named, yes=yes, things="quarantined outputs for good")
             n = let_go(begin_of(engine), stay_s=stay_s)
             say(f"{n} output{'' if n == 1 else 's'} will be removed")
             return exits.OK

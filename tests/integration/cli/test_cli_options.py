@@ -287,8 +287,9 @@ AT_HOME = """
 0 doctor --data DIR/none -o json
 1 audit --data DIR/none -o json --fields n -q
 1 quarantine --data DIR/none --limit 3 -o json --fields n -q
-1 quarantine --data DIR/none --delete --older-than 7d
+1 quarantine --data DIR/none --delete --older-than 7d --yes
 2 quarantine --data DIR/none --older-than 7d
+2 quarantine --data DIR/none --yes
 2 quarantine --data DIR/none --delete --older-than often
 1 storage scan D --data DIR/none --min-age 2 -o json --fields path -q
 0 chaos --list --database-url x --redis-url x --minutes 1 --seed 2 --rate 5 --only x --keep DIR --page DIR/p.md -o json

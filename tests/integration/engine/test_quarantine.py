@@ -113,3 +113,11 @@ def test_many_are_gone_through_past_those_that_stay(world):
 
     assert let_go(world, stay_s=0, chunk=2) == 3
     assert [panda_id for panda_id, _ in listed(world)][1:] == [900, 901, 902]
+
+
+def test_what_would_go_is_counted_and_named_before(world):
+    submit(world)
+    fail_once(world)
+    with world.begin() as connection:
+        assert quarantine.old(connection, stay_s=0) == (1, [WRITTEN.lfn])
+        assert quarantine.old(connection, stay_s=DAY_S) == (0, [])
