@@ -21,7 +21,7 @@ log = Log("panda.api")
 #: The engine's gauges are asked for once in this time, however many scrape.
 KEPT_S = 5.0
 #: Whoever scrapes from this machine without a token.
-LOCAL_SCRAPER = Identity("local-scraper", frozenset({Role.PRODUCTION}))
+LOCAL_SCRAPER = Identity("local-scraper", frozenset({Role.VIEWER}))
 
 
 class LocalScraper:

@@ -62,6 +62,7 @@ def test_what_people_write_is_never_run(person, paths):
 
 #: What each role is offered on a job that failed, on a queue, and in the menu.
 MATRIX = {
+    "viewer": (set(), {"Incidents"}),
     "user": (set(), {"Overview", "Errors"}),
     "production": (set(), {"Incidents"}),
     "operator": ({"retry", "queue"}, {"Incidents", "Admin", "Audit", "Users"}),

@@ -13,7 +13,7 @@ from panda.client import Affected
 
 DONE = (Column("name"), Column("n", kind="number"))
 ROLES = click.option(
-    "--role", "roles", multiple=True, required=True, help="user, production, pilot, operator or admin."
+    "--role", "roles", multiple=True, required=True, help="viewer, user, production, pilot, operator or admin."
 )
 
 

@@ -20,6 +20,7 @@ CALLS = {
     "token": ("POST", "/v1/tokens"),
 }
 MAY = {
+    "viewer": {"read", "read_data", "shares"},
     "user": {"submit", "read", "read_data", "sandbox", "shares"},
     "production": {"submit", "read", "read_data", "sandbox", "shares"},
     "pilot": {"read_data", "acquire", "update", "heartbeat", "log"},

@@ -282,7 +282,7 @@ def test_a_token_is_shown_once_and_ended(world: World, parts: Parts, token: Toke
 
 
 #: Sheets and pages of other people's things -> who may open them; a form sent there by anybody else does nothing.
-OPERATORS, KEEPERS = ("operator", "admin"), ("production", "operator", "admin")
+OPERATORS, KEEPERS = ("operator", "admin"), ("viewer", "production", "operator", "admin")
 SHEETS = {
     "/jobs/11/retry": OPERATORS, "/jobs/7/cancel": OPERATORS, "/jobsets/{jobset}/retry": OPERATORS,
     "/jobsets/{jobset}/cancel": OPERATORS, "/jobs/bulk/retry?q=owner:alice": OPERATORS,
@@ -296,7 +296,7 @@ SHEETS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("role", ["user", "production", "operator", "admin"])
+@pytest.mark.parametrize("role", ["viewer", "user", "production", "operator", "admin"])
 def test_each_role_opens_what_it_may_and_whoever_may_not_does_nothing(
     world: World, parts: Parts, token: Token, role: str
 ) -> None:

@@ -47,6 +47,18 @@ def test_a_pilot_does_a_pilots_work_and_nothing_else():
     }  # fmt: skip
 
 
+def test_a_viewer_looks_and_changes_nothing_but_their_own_tokens():
+    allowed = {action for action in Action if may(Role.VIEWER, action, "bert")}
+    reads = {action for action in Action if action.name.startswith("READ_")}
+
+    assert allowed == reads - {
+        Action.READ_SANDBOX, Action.READ_AUDIT, Action.READ_USERS, Action.READ_TOKENS
+    } | {Action.WHO_AM_I, Action.LOG_IN}  # fmt: skip
+    assert {action for action in Action if may(Role.VIEWER, action, "anna")} - allowed == {
+        Action.READ_USERS, Action.READ_TOKENS, Action.REVOKE_TOKEN
+    }  # fmt: skip
+
+
 def test_only_pilots_do_a_pilots_work():
     assert [role for role in Role if may(role, Action.PILOT)] == [Role.PILOT]
 
