@@ -7,7 +7,7 @@ from enum import StrEnum
 class Role(StrEnum):
     """What somebody is here for; `policy` says what each may do."""
 
-    VIEWER = "viewer"  #: looks at everybody's jobs and at all parts of the system, and changes nothing
+    VIEWER = "viewer"  #: looks at everybody's jobs and at all parts of the system, changes none
     USER = "user"  #: submits jobs and looks after their own
     PRODUCTION = "production"  #: a user who sees everybody's jobs
     PILOT = "pilot"  #: a pilot: takes jobs, reports on them, nothing else

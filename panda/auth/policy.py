@@ -89,7 +89,7 @@ TABLE: Mapping[Action, Rule] = {
     Action.READ_AUDIT:      Rule(_roles("operator admin")),
     Action.READ_USERS:      Rule(_roles("operator admin"),                                 _roles("viewer user production")),
     Action.READ_TOKENS:     Rule(_roles("admin"),                                          _roles("viewer user production operator")),
-    Action.KEEP_VIEWS:      Rule(_roles("user production operator admin")),
+    Action.KEEP_VIEWS:      Rule(_roles("viewer user production operator admin")),
     Action.READ_PILOTS:     Rule(_roles("viewer user production operator admin")),
     Action.ACT:             Rule(_roles("operator admin"),                                 _roles("user production")),
     Action.READ_ACTIONS:    Rule(_roles("viewer production operator admin"),               _roles("user")),

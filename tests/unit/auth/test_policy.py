@@ -47,13 +47,13 @@ def test_a_pilot_does_a_pilots_work_and_nothing_else():
     }  # fmt: skip
 
 
-def test_a_viewer_looks_and_changes_nothing_but_their_own_tokens():
+def test_a_viewer_looks_and_changes_nothing_but_their_own_tokens_and_views():
     allowed = {action for action in Action if may(Role.VIEWER, action, "bert")}
     reads = {action for action in Action if action.name.startswith("READ_")}
 
     assert allowed == reads - {
         Action.READ_SANDBOX, Action.READ_AUDIT, Action.READ_USERS, Action.READ_TOKENS
-    } | {Action.WHO_AM_I, Action.LOG_IN}  # fmt: skip
+    } | {Action.WHO_AM_I, Action.LOG_IN, Action.KEEP_VIEWS}  # fmt: skip
     assert {action for action in Action if may(Role.VIEWER, action, "anna")} - allowed == {
         Action.READ_USERS, Action.READ_TOKENS, Action.REVOKE_TOKEN
     }  # fmt: skip
