@@ -11,7 +11,7 @@ from monitoring import queries
 from monitoring.health import Health
 from monitoring.looks import ACTIVE, JOB, STATUSES_OF
 from monitoring.queries import Facts
-from monitoring.reading import Block, Reader
+from monitoring.reading import Block, Memory, Reader
 from panda.jobs import share_usage
 from panda.states import JobStatus, Stage
 
@@ -19,6 +19,8 @@ from panda.states import JobStatus, Stage
 PERIODS = (1, 3, 24, 168)
 BINS = 72
 IN_PILOTS = (JobStatus.SENT, JobStatus.STARTING, JobStatus.RUNNING)
+#: The commonest errors change slowly: for so long they are shown while they are counted anew behind.
+ERRORS_STALE_S = 20.0
 
 
 def now_here() -> datetime:
@@ -26,7 +28,9 @@ def now_here() -> datetime:
     return datetime.now(UTC)
 
 
-def overview(reader: Reader, health: Health, *, hours: int | None, retry_window_s: int) -> dict[str, Any]:
+def overview(
+    reader: Reader, health: Health, memory: Memory, *, hours: int | None, retry_window_s: int
+) -> dict[str, Any]:
     """Everything that the page and its JSON hold, block by block.
 
     Args:
@@ -42,7 +46,9 @@ def overview(reader: Reader, health: Health, *, hours: int | None, retry_window_
         "kpis": kpis(reader, counts, pilots),
         "stages": reader.block(lambda c: stages(c, counts.value)),
         "chart": reader.block(lambda c: chart(c, hours)),
-        "errors": reader.block(lambda c: errors(c, retry_window_s)),
+        "errors": memory.of(
+            "overview errors", lambda: reader.block(lambda c: errors(c, retry_window_s)), stale_s=ERRORS_STALE_S
+        ),
         "queues": reader.block(lambda c: queues(c, counts.value, pilots.value)),
         "incidents": reader.block(lambda c: queries.facts(c, queries.INCIDENTS, {"span_s": 7 * 86_400, "n": 6})),
     }

@@ -32,7 +32,8 @@ class Overview(Page):
 
         def make() -> tuple[dict[str, Any], datetime]:
             window = parts.settings.engine.retry_window_s
-            return overview(parts.reader, parts.health, hours=hours, retry_window_s=window), self._now()
+            found = overview(parts.reader, parts.health, parts.memory, hours=hours, retry_window_s=window)
+            return found, self._now()
 
         data, as_of = parts.memory.of(("overview", hours), make)
         data = _for_role(data, session_of(req).identity)

@@ -29,10 +29,10 @@ SELECT date_bin(make_interval(secs => %(bin_s)s), at, timestamptz 'epoch') AS bi
 FROM count_history WHERE at > (SELECT panda_now()) - make_interval(secs => %(span_s)s)
 GROUP BY bin, status ORDER BY bin
 """
-#: A total that never shrinks, then and now: what ended in between. `first` is the oldest known in the period.
+#: A total that never shrinks, then and now: what ended in between. What is not written down for a minute was nothing.
 DAY_AGO = """
-SELECT DISTINCT ON (status) status, n, at FROM count_history
-WHERE at > (SELECT panda_now()) - interval '24 hours' ORDER BY status, at
+SELECT status, n FROM count_history
+WHERE at = (SELECT min(at) FROM count_history WHERE at > (SELECT panda_now()) - interval '24 hours')
 """
 #: A younger installation began with nothing.
 IS_A_DAY_OLD = """
