@@ -20,8 +20,8 @@ from panda.jobs import shares
 #: A count is good for so many times what it took, and for `FLOOR_S` at least.
 REST = 10
 FLOOR_S = 0.02
-#: A count that takes longer is left to the clock: nobody waits for it who only looks.
-DEAR_S = 0.1
+#: A count that takes longer is left to the clock: nobody waits for it who only looks, unless the clock missed so many.
+DEAR_S, MISSED = 0.1, 10
 #: A dispatcher that counted within so many counts' time, and within `SEEN_S`, hands out jobs.
 SEEN_COUNTS = 20
 SEEN_S = 10
@@ -148,11 +148,12 @@ def current(connection: Connection, dealer: str | None = None, *, by_owner: bool
 
 
 def lately(connection: Connection, age_s: float = 5.0, *, by_owner: bool = False) -> Count:
-    """For those who look: the last count, while it is not older than this, or as old as it is if a new one is dear. The
-    clock counts too (tick `fold`), so that there is one although one share alone is served, and of owners once somebody
-    wanted to know them."""
+    """For those who look: the last count, while it is not older than this, or a good deal older if a new one is dear.
+    The clock counts too (tick `fold`), so that there is one although one share alone is served, and of owners once
+    somebody wanted to know them."""
     last = _last(connection, by_owner)
-    is_good = 0 <= last.age_s <= max(age_s, 2 * last.good_for_s) or last.good_for_s > REST * DEAR_S
+    patience = MISSED if last.good_for_s > REST * DEAR_S else 2
+    is_good = 0 <= last.age_s <= max(age_s, patience * last.good_for_s)
     return last if is_good and (last.owners is not None or not by_owner) else current(connection, by_owner=by_owner)
 
 
