@@ -10,6 +10,7 @@ from socket import gethostname
 
 from sqlalchemy.engine import Connection
 
+from panda.brokerage import waking as room
 from panda.dataservice import copies, deletion, recalls, space, transfers
 from panda.dataservice import rules as dataset_rules
 from panda.db.session import rows, run
@@ -83,11 +84,14 @@ def advance_actions() -> None:
 
 @tick("queues")
 def wake_for_queues() -> None:
-    """Jobs that fit no queue look again after a queue was opened: in chunks, until all have."""
+    """Jobs that fit no queue look again after a queue was opened: in chunks, until all have. Those that wait for room
+    do where there is some."""
     woken = 1
     while woken:
         with begin()() as connection:
             woken = waking.wake_waiting_for_queue(connection)
+    with begin()() as connection:
+        room.wake(connection, current())
 
 
 @tick("sites")

@@ -12,7 +12,7 @@ from itertools import islice
 
 from sqlalchemy.engine import Connection
 
-from panda.brokerage import policies
+from panda.brokerage import policies, room
 from panda.brokerage.deciding import Decision, Fault, decide
 from panda.brokerage.snapshot import groups_of, placed_on_the_map, queues_now
 from panda.brokerage.subjects import JobGroup, Queue
@@ -22,8 +22,10 @@ from panda.jobs import due, incidents, switches, transitions
 from panda.jobs.incidents import Incident
 from panda.jobs.switches import Picture, What
 from panda.settings import Settings
-from panda.states import QueueStatus, Stage, Wait
+from panda.states import QueueStatus
 
+#: Jobs by how long they wait, in seconds, and by the room group that they are filed under.
+Waits = dict[tuple[float, int | None], list[int]]
 #: The longest wait between two looks at a job that fits no queue, in seconds.
 MAX_QUEUE_WAIT_S = 600.0
 
@@ -55,7 +57,8 @@ def place(
 
     The caller holds their rows of `job_due`. Jobs of a group go to a queue in contiguous runs of
     PandaIDs. A job that fits nowhere is looked at again after `[engine] queue_wait_s`, then ever less
-    often, at least every `MAX_QUEUE_WAIT_S`, and at once when a queue changes.
+    often, at least every `MAX_QUEUE_WAIT_S`; at once when a queue changes; and in its turn when one that was full has
+    room (`waking`).
 
     Returns: the PandaIDs that were assigned, ascending.
     """
@@ -69,15 +72,17 @@ def place(
 
     queue_of: dict[int, str] = {}
     decision_of: dict[int, int] = {}
-    waits: dict[float, list[int]] = {}
-    for group, decision, decision_id in zip(groups, decisions, decision_ids, strict=True):
+    room_groups = room.groups_for(connection, [(decision.policy, decision.full) for decision in decisions])
+    waits: Waits = {}
+    for group, decision, decision_id, room_group in zip(groups, decisions, decision_ids, room_groups, strict=True):
         decision_of.update(dict.fromkeys(group.panda_ids, decision_id))
         rest = iter(group.panda_ids)
         for name, n in decision.chosen.items():
             queue_of.update(dict.fromkeys(islice(rest, n), name))
         n_placed = sum(decision.chosen.values())
         for panda_id, waited_s in zip(rest, group.waited_s[n_placed:], strict=True):
-            waits.setdefault(next_look_s(waited_s, settings.engine.queue_wait_s), []).append(panda_id)
+            for_s = next_look_s(waited_s, settings.engine.queue_wait_s)
+            waits.setdefault((for_s, room_group), []).append(panda_id)
     _park(connection, waits, decision_of)
     placed = transitions.assign_many(connection, queue_of, decision_of, by=by, chain_id=chain_id)
     _report(connection, [fault for decision in decisions for fault in decision.faults])
@@ -133,13 +138,13 @@ def _record(connection: Connection, groups: Sequence[JobGroup], decisions: Seque
     return sorted(row.decision_id for row in made)
 
 
-def _park(connection: Connection, waits: dict[float, list[int]], decision_of: dict[int, int]) -> None:
+def _park(connection: Connection, waits: Waits, decision_of: dict[int, int]) -> None:
     waiting = sorted(panda_id for panda_ids in waits.values() for panda_id in panda_ids)
     if not waiting:
         return
     run(connection, REMEMBER, {"panda_ids": waiting, "decisions": [decision_of[i] for i in waiting]})
-    for for_s, panda_ids in waits.items():
-        due.park(connection, panda_ids, stage=Stage.BROKER, waits_for=Wait.QUEUE, for_s=for_s)
+    for (for_s, room_group), panda_ids in waits.items():
+        due.park_for_queue(connection, panda_ids, for_s=for_s, room_group=room_group)
 
 
 def _report(connection: Connection, faults: Sequence[Fault]) -> None:

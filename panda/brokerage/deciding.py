@@ -4,7 +4,7 @@ Criteria are plug-ins, and some are other people's: one that raises refuses the 
 that reason, and is reported. The others go on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -40,6 +40,8 @@ class Decision:
     terms: dict[str, dict[str, float]] = field(default_factory=dict)
     """What the weights of the heaviest queues are made of; terms that change nothing are left out."""
     faults: list[Fault] = field(default_factory=list)
+    full: tuple[str, ...] = ()
+    """Queues, by name, that took none or no more of them only because they have no room."""
 
 
 def decide(group: JobGroup, queues: Sequence[Queue], policy: Policy) -> Decision:
@@ -49,10 +51,12 @@ def decide(group: JobGroup, queues: Sequence[Queue], policy: Policy) -> Decision
     terms = {queue.name: terms_of(group.kind, queue, policy.exponents) for queue in candidates}
     weights = {name: prod(each.values()) for name, each in terms.items()}
     n_jobs = len(group.panda_ids)
-    chosen = deal(n_jobs, weights, {queue.name: _room(queue, policy.rationing, faults) for queue in candidates})
+    without_room = _full(funnel, queues, policy.rationing, faults)
+    chosen = deal(n_jobs, weights, {queue.name: room_of(queue, policy.rationing, faults) for queue in candidates})
     for queue in candidates:
         queue.load.assigned += chosen.get(queue.name, 0)
     if candidates and sum(chosen.values()) < n_jobs:
+        without_room += list(weights)
         full = {q.name: f"took {chosen.get(q.name, 0)} of these jobs, and has room for no more" for q in candidates}
         funnel.append({"criterion": "room", "left": 0, "refused": full})
     return Decision(
@@ -62,7 +66,17 @@ def decide(group: JobGroup, queues: Sequence[Queue], policy: Policy) -> Decision
         chosen,
         {name: _telling(terms[name]) for name in sorted(weights, key=lambda name: -weights[name])[:EXPLAINED]},
         faults,
+        tuple(sorted(without_room)),
     )
+
+
+def _full(
+    funnel: Sequence[Mapping[str, Any]], queues: Sequence[Queue], criteria: Sequence[Rationing], faults: list[Fault]
+) -> list[str]:
+    """The queues that a criterion refused which tells their room, and that have none."""
+    names = {criterion.name for criterion in criteria}
+    refused = {name for step in funnel if step["criterion"] in names for name in step["refused"]}
+    return [queue.name for queue in queues if queue.name in refused and room_of(queue, criteria, faults) == 0]
 
 
 def sift(
@@ -90,7 +104,7 @@ def _ask(criterion: Criterion, kind: Kind, queue: Queue, faults: list[Fault]) ->
         return f"its check of {criterion.name} failed ({faults[-1].error}); operators were told"
 
 
-def _room(queue: Queue, criteria: Sequence[Rationing], faults: list[Fault]) -> int | None:
+def room_of(queue: Queue, criteria: Sequence[Rationing], faults: list[Fault]) -> int | None:
     """Jobs that the queue may still get; None: any number. A criterion that cannot say lets none go there."""
     limits = []
     for criterion in criteria:

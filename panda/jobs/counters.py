@@ -70,6 +70,7 @@ DELETE FROM stage_runs WHERE minute < panda_now() - interval '30 days';
 DELETE FROM queue_starts WHERE bucket < panda_now() - interval '30 days';
 DELETE FROM job_avoids WHERE at < panda_now() - interval '60 days';
 DELETE FROM brokerage_decisions WHERE at < panda_now() - interval '30 days';
+DELETE FROM room_groups WHERE seen_at < panda_now() - interval '1 day';
 DELETE FROM transfer_waiters WHERE transfer_id = ANY(ARRAY(
     SELECT transfer_id FROM transfers WHERE ended_at < (SELECT panda_now()) - interval '7 days'));
 DELETE FROM transfers WHERE ended_at < (SELECT panda_now()) - interval '7 days';

@@ -14,6 +14,9 @@ from sqlalchemy.engine import Connection, Row
 from panda.db.session import rows, run
 from panda.states import Stage, Wait
 
+#: Milliseconds of waiting that one point of priority is worth.
+PRIORITY_MS = 60_000
+
 _MINE = "panda_id = ANY(%(panda_ids)s) AND stage = %(stage)s::text AND waits_for IS NULL"
 #: The guard of a stage (law 2). A duplicate, late or reordered message finds nothing here. It waits for whoever
 #: holds a row: to pass it over would lose the message, and the job would stand still until `resend_s`, each
@@ -35,6 +38,15 @@ PARK = """
 UPDATE job_due SET stage = %(stage)s::text, final = %(stage)s::text IN ('stage_out', 'archive'),
     waits_for = %(waits_for)s, deliveries = 0, tries = 0, error = NULL,
     due_at = panda_now() + make_interval(secs => %(for_s)s)
+WHERE panda_id = ANY(%(panda_ids)s)
+"""
+#: The rank is that of ready jobs, but for what the owner used: the time of submission, earlier by priority.
+PARK_FOR_QUEUE = f"""
+UPDATE job_due d SET stage = 'broker', final = false, waits_for = 'queue', deliveries = 0, tries = 0, error = NULL,
+    due_at = panda_now() + make_interval(secs => %(for_s)s), room_group = %(room_group)s::int,
+    room_rank = CASE WHEN %(room_group)s::int IS NOT NULL THEN (
+        SELECT (extract(epoch FROM created_at) * 1000)::bigint - priority::bigint * {PRIORITY_MS} FROM jobs j
+        WHERE j.panda_id = d.panda_id OFFSET 0) END
 WHERE panda_id = ANY(%(panda_ids)s)
 """
 WAKE = """
@@ -95,6 +107,16 @@ def park(connection: Connection, panda_ids: Sequence[int], *, stage: Stage, wait
             PARK,
             {"panda_ids": list(panda_ids), "stage": stage, "waits_for": waits_for, "for_s": float(for_s)},
         )
+
+
+def park_for_queue(connection: Connection, panda_ids: Sequence[int], *, for_s: float, room_group: int | None) -> None:
+    """These wait for a queue, at most `for_s` seconds; `room_group`: the queues that are too full for them, if any
+    are (`brokerage.room`)."""
+    run(
+        connection,
+        PARK_FOR_QUEUE,
+        {"panda_ids": list(panda_ids), "for_s": float(for_s), "room_group": room_group},
+    )
 
 
 def wake(connection: Connection, panda_ids: Sequence[int], stage: Stage | None = None) -> None:

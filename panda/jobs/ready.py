@@ -12,10 +12,8 @@ import msgspec
 from sqlalchemy.engine import Connection
 
 from panda.db.session import run
+from panda.jobs.due import PRIORITY_MS
 from panda.jobs.quotas import picture
-
-#: Milliseconds of waiting that one point of priority is worth.
-PRIORITY_MS = 60_000
 
 OFFER = f"""
 INSERT INTO ready (panda_id, queue, share, who, shape_id, rank)

@@ -13,8 +13,8 @@ much, by minutes, and waiting still raises everybody.
 from sqlalchemy.engine import Connection
 
 from panda.db.session import rows, run
+from panda.jobs.due import PRIORITY_MS
 from panda.jobs.quotas import picture
-from panda.jobs.ready import PRIORITY_MS
 from panda.settings import Quotas
 
 EVERY_S = 60.0
