@@ -67,7 +67,8 @@ class _Search:
             change
             for change in (
                 *self._numbers(), *self._tags(), *self._wishes(), *self._requirements(), *self._groups(),
-                *self._places(), *self._data(storages_away), *self._downtimes(), *self._room(),
+                *self._places(), *self._data(storages_away), *self._downtimes(), *self._caps(),
+                *self._room(),
             )
             if change.queues
         ]  # fmt: skip
@@ -262,8 +263,18 @@ class _Search:
             until = f"{planned.ends_at:%Y-%m-%d %H:%M} UTC"
             yield Change(TIME, f"wait until the downtime of {planned.what} ends, {until}", opened)
 
+    def _caps(self) -> Iterator[Change]:
+        """Limits of jobs that may run at a queue, or at a site."""
+        opened = self._gains(change=lambda q: replace(q, max_running=0))
+        yield Change(OPERATOR, f"raise the cap of {_named('queue', opened)}", opened)
+        for site, cap in sorted({(q.site, q.site_max_running) for q in self._queues if q.site_max_running}):
+            opened = self._gains(
+                change=lambda q, site=site: replace(q, site_max_running=0) if q.site == site else q  # type: ignore[misc]
+            )
+            yield Change(OPERATOR, f"raise the cap of site {site}, {cap} at once", opened)
+
     def _room(self) -> Iterator[Change]:
-        opened = self._gains(change=lambda q: replace(q, load=Load(n_pilots=q.load.n_pilots)))
+        opened = self._gains(change=lambda q: replace(q, load=Load(n_pilots=q.load.n_pilots), site_loads=()))
         yield Change(TIME, "wait until there is room", opened)
 
 

@@ -4,12 +4,12 @@ Criteria are plug-ins, and some are other people's: one that raises refuses the 
 that reason, and is reported. The others go on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from panda.brokerage.criteria.base import Criterion, Rationing
+from panda.brokerage.criteria.base import Criterion, Rationing, Sharing
 from panda.brokerage.policies import Policy
 from panda.brokerage.subjects import JobGroup, Kind, Queue
 from panda.brokerage.weights import deal, terms_of
@@ -52,7 +52,7 @@ def decide(group: JobGroup, queues: Sequence[Queue], policy: Policy) -> Decision
     weights = {name: prod(each.values()) for name, each in terms.items()}
     n_jobs = len(group.panda_ids)
     without_room = _full(funnel, queues, policy.rationing, faults)
-    chosen = deal(n_jobs, weights, {queue.name: room_of(queue, policy.rationing, faults) for queue in candidates})
+    chosen = deal(n_jobs, weights, _rooms(candidates, weights, policy.rationing, faults))
     for queue in candidates:
         queue.load.assigned += chosen.get(queue.name, 0)
     if candidates and sum(chosen.values()) < n_jobs:
@@ -104,16 +104,43 @@ def _ask(criterion: Criterion, kind: Kind, queue: Queue, faults: list[Fault]) ->
         return f"its check of {criterion.name} failed ({faults[-1].error}); operators were told"
 
 
+def _rooms(
+    queues: Sequence[Queue], weights: Mapping[str, float], criteria: Sequence[Rationing], faults: list[Fault]
+) -> dict[str, int | None]:
+    """Room by queue. What the queues of a site may get together is dealt out among them, by weight."""
+    rooms = {queue.name: room_of(queue, criteria, faults) for queue in queues}
+    by_site: dict[str, list[Queue]] = {}
+    for queue in queues:
+        by_site.setdefault(queue.site, []).append(queue)
+    for together in by_site.values():
+        site_room = _site_room(together[0], criteria, faults) if len(together) > 1 else None
+        if site_room is not None:
+            names = [queue.name for queue in together]
+            dealt = deal(site_room, {name: weights[name] for name in names}, rooms)
+            rooms |= {name: dealt.get(name, 0) for name in names}
+    return rooms
+
+
 def room_of(queue: Queue, criteria: Sequence[Rationing], faults: list[Fault]) -> int | None:
     """Jobs that the queue may still get; None: any number. A criterion that cannot say lets none go there."""
+    return _least({criterion.name: criterion.room for criterion in criteria}, queue, faults)
+
+
+def _site_room(queue: Queue, criteria: Sequence[Rationing], faults: list[Fault]) -> int | None:
+    """The same of all queues of its site together."""
+    sharing = [criterion for criterion in criteria if isinstance(criterion, Sharing)]
+    return _least({criterion.name: criterion.site_room for criterion in sharing}, queue, faults)
+
+
+def _least(asked: Mapping[str, Callable[[Queue], int | None]], queue: Queue, faults: list[Fault]) -> int | None:
     limits = []
-    for criterion in criteria:
+    for name, ask in asked.items():
         try:
-            room = criterion.room(queue)
+            room = ask(queue)
             if room is not None:
                 limits.append(max(0, int(room)))
         except Exception as problem:  # as above
-            faults.append(Fault(criterion.name, queue.name, f"{type(problem).__name__}: {problem}"[:500]))
+            faults.append(Fault(name, queue.name, f"{type(problem).__name__}: {problem}"[:500]))
             limits.append(0)
     return min(limits, default=None)
 

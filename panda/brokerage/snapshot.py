@@ -55,7 +55,7 @@ SELECT q.name, q.site, t.cloud, q.status, q.status_reason, q.status_rule, q.stor
     (SELECT jsonb_object_agg(owner, because) FROM storage_quotas_reached WHERE storage = o.name) AS overdrawn,
     q.cores, q.memory_mb, q.disk_mb, q.walltime_s, q.offers AS tags, q.submitter, q.max_ready, q.requirements,
     q.min_cores, q.min_memory_mb, q.min_walltime_s, q.corepower, q.gpus, q.vos, q.working_groups, q.max_running,
-    q.read_storages,
+    t.max_running AS site_max_running, q.read_storages,
     greatest(coalesce(l.assigned, 0), 0) AS assigned, greatest(coalesce(l.activated, 0), 0) AS activated,
     greatest(coalesce(l.starting, 0), 0) AS starting, greatest(coalesce(l.running, 0), 0) AS running,
     coalesce(s.n, 0) AS n_pilots, e.n AS starts, w.kind || ' ' || w.target AS planned_what,
@@ -139,7 +139,15 @@ def queues_now(connection: Connection) -> list[Queue]:
 def queues_seen(connection: Connection) -> list[Queue]:
     """The same for those who only look: a queue may change in the next moment."""
     found = rows(connection, QUEUES, {"pilot_seen_s": PILOT_SEEN_S})
-    return [_queue(**row._asdict()) for row in found]
+    return with_site_loads([_queue(**row._asdict()) for row in found])
+
+
+def with_site_loads(queues: Sequence[Queue]) -> list[Queue]:
+    """The queues; those of a site with a limit know the load of each other, also as it grows."""
+    loads: dict[str, list[Load]] = {}
+    for queue in queues:
+        loads.setdefault(queue.site, []).append(queue.load)
+    return [replace(q, site_loads=tuple(loads[q.site])) if q.site_max_running else q for q in queues]
 
 
 def _queue(

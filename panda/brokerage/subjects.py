@@ -99,6 +99,10 @@ class Queue:
     working_groups: tuple[str, ...] = ()
     max_running: int = 0
     """Jobs that may run here at once; 0: any number."""
+    site_max_running: int = 0
+    """The same of all queues of its site together."""
+    site_loads: tuple[Load, ...] = field(default=(), compare=False)
+    """Of all queues of its site, its own among them, where the site has such a limit."""
     storage_full: str | None = None
     """Why the storage takes nothing more; None: it does. `write_full`: the same of the one that outputs go to."""
     write_storage: str = ""
@@ -117,6 +121,11 @@ class Queue:
     def reads(self) -> tuple[str, ...]:
         """Storages whose files need not be brought."""
         return (self.storage, *self.read_storages)
+
+    @property
+    def site_waiting(self) -> int:
+        """Jobs that have a queue of the site and do not run yet."""
+        return sum(load.waiting for load in self.site_loads)
 
     def is_named(self, patterns: tuple[str, ...]) -> bool:
         """Whether one of `patterns` means this queue or its site; `*` stands for any letters."""

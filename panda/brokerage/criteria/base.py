@@ -31,3 +31,12 @@ class Rationing(Criterion, Protocol):
     def room(self, queue: Queue) -> int | None:
         """Jobs that may still be sent there; None: any number."""
         ...
+
+
+@runtime_checkable
+class Sharing(Rationing, Protocol):
+    """One whose queues also share room, those of a site."""
+
+    def site_room(self, queue: Queue) -> int | None:
+        """Jobs that may still be sent to all queues of its site together; None: any number."""
+        ...

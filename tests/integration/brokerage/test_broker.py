@@ -176,6 +176,26 @@ def test_a_full_queue_gets_no_more_than_its_limit(begin, make_queue, make_jobs):
     }
 
 
+def test_the_queues_of_a_site_share_its_cap(begin, make_queue, make_jobs):
+    make_queue("NORTH-Q")
+    make_queue("NORTH-2", site="NORTH", storage="NORTH-DISK")
+    make_queue("SOUTH-Q", max_ready=1)
+    with begin() as connection:
+        run(connection, "UPDATE sites SET max_running = 6 WHERE name = 'NORTH'")
+        run(connection, "INSERT INTO job_counts VALUES ('running', 'NORTH-Q', 6), ('activated', 'NORTH-2', 2)")
+    jobs, more = make_jobs(10), make_jobs(1, memory_mb=2000)
+
+    with begin() as connection:
+        place(connection, jobs + more, by="broker", settings=Settings())
+
+    placed = queues_of(begin, jobs)
+    assert placed["NORTH-Q"] + placed["NORTH-2"] == 4  # two wait there already
+    assert (placed["SOUTH-Q"], placed[None]) == (1, 5)
+    assert refused(decisions(begin)[1], "limits") == dict.fromkeys(
+        ["NORTH-2", "NORTH-Q"], "only 6 jobs may run at site NORTH, and 6 wait for that already"
+    )
+
+
 @pytest.mark.parametrize(
     ("sites", "exclude", "expected"),
     [

@@ -33,6 +33,19 @@ def run_one_round(world, queue):
     return len(jobs)
 
 
+def test_a_set_drains_through_a_limited_site(world):
+    world.query("UPDATE sites SET max_running = 4 WHERE name = 'NORTH' RETURNING name")
+    jobs = world.jobs(20, brokerage={"sites": ["NORTH"]})
+    world.settle()
+    assert len(waiting(world)) == 16
+
+    while run_one_round(world, "NORTH-Q"):
+        beat.wake_for_queues()
+        world.settle()
+
+    assert {world.status(i) for i in jobs} == {"finished"}
+
+
 @pytest.mark.parametrize("limits", [{"max_ready": 4}, {"max_running": 4}])
 def test_a_set_drains_through_a_limited_queue_without_waiting_for_the_next_look(world, limits):
     limit(world, "NORTH-Q", **limits)

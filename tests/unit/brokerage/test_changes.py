@@ -162,3 +162,19 @@ def test_an_answer_is_of_a_readable_length_and_begins_with_what_its_owner_can_do
 
     assert len(found) == MOST
     assert {change.who for change in found} == {"owner"}
+
+
+def test_a_cap_that_is_reached_may_be_raised():
+    at_a_queue = [a_queue("A", max_running=1, load=Load(activated=1))]
+    loads = (Load(activated=3), Load())
+    at_a_site = [a_queue(name, site="S1", site_max_running=3, load=load, site_loads=loads)
+                 for name, load in zip("AB", loads, strict=True)]  # fmt: skip
+
+    assert told(a_kind(), at_a_queue) == [
+        "operator: raise the cap of queue A: 1 more queue (A)",
+        "time: wait until there is room: 1 more queue (A)",
+    ]
+    assert told(a_kind(), at_a_site) == [
+        "operator: raise the cap of site S1, 3 at once: 2 more queues (A, B)",
+        "time: wait until there is room: 2 more queues (A, B)",
+    ]

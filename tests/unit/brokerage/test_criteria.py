@@ -82,6 +82,9 @@ CASES = [
     ("limits", {}, {"max_running": 5, "load": Load(running=5, activated=4)}, None),
     ("limits", {}, {"max_running": 5, "load": Load(running=5, activated=5)},
      "only 5 jobs may run there, and 5 wait for that already"),
+    ("limits", {}, {"site_max_running": 5, "site_loads": (Load(activated=2), Load(running=9, assigned=2))}, None),
+    ("limits", {}, {"site_max_running": 1, "site_loads": (Load(), Load(activated=1))},
+     "only 1 job may run at site S, and 1 waits for that already"),
 ]  # fmt: skip
 
 
