@@ -123,6 +123,9 @@ class Brokerage:
     """File (TOML) with the policies, of the data folder; empty: `brokerage.toml`, or the built-in ones without it."""
     leave_offline_s: int = 60
     """Jobs that wait at a queue which has been offline for so long are brokered anew."""
+    leave_stalled_s: int = 1800
+    """So are ready jobs where no pilot came and nothing started for so long, if another queue would take them; between
+    15 minutes and 2 hours. 0: never, they stay until `[engine] pilot_wait_s`."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from socket import gethostname
 
 from sqlalchemy.engine import Connection
 
+from panda.brokerage import stalled
 from panda.brokerage import waking as room
 from panda.dataservice import copies, deletion, recalls, space, transfers
 from panda.dataservice import rules as dataset_rules
@@ -144,8 +145,9 @@ def see_to_quotas() -> None:
 
 @tick("rebroker")
 def leave_offline_queues() -> None:
-    """Jobs that wait at queues which went offline are brokered anew."""
+    """Jobs that wait at queues which went offline are brokered anew; so are those where no pilot comes."""
     leaving.leave_offline(begin(), current().brokerage.leave_offline_s)
+    stalled.leave_stalled(begin(), current())
 
 
 @tick("fold")

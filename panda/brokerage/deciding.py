@@ -126,6 +126,18 @@ def room_of(queue: Queue, criteria: Sequence[Rationing], faults: list[Fault]) ->
     return _least({criterion.name: criterion.room for criterion in criteria}, queue, faults)
 
 
+def fill(queues: Sequence[Queue], criteria: Sequence[Rationing], n: int) -> int:
+    """Give up to `n` jobs the room that these queues have, one queue after the other. Returns how many got some; the
+    load of the queues grows by them."""
+    left, faults = n, list[Fault]()
+    for queue in queues:
+        room = room_of(queue, criteria, faults)
+        given = left if room is None else min(left, room)
+        queue.load.assigned += given
+        left -= given
+    return n - left
+
+
 def _site_room(queue: Queue, criteria: Sequence[Rationing], faults: list[Fault]) -> int | None:
     """The same of all queues of its site together."""
     sharing = [criterion for criterion in criteria if isinstance(criterion, Sharing)]

@@ -43,7 +43,8 @@ seen AS (
     WHERE last_seen_at > (SELECT panda_now()) - make_interval(secs => %(pilot_seen_s)s) GROUP BY queue),
 -- Nothing is known of a queue where nothing started for two hours.
 paces AS (
-    SELECT queue, coalesce(sum(n) FILTER (WHERE bucket > (SELECT panda_now()) - interval '1 hour'), 0)::int AS n
+    SELECT queue, coalesce(sum(n) FILTER (WHERE bucket > (SELECT panda_now()) - interval '1 hour'), 0)::int AS n,
+        max(bucket) + interval '5 minutes' AS last_until
     FROM queue_starts WHERE bucket > (SELECT panda_now()) - interval '2 hours' GROUP BY queue),
 -- Whatever is planned for a queue, its site or its storages: the downtime that it is in (the one that ends last), else
 -- the next one.
@@ -58,7 +59,13 @@ SELECT q.name, q.site, t.cloud, q.status, q.status_reason, q.status_rule, q.stor
     t.max_running AS site_max_running, q.read_storages,
     greatest(coalesce(l.assigned, 0), 0) AS assigned, greatest(coalesce(l.activated, 0), 0) AS activated,
     greatest(coalesce(l.starting, 0), 0) AS starting, greatest(coalesce(l.running, 0), 0) AS running,
-    coalesce(s.n, 0) AS n_pilots, e.n AS starts, w.kind || ' ' || w.target AS planned_what,
+    coalesce(s.n, 0) AS n_pilots, e.n AS starts,
+    -- Where no pilot comes: since the first point, after the last start, at which jobs were ready.
+    coalesce(CASE WHEN s.n IS NULL THEN (
+        SELECT extract(epoch FROM (SELECT panda_now()) - min(at)) FROM queue_history
+        WHERE queue = q.name AND (counts->>'activated')::int > 0
+            AND at >= greatest(e.last_until, (SELECT panda_now()) - interval '2 hours')) END, 0)::float8 AS stalled_s,
+    w.kind || ' ' || w.target AS planned_what,
     w.starts_in_s AS planned_in_s, w.ends_at AS planned_until, w.reason AS planned_reason
 FROM queues q JOIN storages d ON d.name = q.storage JOIN sites t ON t.name = q.site
 JOIN storages o ON o.name = coalesce(q.write_storage, q.storage)
@@ -162,6 +169,7 @@ def _queue(
     running: int,
     n_pilots: int,
     starts: int | None,
+    stalled_s: float,
     read_storages: Sequence[str],
     planned_what: str | None,
     planned_in_s: float,
@@ -178,7 +186,7 @@ def _queue(
         overdrawn=overdrawn or {},
         downtime=planned,
         read_storages=tuple(read_storages),
-        load=Load(assigned, activated, starting, running, n_pilots, starts),
+        load=Load(assigned, activated, starting, running, n_pilots, starts, stalled_s),
     )
 
 
@@ -201,8 +209,13 @@ def groups_of(connection: Connection, panda_ids: Sequence[int]) -> list[JobGroup
 
 def kind_of(connection: Connection, panda_id: int) -> Kind | None:
     """What brokerage makes of a live job, whatever it does now; None: there is none."""
-    groups = _grouped(connection, rows(connection, ANY_JOBS, {"panda_ids": [panda_id]}))
+    groups = groups_whatever(connection, [panda_id])
     return groups[0].kind if groups else None
+
+
+def groups_whatever(connection: Connection, panda_ids: Sequence[int]) -> list[JobGroup]:
+    """The same for live jobs of any status: for those who only look."""
+    return _grouped(connection, rows(connection, ANY_JOBS, {"panda_ids": list(panda_ids)}))
 
 
 def storages_away(connection: Connection, panda_id: int) -> dict[str, int]:

@@ -9,6 +9,8 @@ from panda.requirements.tree import Value
 
 #: Inputs that are smaller together are brought in no time that matters, in MB.
 SMALL_MB = 64
+#: A queue that starts nothing for so long is taken to be out of order, in seconds.
+STALLED_S = 900
 #: Distances that no link says (as transfers reckon, `dataservice.admission`): within a cloud, and to anywhere else.
 NEAR, FARTHEST = 10, 20
 
@@ -24,6 +26,9 @@ class Load:
     n_pilots: int = 0
     starts: int | None = None
     """Jobs that started in the last hour; None: nothing is known of the last two."""
+    stalled_s: float = 0.0
+    """Seconds for which jobs have been ready here, or had been when somebody looked, and none started; 0: pilots come,
+    or nothing waited in vain."""
 
     @property
     def waiting(self) -> int:
@@ -121,6 +126,11 @@ class Queue:
     def reads(self) -> tuple[str, ...]:
         """Storages whose files need not be brought."""
         return (self.storage, *self.read_storages)
+
+    @property
+    def is_stalled(self) -> bool:
+        """Jobs wait here for pilots in vain."""
+        return self.load.stalled_s >= STALLED_S
 
     @property
     def site_waiting(self) -> int:

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection, Row
 
 from panda.brokerage import policies
 from panda.brokerage.broker import opened
-from panda.brokerage.deciding import Fault, room_of
+from panda.brokerage.deciding import fill
 from panda.brokerage.policies import Policy
 from panda.brokerage.snapshot import queues_seen
 from panda.brokerage.subjects import Queue
@@ -94,13 +94,7 @@ def _is_open(queue: Queue) -> bool:
 
 def _take(group: _Waiting, queues: Mapping[str, Queue], n: int) -> int:
     """Give up to `n` jobs of a group the room that its queues have. Returns how many get some."""
-    left, faults = n, list[Fault]()
-    for queue in [queues[name] for name in group.queues if name in queues]:
-        room = room_of(queue, group.policy.rationing, faults)
-        given = left if room is None else min(left, room)
-        queue.load.assigned += given
-        left -= given
-    return n - left
+    return fill([queues[name] for name in group.queues if name in queues], group.policy.rationing, n)
 
 
 def _wake(connection: Connection, numbers: Mapping[int, int], groups: Sequence[_Waiting]) -> int:

@@ -18,6 +18,8 @@ START_S = 60.0
 PATIENCE_S = 3_600.0
 #: Weight of a queue whose pilots come by themselves and where none asked lately, against a lively one.
 QUIET = 0.1
+#: Weight of a queue whose ready jobs wait for pilots in vain, against one that starts what it has.
+STALLED = 0.1
 #: Least and most weight of a queue by its pace.
 SLOW, QUICK = 0.5, 2.0
 #: Weight of a queue that the job set prefers, against one that it does not name.
@@ -88,6 +90,10 @@ def _liveliness(kind: Kind, queue: Queue) -> float:
     return QUIET if queue.submitter == "none" and not queue.load.n_pilots else 1.0
 
 
+def _stalled(kind: Kind, queue: Queue) -> float:
+    return STALLED if queue.is_stalled else 1.0
+
+
 def _preference(kind: Kind, queue: Queue) -> float:
     return PREFERRED if queue.is_named(kind.wishes.prefer) else 1.0
 
@@ -102,6 +108,7 @@ TERMS: Mapping[str, Callable[[Kind, Queue], float]] = {
     "locality": _locality,
     "transfer": _transfer,
     "liveliness": _liveliness,
+    "stalled": _stalled,
     "preference": _preference,
     "return": _return,
 }

@@ -36,14 +36,20 @@ WHERE panda_id = ANY(%(panda_ids)s)
 def ready_jobs(begin: Begin, queues: Sequence[str], *, by: str, reason: str) -> int:
     """Take what pilots may claim there away from them. Returns how many jobs go elsewhere; 0: there is no more."""
     with begin() as connection:
-        found = sorted(row.panda_id for row in rows(connection, READY, {"queues": list(queues)}))
-        locked = due.lock(connection, found) if found else {}
-        mine = [i for i in found if i in locked and locked[i].stage == Stage.DISPATCH
-                and locked[i].waits_for in (None, Wait.PILOT)]  # fmt: skip
-        if not mine:
-            return 0
-        run(connection, UNREADY, {"panda_ids": mine})
-        return _broker(connection, mine, JobStatus.ACTIVATED, by, reason)
+        found = rows(connection, READY, {"queues": list(queues)})
+        return of_ready(connection, [row.panda_id for row in found], by=by, reason=reason)
+
+
+def of_ready(connection: Connection, panda_ids: Sequence[int], *, by: str, reason: str) -> int:
+    """The same for those of these jobs that no pilot has taken by now."""
+    found = sorted(panda_ids)
+    locked = due.lock(connection, found) if found else {}
+    mine = [i for i in found if i in locked and locked[i].stage == Stage.DISPATCH
+            and locked[i].waits_for in (None, Wait.PILOT)]  # fmt: skip
+    if not mine:
+        return 0
+    run(connection, UNREADY, {"panda_ids": mine})
+    return _broker(connection, mine, JobStatus.ACTIVATED, by, reason)
 
 
 def assigned_jobs(begin: Begin, queues: Sequence[str], *, by: str, reason: str) -> int:
