@@ -131,16 +131,21 @@ def collect_sites() -> None:
 @tick("quotas")
 def see_to_quotas() -> None:
     """Jobs that were held back are let in as there is room, what everybody used is worked out; after a change of a
-    quota or a ban it is marked whose ready jobs are whose. In chunks, for at most a few seconds."""
+    quota or a ban it is marked whose ready jobs are whose, then those that brokerage kept waiting for it look again. In
+    chunks, for at most a few seconds."""
     until = time.monotonic() + QUOTAS_FOR_S
     while admission.admit(begin()) and time.monotonic() < until:
         pass
     with begin()() as connection:
         usage_history.make_if_due(connection, current().quotas)
-    going = True
+    n_steps, going = 0, True
     while going and time.monotonic() < until:
         with begin()() as connection:
             going = watching.walk(connection)
+        n_steps += going
+    if n_steps and not going:
+        with begin()() as connection:
+            waking.look_again(connection)
 
 
 @tick("rebroker")

@@ -168,6 +168,11 @@ class _Search:
         )
 
     def _groups(self) -> Iterator[Change]:
+        if self._kind.barred:
+            free = replace(self._kind, barred="")
+            yield Change(
+                OPERATOR, f"let jobs of {self._kind.owner} start again: {self._kind.barred}", self._gains(free)
+            )
         wishes = self._kind.wishes
         for vo in sorted({vo for queue in self._queues for vo in queue.vos} - {wishes.vo}):
             say = f"submit it for the virtual organisation {vo}"

@@ -20,6 +20,8 @@ from panda.brokerage.subjects import (
     Wishes,
 )
 from panda.db.session import rows, run
+from panda.jobs.quotas import picture
+from panda.jobs.quotas.rules import Rooms
 from panda.sites.waking import QUEUES_LOCK
 
 #: A pilot that asked within this time counts as present, in seconds.
@@ -227,6 +229,7 @@ def _grouped(connection: Connection, jobs: Sequence[Row[Any]]) -> list[JobGroup]
     wishes = _wishes_of(connection, jobs)
     localities = _localities_of(connection, [job.panda_id for job in jobs if job.n_inputs])
     avoids = _avoids_of(connection, [job.panda_id for job in jobs if job.was_decided])
+    barred = _barred(connection, {job.owner for job in jobs})
     groups: dict[tuple[Any, ...], JobGroup] = {}
     for job in jobs:
         wish, locality = wishes[bytes(job.document_hash)], localities.get(job.panda_id)
@@ -234,18 +237,26 @@ def _grouped(connection: Connection, jobs: Sequence[Row[Any]]) -> list[JobGroup]
         key = (job.shape_id, job.share, job.owner, job.n_outputs > 0, wish, locality, avoid, job.came_from)
         group = groups.get(key)
         if group is None:
-            group = groups[key] = JobGroup(_kind(job, wish, locality, avoid))
+            group = groups[key] = JobGroup(_kind(job, wish, locality, avoid, barred.get(job.owner, "")))
         group.panda_ids.append(job.panda_id)
         group.waited_s.append(job.waited_s)
         group.jobset_ids.add(job.jobset_id)
     return list(groups.values())
 
 
-def _kind(job: Row[Any], wishes: Wishes, locality: Locality | None, avoid: tuple[str, ...]) -> Kind:
+def _barred(connection: Connection, owners: Iterable[str]) -> dict[str, str]:
+    """Why nothing of these owners is started, even if none of their jobs runs: those of whom that is so."""
+    known = picture.current(connection)
+    idle = Rooms(known, {})
+    reasons = {owner: idle.left(owner).because for owner in owners if known.is_watched(owner)}
+    return {owner: reason for owner, reason in reasons.items() if reason}
+
+
+def _kind(job: Row[Any], wishes: Wishes, locality: Locality | None, avoid: tuple[str, ...], barred: str) -> Kind:
     return Kind(
         shape_id=job.shape_id, share=job.share, owner=job.owner, cores=job.cores, memory_mb=job.memory_mb,
         disk_mb=job.disk_mb, walltime_s=job.walltime_s, gpus=job.gpus, tags=frozenset(job.tags), wishes=wishes,
-        locality=locality, writes=job.n_outputs > 0, avoid=avoid, came_from=job.came_from,
+        locality=locality, writes=job.n_outputs > 0, avoid=avoid, barred=barred, came_from=job.came_from,
     )  # fmt: skip
 
 

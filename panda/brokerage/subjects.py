@@ -231,6 +231,8 @@ class Kind:
     """It has outputs."""
     avoid: tuple[str, ...] = ()
     """Patterns of sites and queues that it was brokered away from for good."""
+    barred: str = ""
+    """Why nothing of its owner is started, whatever is free: a ban, or core hours that are used up; empty: it is."""
     came_from: str = ""
     """The queue that it had before; empty: none."""
 

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from panda.auth import users
+from panda.brokerage import explaining
 from panda.db import session
 from panda.dispatcher import dispatch, matching, quotas
 from panda.dispatcher.quotas import Allowance
@@ -597,3 +598,45 @@ def test_a_ban_counts_also_while_nobody_has_counted_what_owners_run(world, monke
     monkeypatch.setattr(share_usage, "current", lambda *_, **__: counted._replace(owners=None))
 
     assert take(world, fresh=False)[0] == {}
+
+
+def waits(world):
+    return Counter(row.waits_for for row in world.query("SELECT waits_for FROM job_due"))
+
+
+def ban(world, deed, **words):
+    with world.begin() as connection:
+        deed(connection, "alice", by="olga", request_id=None, **words)
+    watched(world)
+
+
+def test_jobs_of_who_is_banned_take_nobodys_place_at_a_queue_until_the_ban_ends(world):
+    with world.begin() as connection:
+        users.create(connection, "alice", ["user"], by="olga", reason="", request_id=None)
+    ban(world, users.ban, reason="spam")
+    queue_up(world, alice=3, bob=2)
+
+    assert waits(world) == {"queue": 3, "pilot": 2}
+    [job] = world.query("SELECT panda_id FROM job_due WHERE waits_for = 'queue' ORDER BY panda_id LIMIT 1")
+    with world.begin() as connection:
+        story = explaining.explain(connection, job.panda_id, world.settings)
+    assert "operator: let jobs of alice start again: alice is banned: spam" in [
+        f"{change.who}: {change.say}" for change in story.changes
+    ]
+
+    ban(world, users.unban, reason="a mistake")
+    world.settle()
+    assert waits(world) == {"pilot": 5}
+
+
+def test_jobs_of_whose_core_hours_are_used_up_wait_before_a_queue_is_chosen_others_after_it(world):
+    used(world, alice=11, bob=1)
+    set_quota(world, "user:alice", core_hours=10)
+    set_quota(world, "user:bob", core_hours=10, running_jobs=1)
+    queue_up(world, alice=3, bob=3)
+    take(world)
+    assert waits(world) == {"queue": 3, "pilot": 2, "lease": 1}
+
+    set_quota(world, "user:alice", core_hours=100)
+    world.settle()
+    assert waits(world) == {"pilot": 5, "lease": 1}
