@@ -115,9 +115,10 @@ SELECT panda_id, '', count(*)::int, sum(size_bytes)::bigint FROM inputs GROUP BY
 
 #: Where storages are, and how far sites are from each other; asked where jobs have inputs.
 PLACES = """
-SELECT s.name AS storage, s.site, t.cloud, NULL AS source, NULL AS destination, NULL::int AS distance
+SELECT s.name AS storage, s.site, t.cloud, s.stager <> '' AS is_tape, NULL AS source, NULL AS destination,
+    NULL::int AS distance
 FROM storages s JOIN sites t ON t.name = s.site
-UNION ALL SELECT NULL, NULL, NULL, source, destination, distance FROM links
+UNION ALL SELECT NULL, NULL, NULL, NULL, source, destination, distance FROM links
 """
 AWAY = """
 SELECT r.storage, count(*)::int AS n
@@ -200,6 +201,7 @@ def placed_on_the_map(connection: Connection, queues: Sequence[Queue], kinds: It
     geography = Geography(
         {row.storage: (row.site, row.cloud) for row in found if row.storage is not None},
         {(row.source, row.destination): row.distance for row in found if row.storage is None},
+        frozenset(row.storage for row in found if row.is_tape),
     )
     return [replace(queue, geography=geography) for queue in queues]
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from panda.requirements.tree import Value
 
@@ -57,6 +58,8 @@ class Geography:
     """Site and cloud of each storage."""
     links: Mapping[tuple[str, str], int]
     """Distance by site and site."""
+    tapes: frozenset[str] = frozenset()
+    """Storages whose files have to be brought online before they can be moved."""
 
     def distance(self, storage: str, site: str, cloud: str) -> int:
         """From a storage to a site of a cloud."""
@@ -168,6 +171,14 @@ class Wishes:
         return self.exclude + tuple(each[1:] for each in self.sites if each.startswith("!"))
 
 
+class Way(NamedTuple):
+    """A part of the inputs that would have to be brought."""
+
+    distance: int
+    tenths: int
+    is_tape: bool = False
+
+
 @dataclass(frozen=True)
 class Locality:
     """Where the inputs of a job are, coarse enough that jobs of one dataset look alike."""
@@ -191,24 +202,28 @@ class Locality:
         """MB that would have to be brought where these storages can be read."""
         return self.size_mb * (1 - self.fraction_at(storages))
 
-    def ways(self, queue: Queue) -> list[tuple[int, int]]:
-        """(distance, tenths) of what would have to be brought to a queue, the nearest storages first; what is at none
-        of the others is taken to come from the farthest."""
+    def ways(self, queue: Queue) -> list[Way]:
+        """What would have to be brought to a queue, as transfers choose: from disks first, the nearest one first, then
+        from tapes; what is at none of the others is taken to come from the farthest of them."""
         missing = 10 - self.tenths_at(queue.reads)
         if not missing or queue.geography is None:
-            return [(FARTHEST, missing)] if missing else []
-        found: list[tuple[int, int]] = []
+            return [Way(FARTHEST, missing)] if missing else []
+        map_ = queue.geography
+        found: list[Way] = []
         others = sorted(
-            (queue.geography.distance(storage, queue.site, queue.cloud), storage, n)
+            (storage in map_.tapes, map_.distance(storage, queue.site, queue.cloud), storage, n)
             for storage, n in self.tenths
             if storage not in queue.reads
         )
-        for distance, _, n in others:
+        for is_tape, distance, _, n in others:
             taken = min(missing, n)
             if taken:
-                found.append((distance, taken))
+                found.append(Way(distance, taken, is_tape))
             missing -= taken
-        return [*found, (others[-1][0] if others else FARTHEST, missing)] if missing else found
+        if not missing:
+            return found
+        is_tape, distance = others[-1][:2] if others else (False, FARTHEST)
+        return [*found, Way(distance, missing, is_tape)]
 
 
 @dataclass(frozen=True, kw_only=True)

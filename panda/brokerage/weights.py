@@ -16,6 +16,8 @@ MB_PER_S = 100.0
 START_S = 60.0
 #: A queue that the inputs reach after so many seconds weighs half of one where they are.
 PATIENCE_S = 3_600.0
+#: Weight of a queue for which all inputs have to be brought online from tape first, against one fed from disks.
+FROM_TAPE = 0.1
 #: Weight of a queue whose pilots come by themselves and where none asked lately, against a lively one.
 QUIET = 0.1
 #: Weight of a queue whose ready jobs wait for pilots in vain, against one that starts what it has.
@@ -76,7 +78,15 @@ def bringing_s(locality: Locality, queue: Queue) -> float:
     if not ways:
         return 0.0
     tenth_mb = locality.size_mb / 10
-    return START_S + sum(tenths * tenth_mb * (1 + distance / 10) / MB_PER_S for distance, tenths in ways)
+    return START_S + sum(way.tenths * tenth_mb * (1 + way.distance / 10) / MB_PER_S for way in ways)
+
+
+def _recall(kind: Kind, queue: Queue) -> float:
+    """The part of the input bytes that a tape would have to bring online first."""
+    if kind.locality is None:
+        return 1.0
+    tenths = sum(way.tenths for way in kind.locality.ways(queue) if way.is_tape)
+    return 1 - (1 - FROM_TAPE) * tenths / 10
 
 
 def _pace(kind: Kind, queue: Queue) -> float:
@@ -107,6 +117,7 @@ TERMS: Mapping[str, Callable[[Kind, Queue], float]] = {
     "pace": _pace,
     "locality": _locality,
     "transfer": _transfer,
+    "recall": _recall,
     "liveliness": _liveliness,
     "stalled": _stalled,
     "preference": _preference,

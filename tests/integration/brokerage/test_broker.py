@@ -271,6 +271,27 @@ def test_jobs_prefer_the_queue_where_their_bytes_are(begin, make_queue, make_job
     assert queues_of(begin, jobs) == {"SOUTH-Q": 20, "NORTH-Q": 2}
 
 
+def test_what_only_a_tape_has_goes_where_a_disk_has_the_rest(begin, make_queue, make_jobs):
+    make_queue("NORTH-Q")
+    make_queue("SOUTH-Q")
+    with begin() as connection:
+        run(
+            connection,
+            "INSERT INTO storages (name, site, kind, root, stager) VALUES ('T', 'NORTH', 'local', '/', 'any')",
+        )
+    on_tape, on_both = make_jobs(2), make_jobs(2)
+    give_input(begin, on_tape, "old", 1_000_000, ["T"])
+    give_input(begin, on_both, "kept", 1_000_000, ["T", "SOUTH-DISK"])
+
+    with begin() as connection:
+        place(connection, on_tape + on_both, by="broker", settings=Settings())
+
+    first, second = decisions(begin)
+    assert [first.terms[queue]["recall"] for queue in ("NORTH-Q", "SOUTH-Q")] == [0.1, 0.1]
+    assert "recall" not in second.terms["NORTH-Q"] | second.terms["SOUTH-Q"]
+    assert queues_of(begin, on_both) == {"SOUTH-Q": 2}
+
+
 def test_jobs_with_inputs_of_about_the_same_place_are_one_group(begin, make_queue, make_jobs):
     make_queue("NORTH-Q")
     jobs = make_jobs(5)

@@ -50,6 +50,26 @@ def test_what_has_to_be_brought_takes_time_by_its_size_and_by_the_nearest_links(
     assert terms_of(a_kind(locality=inputs), place, {})["transfer"] == pytest.approx(3600 / (3600 + seconds))
 
 
+TAPES = Geography({"DISK": ("S", "EU"), "TAPE": ("S", "EU"), "FAR": ("F", "US")}, {}, frozenset({"TAPE"}))
+
+
+@pytest.mark.parametrize(
+    ("tenths", "weight", "distances"),
+    [
+        ((("DISK", 10), ("TAPE", 10)), 1, []),  # the disk has it
+        ((("TAPE", 10),), 0.1, [0]),
+        ((("FAR", 10), ("TAPE", 10)), 1, [20]),  # a disk far away goes before a tape at hand
+        ((("FAR", 5), ("TAPE", 10)), 0.55, [20, 0]),
+        ((), 1, [20]),
+    ],
+)
+def test_what_a_tape_has_to_bring_online_first_weighs_less(tenths, weight, distances):
+    inputs, place = Locality(0, tenths, 1000), a_queue(cloud="EU", geography=TAPES)
+
+    assert terms_of(a_kind(locality=inputs), place, {})["recall"] == pytest.approx(weight)
+    assert [way.distance for way in inputs.ways(place)] == distances
+
+
 @pytest.mark.parametrize(
     ("starts", "running", "weight"), [(None, 100, 1), (100, 100, 1), (50, 100, 51 / 101), (0, 100, 0.5), (900, 100, 2)]
 )
