@@ -72,6 +72,23 @@ def test_by_hand_on_a_bare_python(user, at_west, arguments):
     assert _has_run(user, accepted) == "from anywhere\n"
 
 
+@pytest.mark.parametrize("hours", [1, -1])
+def test_on_a_node_whose_clock_is_an_hour_off(user, at_west, arguments, tmp_path, hours):
+    """Beats, logs and the end arrive, and the lease lives on: none but the database's clock decides anything."""
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import time\nright = time.time\ntime.time = lambda: right() + {hours * 3600}\n", encoding="utf-8"
+    )
+    accepted = at_west("sh", "-c", "sleep 4; echo in time")
+    _wait_claimable(user, accepted)
+
+    said = _run([each for each in arguments() if each not in ("-I", "-S")], PYTHONPATH=str(tmp_path))
+
+    assert _has_run(user, accepted) == "in time\n"
+    [job] = user.ended(accepted)
+    assert job.attempt_nr == 1
+    assert f"clock is {'+' if hours > 0 else '-'}3600 s off the server's" in said
+
+
 def test_behind_a_proxy_that_wants_a_password(user, system, at_west, arguments):
     accepted = at_west()
     _wait_claimable(user, accepted)
