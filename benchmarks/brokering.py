@@ -1,7 +1,9 @@
 """What brokerage costs: CPU per job, and decisions, of passes over jobs of a few kinds.
 
-    python -m benchmarks.brokering --jobs 5000 --queues 50 --kinds 4 --inputs 0
+    python -m benchmarks.brokering --jobs 5000 --queues 50 --kinds 4 --inputs 0 --room 0
 
+With `--room N` each queue takes N jobs and the others wait; then it is told what a look at those that wait costs, while
+all queues are full, and when all have room again.
 Jobs are brokered as the stage does it, up to 1,000 in a transaction. CPU is that of this process and of its
 PostgreSQL backend together; time that other programs of the machine take is not in it.
 """
@@ -15,7 +17,7 @@ from pathlib import Path
 import psycopg
 
 from benchmarks.costs import cpu_s
-from panda.brokerage import broker
+from panda.brokerage import broker, waking
 from panda.db import migrate
 from panda.db.session import Begin, begin_of, make_engine, rows, run
 from panda.local.postgres import EmbeddedPostgres
@@ -85,7 +87,7 @@ def fill(begin: Begin, n: int, n_queues: int, kinds: int, inputs: int) -> None:
             run(connection, INPUTS, values)
 
 
-def measure(begin: Begin, n: int, settings: Settings) -> dict[str, float]:
+def measure(begin: Begin, n: int, settings: Settings, room: int = 0) -> dict[str, float]:
     """Broker all jobs; the first two groups warm up and do not count."""
     ours = backend = wall = 0.0
     n_counted = 0
@@ -96,7 +98,7 @@ def measure(begin: Begin, n: int, settings: Settings) -> dict[str, float]:
         was = time.process_time(), cpu_s([pid]), time.monotonic()
         with begin() as connection:
             placed = broker.place(connection, panda_ids, by="broker", settings=settings)
-        assert placed == panda_ids
+        assert placed == panda_ids or room
         if first > 2 * GROUP:
             ours += time.process_time() - was[0]
             backend += cpu_s([pid]) - was[1]
@@ -113,9 +115,23 @@ def measure(begin: Begin, n: int, settings: Settings) -> dict[str, float]:
     }
 
 
+def look(begin: Begin, settings: Settings) -> dict[str, float]:
+    """Milliseconds of a look at the jobs that wait for room: while there is none, and when there is."""
+    told: dict[str, float] = {}
+    for what in ("full", "free"):
+        if what == "free":
+            with begin() as connection:
+                run(connection, "DELETE FROM job_count_deltas")
+        was = time.monotonic()
+        with begin() as connection:
+            told[f"n_woken_{what}"] = waking.wake(connection, settings)
+        told[f"look_{what}_ms"] = round((time.monotonic() - was) * 1e3, 1)
+    return told
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("jobs", 5_000), ("queues", 50), ("kinds", 4), ("inputs", 0)):
+    for name, default in (("jobs", 5_000), ("queues", 50), ("kinds", 4), ("inputs", 0), ("room", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -127,9 +143,12 @@ def main() -> None:
             engine = make_engine(url, pool_size=1)
             begin = begin_of(engine)
             fill(begin, asked.jobs, asked.queues, asked.kinds, asked.inputs)
+            with begin() as connection:
+                run(connection, "UPDATE queues SET max_ready = %(room)s", {"room": asked.room})
             with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute("VACUUM ANALYZE")
-            print(json.dumps(vars(asked) | measure(begin, asked.jobs, Settings())))
+            told = measure(begin, asked.jobs, Settings(), asked.room)
+            print(json.dumps(vars(asked) | told | (look(begin, Settings()) if asked.room else {})))
             engine.dispose()
         finally:
             server.stop()
