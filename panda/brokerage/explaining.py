@@ -15,6 +15,7 @@ from panda.brokerage.deciding import Fault, sift
 from panda.brokerage.subjects import Queue
 from panda.errors import PandaError
 from panda.jobs import switches
+from panda.jobs.quotas import standing
 from panda.jobs.why import NOUNS, Answer, why
 from panda.settings import Settings
 from panda.states import JobStatus, Wait
@@ -74,6 +75,9 @@ def _for_a_queue(connection: Connection, answer: Answer, settings: Settings) -> 
     kind = snapshot.kind_of(connection, answer.panda_id)
     if kind is None:
         return []
+    block = standing.throttled(connection, kind.owner, kind.shape_id) if kind.barred else None
+    if block is not None:
+        return _for_quotas(answer._replace(facts={"quotas": [block._asdict()]}), settings)
     away = snapshot.storages_away(connection, answer.panda_id)
     queues = _queues(connection)
     found = changes(kind, queues, known.of(kind.wishes), storages_away=away)
