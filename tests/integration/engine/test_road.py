@@ -78,9 +78,9 @@ def test_a_dataset_that_there_is_not_is_told_with_the_nearest_name(world):
     with world.begin() as connection:
         catalog.create(connection, "user.anna:texts", owner="anna")
 
-    with pytest.raises(Invalid, match="no dataset user.anna:text; did you mean user.anna:texts"):
+    with pytest.raises(Invalid, match=r"no dataset user.anna:text; did you mean user.anna:texts"):
         world.submit(template={"command": ["true"], "inputs": {"A": {"dataset": "user.anna:text"}}})
-    with pytest.raises(Invalid, match="no dataset no:where$"):
+    with pytest.raises(Invalid, match=r"no dataset no:where$"):
         world.submit(template={"command": ["true"], "inputs": {"A": {"dataset": "no:where"}}})
 
 
