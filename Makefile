@@ -12,6 +12,8 @@ CASES ?= 100
 MINUTES ?= 10
 SEED ?= 1
 PAGE ?=
+# A test run starts hundreds of our processes: each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
