@@ -12,6 +12,8 @@ CASES ?= 100
 MINUTES ?= 10
 SEED ?= 1
 PAGE ?=
+# A test run starts hundreds of our processes: each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +82,9 @@ test-rucio: $(VENV)/.dev  ## install a real Rucio server into build/rucio, then 
 	build/rucio/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/rucio.txt
 	$(BIN)/python -m pytest -n 0 tests/integration/dataservice/test_rucio.py
 
+test-old-python: $(VENV)/.dev  ## run the pilot's tests with another Python: PILOT_PYTHON=python3.9
+	PILOT_PYTHON=$(or $(PILOT_PYTHON),python3.9) $(BIN)/python -m pytest -n 2 tests/unit/pilot tests/acceptance/test_pilots_anywhere.py
+
 test-traces: $(VENV)/.dev  ## install OpenTelemetry, then test that spans of all processes reach a collector (a minute)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/extras.txt
 	$(BIN)/python -m pytest -n 0 tests/unit/test_traces.py tests/acceptance/test_traces_told.py
@@ -98,4 +103,4 @@ lock:  ## renew the pinned versions (needs uv on the PATH)
 	uv pip compile --group rucio --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --quiet -o requirements/rucio.txt
 
-.PHONY: help demo demo-data up test test-storages test-rucio test-traces test-upstream check bench fairness screenshots guards chaos pilot lock
+.PHONY: help demo demo-data up test test-storages test-old-python test-rucio test-traces test-upstream check bench fairness screenshots guards chaos pilot lock

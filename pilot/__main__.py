@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 from typing import List, NoReturn, Optional
 
-from pilot import __version__, arguments, cgroups, checks, diary, kernel, limits, node, payload, route
+from pilot import __version__, arguments, cgroups, checks, diary, kernel, limits, node, payload, queue_options, route
 from pilot.client import Client, Token
 from pilot.exits import EXIT_UNFIT, EXIT_USAGE, SERVER_HEARS_NOTHING
 from pilot.guard import MARK, Guard
@@ -82,7 +82,8 @@ def _described(groups: Optional[cgroups.Cgroups]) -> str:
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the pilot. Returns its exit code (see `pilot.exits`)."""
-    args = arguments.parse(sys.argv[1:] if argv is None else argv)
+    said = sys.argv[1:] if argv is None else argv
+    args = arguments.parse(said)
     diary.open_log(args.log_level)
     if not args.url:
         _complain("no server: give --url or PANDA_URL")
@@ -93,6 +94,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         way = route.Route(args.url, args.ca_file)
         client = Client(way, token, f"panda-pilot/{__version__}")
         os.makedirs(work, mode=0o700, exist_ok=True)
+        args = arguments.parse(said, queue_options.of(client, args.queue, args.outage_s))
         offer = _offer(args, work)
         home = Home.make(work, pilot_id=offer.pilot_id, queue=offer.queue)
     except (OSError, ValueError) as error:

@@ -77,6 +77,10 @@ class Client:
         body = json.dumps(message, separators=(",", ":")).encode()
         return self._json("POST", path, body, {"Content-Type": "application/json"}, timeout_s)
 
+    def get(self, path: str) -> Any:
+        """The decoded answer. Raises as `post`."""
+        return self._json("GET", path, None, {}, CONNECT_AND_READ_S)
+
     def put(self, path: str, body: bytes, headers: Mapping[str, str]) -> Any:
         """Send raw bytes, return the decoded answer. Raises as `post`."""
         sent = {"Content-Type": "application/octet-stream", **headers}
@@ -103,7 +107,7 @@ class Client:
                 raise Refused(413, "too_large", f"{path} has more than {most_bytes} bytes")
             into.write(chunk)
 
-    def _json(self, method: str, path: str, body: bytes, headers: Dict[str, str], timeout_s: float) -> Any:
+    def _json(self, method: str, path: str, body: Optional[bytes], headers: Dict[str, str], timeout_s: float) -> Any:
         response = self._ask(method, path, body, headers, timeout_s)
         try:
             return json.loads(response.read() or b"{}")

@@ -44,8 +44,15 @@ xrd.network nodnr
 all.adminpath {folder}/admin
 all.pidpath {folder}/pid
 xrootd.chksum max 2 adler32
-ofs.tpc fcreds ?gsi =X509_USER_PROXY ttl 60 60 xfr 4 pgm /usr/bin/xrdcp --server
 """
+XROOTD_TPC = "ofs.tpc fcreds ?gsi =X509_USER_PROXY ttl 60 60 xfr 4 pgm /usr/bin/xrdcp --server\n"
+#: WebDAV on the same port. Its third-party copy is loaded only where there is TLS.
+XROOTD_HTTP = """
+xrd.tls {certificate} {key}
+xrd.tlsca certfile {certificate}
+xrd.protocol http libXrdHttp.so
+"""
+XROOTD_HTTP_TPC = "http.exthandler xrdtpc libXrdHttpTPC.so\n"
 KEY, SECRET = "panda", "a-secret-of-this-test"
 
 
@@ -141,23 +148,58 @@ def s3(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def xrootd(folder: Path) -> Iterator[str]:
+def xrootd(folder: Path, *, third_party: bool = True) -> Iterator[str]:
     """An XRootD data server with adler32 and third-party copy."""
     pytest.importorskip("XRootD", reason="xrootd's client is not installed; `make test-storages` installs it")
+    with _xrootd(folder, XROOTD_TPC if third_party else "") as port:
+        yield f"root://127.0.0.1:{port}//"
+
+
+@contextmanager
+def xrootd_http(folder: Path, certificate: Path, *, third_party: bool = True) -> Iterator[str]:
+    """An XRootD server that speaks WebDAV too, with HTTP's third-party copy.
+
+    Args:
+        certificate: PEM file of `certificate_in`, which it trusts in others too.
+    """
+    with _xrootd(folder, XROOTD_HTTP + (XROOTD_HTTP_TPC if third_party else ""), certificate) as port:
+        yield f"https://localhost:{port}"
+
+
+def certificate_in(folder: Path) -> Path:
+    """A certificate for localhost that vouches for itself, with its key (`key.pem`) beside it. Skips without openssl."""
+    program = needs("openssl", shutil.which("openssl"))
+    subprocess.run(
+        [program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", folder / "key.pem",
+         "-out", folder / "certificate.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return folder / "certificate.pem"
+
+
+@contextmanager
+def _xrootd(folder: Path, more: str, certificate: Path | None = None) -> Iterator[int]:
     program, port = needs("xrootd", shutil.which("xrootd")), free_port()
     is_root = os.geteuid() == 0
     if is_root:  # it refuses to run as root, and nobody else may pass pytest's folders
         folder = Path(tempfile.mkdtemp(prefix="panda-test-xrootd-"))
     (folder / "files").mkdir(parents=True)
-    (folder / "xrootd.cfg").write_text(XROOTD.format(folder=folder, port=port))
+    if certificate is not None:
+        shutil.copy(certificate, folder / "certificate.pem")
+        shutil.copy(certificate.with_name("key.pem"), folder / "key.pem")
+        (folder / "key.pem").chmod(0o400)
+    more = more.format(certificate=folder / "certificate.pem", key=folder / "key.pem")
+    (folder / "xrootd.cfg").write_text(XROOTD.format(folder=folder, port=port) + more)
     command = [program, "-c", str(folder / "xrootd.cfg"), "-n", "test"]
     if is_root:
-        shutil.chown(folder, "nobody", "nogroup")
-        shutil.chown(folder / "files", "nobody", "nogroup")
+        for each in (folder, folder / "files", folder / "key.pem"):
+            if each.exists():
+                shutil.chown(each, "nobody", "nogroup")
         command += ["-R", "nobody"]
     try:
         with process(command, port, folder):
-            yield f"root://127.0.0.1:{port}//"
+            yield port
     finally:
         if is_root:
             shutil.rmtree(folder)

@@ -5,6 +5,7 @@
     [[credentials]]
     prefix = "https://dav.example.org/panda"
     token = "…"                       # Authorization: Bearer …; or user and password
+    third_party_copy = true           # files go straight to and from others that say so too; they get this token
 
     [[credentials]]
     prefix = "s3+https://s3.example.org/bucket"
@@ -46,6 +47,10 @@ class Credential:
     """Address that gives Rucio's tokens, if it is another one."""
     ca: str = ""
     """File of certificate authorities (PEM) in place of the system's."""
+
+    third_party_copy: bool = False
+    """Files are fetched from here, and brought here, by the other server itself, if its entry says so too (WebDAV
+    only). It is then told what opens this one."""
 
     def covers(self, url: str) -> bool:
         """Whether `url` is the prefix or lies below it; `https://a.org` does not cover `https://a.org.evil`."""
@@ -92,7 +97,9 @@ def _entry(entry: object, where: str) -> Credential:
     for name, value in entry.items():
         if name not in known:
             raise UnknownName("key", name, known, where=where)
-        if not isinstance(value, str):
+        if name == "third_party_copy" and not isinstance(value, bool):
+            raise ConfigError(f"{where}: {name} wants true or false")
+        if name != "third_party_copy" and not isinstance(value, str):
             raise ConfigError(f"{where}: {name} wants a string")
     if "://" not in entry.get("prefix", ""):
         raise ConfigError(f"{where}: prefix wants an address with its scheme")

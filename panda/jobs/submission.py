@@ -7,6 +7,7 @@ What was answered with 201 is kept whatever dies next. The jobs themselves follo
 import hashlib
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import msgspec
@@ -58,6 +59,14 @@ HOLD = "UPDATE jobsets SET held_at = panda_now() WHERE jobset_id = %(jobset_id)s
 SANDBOXES = "SELECT sha256 FROM spool_objects WHERE sha256 = ANY(%(sha256s)s)"
 STORAGE = "SELECT 1 FROM storages WHERE name = %(name)s"
 DATASET = "SELECT dataset_id, kind FROM datasets WHERE scope = %(scope)s AND name = %(name)s"
+#: The neighbours of a name that is not there.
+NEIGHBOURS = """
+(SELECT scope || ':' || name AS did FROM datasets WHERE (scope, name) < (%(scope)s, %(name)s)
+    ORDER BY scope DESC, name DESC LIMIT 50)
+UNION ALL
+(SELECT scope || ':' || name AS did FROM datasets WHERE (scope, name) > (%(scope)s, %(name)s)
+    ORDER BY scope, name LIMIT 50)
+"""
 #: A container's datasets by name.
 MEMBERS = """
 SELECT d.dataset_id, d.scope || ':' || d.name AS did
@@ -177,10 +186,19 @@ def _bind(connection: Connection, template: Template) -> dict[str, templates.Bin
             n_files, max_file_id = found[0].n_files, found[0].max_file_id
         else:
             n_files, max_file_id = dealing.count(connection, ids, each.match)
+        if not known:
+            raise Invalid(_no_dataset(connection, each.dataset), where=where, code="no_input")
         if not n_files:
             raise Invalid(f"{each.dataset} has no file that matches {each.match!r}", where=where, code="no_input")
         bindings[name] = templates.bound(each, n_files, max_file_id, [row.did for row in members])
     return bindings
+
+
+def _no_dataset(connection: Connection, did: str) -> str:
+    scope, name = split_did(did, "dataset")
+    others = [row.did for row in rows(connection, NEIGHBOURS, {"scope": scope, "name": name})]
+    near = get_close_matches(did, others, n=1)
+    return f"there is no dataset {did}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _kept(bindings: dict[str, templates.Binding]) -> str:

@@ -170,7 +170,8 @@ def survives(mutation: Mutation) -> bool:
         chosen = ["-k", mutation.test] if mutation.test else []
         command = [sys.executable, "-m", "pytest", "-q", "-x", *mutation.where.split(), *chosen]
         # The processes that a test starts must be the copy's, too.
-        environment = {**os.environ, "PYTHONPATH": str(copy)}
+        # A file that was changed twice in a second would be taken from its old bytecode.
+        environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
         if not re.search(r"\d+ (passed|failed|error)", done.stdout):
             raise ValueError(f"no test ran for {mutation.guard!r}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")

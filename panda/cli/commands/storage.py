@@ -43,6 +43,7 @@ def scan(name: str, min_age: float, data: Path, look: Look) -> int:
     """List what a storage and the catalogue disagree about; changes nothing. Exits with 1 if there is something.
 
     dark: a file that is in no catalogue. lost: a replica that is not there. wrong_size: another size.
+    odd: listed under a name that is none of ours and might mean another file: look yourself.
     """
     from dataclasses import asdict
 

@@ -3,6 +3,10 @@
 Bytes go to a hidden neighbour, are measured there, and then get their name by MOVE, so a file appears whole
 or not at all. A server that tells checksums (RFC 3230, `Want-Digest: adler32`) is believed; from any other one
 we read back what it keeps. Credentials go to the address that they were given for and follow no redirect.
+
+Between two servers whose entries in the credentials file say `third_party_copy = true`, the destination is asked to
+fetch the file itself (WLCG's HTTP-TPC, pull mode). It then gets what opens the source. One that does not know how, or
+does not want to, gets the bytes from us.
 """
 
 import errno
@@ -12,22 +16,29 @@ import ssl
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from functools import cache
+from contextlib import closing, suppress
+from dataclasses import replace
+from functools import cache, partial
+from http.client import RemoteDisconnected
 from typing import BinaryIO, Literal, cast
 from urllib.parse import quote, urljoin, urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ProtocolError
 
 from panda.dataservice.credentials import Credential, credential_for
+from panda.dataservice.movers import markers, propfind
 from panda.dataservice.movers.base import Content, Place, Space, Stream, Tick, WrongContent
+from panda.dataservice.movers.listing import Entry, walked
 from panda.errors import TooLarge
+from panda.logs import Log
 from panda.settings import current
 
 BLOCK_BYTES = 1 << 20
 #: Seconds to connect, and of silence while bytes should flow.
 TIMEOUT = urllib3.Timeout(connect=10, read=60)
+#: The same while another server fetches a file: shorter than a lease (`[data] transfer_lease_s`) lasts.
+MARKER_TIMEOUT = urllib3.Timeout(connect=10, read=30)
 #: A read may be sent on to the server that has the file; a credential does not go with it.
 MAX_REDIRECTS = 3
 
@@ -37,12 +48,19 @@ _ASK_SPACE = (
 #: Plucked, not parsed: whoever runs the storage might send XML that is a trap.
 _AVAILABLE = re.compile(rb"quota-available-bytes[^<>]*>\s*(\d{1,18})\s*<")
 _USED = re.compile(rb"quota-used-bytes[^<>]*>\s*(\d{1,18})\s*<")
+#: A COPY that a server does not know (405, 501), cannot make sense of (400), or sends elsewhere.
+_REFUSALS = frozenset({errno.EOPNOTSUPP, errno.EBADRQC, errno.EREMOTE})
 _FULL = frozenset({413, 507})
 _ABSENT = frozenset({404, 410})
 
+log = Log("panda.movers")
+
 
 class HttpMover:
-    """The contract of `Mover` in GET, HEAD, PUT, MOVE, COPY, DELETE and MKCOL."""
+    """The contract of `Mover` in GET, HEAD, PUT, MOVE, COPY, DELETE and MKCOL; that of `Listing` in PROPFIND."""
+
+    #: XRootD's server writes names into its answer as they are, percent signs and line breaks too.
+    names_are_exact = False
 
     def write(self, place: Place, stream: Stream, cap_bytes: int, tick: Tick) -> Content:
         arriving = _neighbour(place)
@@ -62,7 +80,9 @@ class HttpMover:
     def copy(self, source: Place, destination: Place, expected: Content, tick: Tick) -> None:
         arriving = _neighbour(destination)
         try:
-            if not self._copied_there(source, arriving):
+            if not (
+                self._fetched_there(source, arriving, expected.size_bytes, tick) or self._copied_there(source, arriving)
+            ):
                 with self.open(source) as stream:
                     self._put(arriving, _Counted(stream, expected.size_bytes + 1, tick))
             found = self.measure(arriving, tick)
@@ -113,6 +133,25 @@ class HttpMover:
             return None
         return Space(int(free[1]), int(free[1]) + int(used[1]) if used else None)
 
+    def entries(self, root: str, folder: str) -> Iterator[Entry]:
+        url = f"{_url(Place(root, folder)) if folder else root.rstrip('/')}/"
+        headers = {"Depth": "1", "Content-Type": "text/xml"}
+        with closing(_request("PROPFIND", url, headers=headers, body=propfind.ASK, stream=True)) as reply:
+            if reply.status != 207:
+                raise OSError(errno.EBADMSG, f"the storage answers PROPFIND with {reply.status}", url)
+            for entry in propfind.read(_blocks(reply), url, folder):
+                yield from [entry] if entry.is_folder or entry.size_bytes >= 0 else self._sized(root, entry)
+
+    def walk(self, root: str, folder: str) -> Iterator[Entry]:
+        return walked(self, root, folder)
+
+    def _sized(self, root: str, entry: Entry) -> list[Entry]:
+        """With the size that the list did not tell; none if it is gone."""
+        try:
+            return [replace(entry, size_bytes=self.size(Place(root, entry.path)))]
+        except FileNotFoundError:
+            return []
+
     def link(self, root: str, path: str, verb: Literal["GET", "PUT"], for_s: float) -> str:
         """The address itself: whether nodes may read and write there is the storage's own business."""
         return _url(Place(root, path))
@@ -121,12 +160,35 @@ class HttpMover:
         """A server that wants the folder first gets it before the stream is touched."""
         self._make_folders(place)
         try:
-            _request("PUT", _url(place), body=body.blocks(), headers={"Content-Type": "application/octet-stream"})
+            _request("PUT", _url(place), body=body.blocks(), headers=_put_headers(place))
         except OSError:
             if body.problem is not None:  # ours, not the storage's
                 raise body.problem from None
             _made.discard(_folder(place))  # the server may have lost it: the next try makes it again
             raise
+
+    def _fetched_there(self, source: Place, arriving: Place, size_bytes: int, tick: Tick) -> bool:
+        """The destination fetches the file from the source; False: it is not meant to, or refuses."""
+        rights = _rights_to_lend(_url(source), _url(arriving))
+        if rights is None:
+            return False
+        # What arrives is measured by us, so a source that tells no checksum is none the worse.
+        headers = {"Source": _url(source), "Credential": "none", "RequireChecksumVerification": "false"}
+        headers |= {f"TransferHeader{name}": value for name, value in rights.items()}
+        self._make_folders(arriving)
+        tick()
+        try:
+            reply = _request("COPY", _url(arriving), headers=headers, stream=True, timeout=MARKER_TIMEOUT)
+        except OSError as problem:
+            _made.discard(_folder(arriving))
+            if problem.errno not in _REFUSALS:
+                raise
+            _say_once("third-party copy refused, the bytes go through us", source, arriving, str(problem.strerror))
+            return False
+        with closing(reply):
+            # 201 and not a word: it was done before the server answered.
+            markers.follow(_blocks(reply), size_bytes, tick, may_be_silent=reply.status == 201)
+        return True
 
     def _copied_there(self, source: Place, arriving: Place) -> bool:
         """One server copies by itself (WebDAV's COPY); between two the bytes go through us."""
@@ -163,6 +225,24 @@ class HttpMover:
         _made.add(deepest)
 
 
+def _rights_to_lend(source: str, destination: str) -> Mapping[str, str] | None:
+    """What the destination needs to read the source; None: not both take part, or it would be sent in the clear."""
+    lent, taker = (credential_for(url, current().data.credentials) for url in (source, destination))
+    rights = _rights(lent)
+    if not (lent.third_party_copy and taker.third_party_copy):
+        return None
+    return None if rights and source.startswith("https:") and not destination.startswith("https:") else rights
+
+
+def _say_once(event: str, source: Place, destination: Place, because: str) -> None:
+    key = (event, urlsplit(source.root).netloc, urlsplit(destination.root).netloc)
+    if key not in _said:
+        _said.add(key)
+        log.warning(event, source=source.root, destination=destination.root, because=because)
+
+
+#: What this process said already.
+_said: set[tuple[str, str, str]] = set()
 #: Folders that this process saw made; a server that loses them says so, and they are made again.
 _made: set[str] = set()
 
@@ -235,6 +315,12 @@ def _url(place: Place) -> str:
     return f"{place.root.rstrip('/')}/{quote(place.path, safe='/@~')}"
 
 
+def _put_headers(place: Place) -> Mapping[str, str]:
+    """XRootD 5.5 breaks off a body in chunks over TLS unless it was asked first (and one in the clear if it was)."""
+    asks_first = {"Expect": "100-continue"} if place.root.startswith("https:") else {}
+    return {"Content-Type": "application/octet-stream", **asks_first}
+
+
 def _folder(place: Place) -> str:
     return _url(place).rpartition("/")[0]
 
@@ -251,15 +337,22 @@ def _request(
     headers: Mapping[str, str] | None = None,
     body: Iterator[bytes] | bytes | None = None,
     stream: bool = False,
+    timeout: urllib3.Timeout | None = None,
 ) -> urllib3.BaseHTTPResponse:
     """One request. Raises OSError, by kind, for everything but success."""
     for _ in range(MAX_REDIRECTS + 1):
         credential = credential_for(url, current().data.credentials)
+        ask = partial(
+            pool(credential.ca).request, verb, url, headers={**_rights(credential), **(headers or {})}, body=body,
+            preload_content=not stream, redirect=False, retries=False, timeout=timeout or TIMEOUT,
+        )  # fmt: skip
         try:
-            reply = pool(credential.ca).request(
-                verb, url, headers={**_rights(credential), **(headers or {})}, body=body, preload_content=not stream,
-                redirect=False, retries=False, timeout=TIMEOUT,
-            )  # fmt: skip
+            try:
+                reply = ask()
+            except ProtocolError as problem:
+                if isinstance(body, Iterator) or not isinstance(problem.args[-1], RemoteDisconnected):
+                    raise
+                reply = ask()  # the server had closed a connection that we kept
         except (HTTPError, ssl.SSLError) as problem:
             raise OSError(errno.EIO, f"the storage does not answer: {_reason(problem)}", url) from problem
         if reply.status not in (301, 302, 303, 307, 308):
@@ -280,10 +373,21 @@ def _checked(reply: urllib3.BaseHTTPResponse, verb: str, url: str) -> urllib3.Ba
         raise FileNotFoundError(errno.ENOENT, "no such file on the storage", url)
     if reply.status == 409:
         raise _Lacking(errno.ENOENT, "a folder is missing on the storage", url)
+    if reply.status == 400:
+        raise OSError(errno.EBADRQC, f"the storage answers {verb} with 400 {reply.reason or ''}".strip(), url)
     if reply.status in (405, 501):
         raise _Unknown(errno.EOPNOTSUPP, f"the storage does not know {verb}", url)
     code = errno.ENOSPC if reply.status in _FULL else errno.EACCES if reply.status in (401, 403) else errno.EIO
     raise OSError(code, f"the storage answers {verb} with {reply.status} {reply.reason or ''}".strip(), url)
+
+
+def _blocks(reply: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    """A reply's body, each part as soon as it is there; what breaks off early raises."""
+    try:
+        while block := reply.read1(1 << 16):
+            yield block
+    except HTTPError as problem:
+        raise OSError(errno.EIO, f"the storage broke off: {_reason(problem)}") from problem
 
 
 def _rights(credential: Credential) -> dict[str, str]:

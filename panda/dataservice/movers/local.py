@@ -11,6 +11,7 @@ from typing import BinaryIO, Literal
 from urllib.parse import quote
 
 from panda.dataservice.movers.base import Content, Place, Space, Stream, Tick, WrongContent
+from panda.dataservice.movers.listing import Entry, walked
 from panda.errors import TooLarge
 
 BLOCK_BYTES = 1 << 20
@@ -20,6 +21,8 @@ COPY_BYTES = 64 << 20
 
 class LocalMover:
     """Files below a folder. Bytes go to a hidden neighbour first, then to disk, then under their name."""
+
+    names_are_exact = True
 
     def write(self, place: Place, stream: Stream, cap_bytes: int, tick: Tick) -> Content:
         size_bytes, adler32 = 0, 1
@@ -68,6 +71,18 @@ class LocalMover:
             there = there.parent
         usage = shutil.disk_usage(there)
         return Space(usage.free, usage.total)
+
+    def entries(self, root: str, folder: str) -> Iterator[Entry]:
+        """Links are not followed: they are files."""
+        with os.scandir(Path(root) / folder) as found:
+            for each in found:
+                path = f"{folder}/{each.name}" if folder else each.name
+                with suppress(FileNotFoundError):  # moved or removed since
+                    state = each.stat(follow_symlinks=False)
+                    yield Entry(path, each.is_dir(follow_symlinks=False), state.st_size, state.st_mtime)
+
+    def walk(self, root: str, folder: str) -> Iterator[Entry]:
+        return walked(self, root, folder)
 
     def link(self, root: str, path: str, verb: Literal["GET", "PUT"], for_s: float) -> str:
         return f"file://{quote(str(path_of(Place(root, path))), safe='/@')}"

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from panda.dataservice.credentials import credential_for
 from panda.dataservice.movers.base import Content, Place, Space, Stream, Tick, WrongContent
+from panda.dataservice.movers.listing import Entry
 from panda.errors import ConfigError, TooLarge
 from panda.settings import current
 
@@ -40,7 +41,10 @@ class Bucket(NamedTuple):
 
 
 class S3Mover:
-    """The contract of `Mover` in S3's verbs. Needs boto3 (`pip install panda-wms[s3]`)."""
+    """The contracts of `Mover` and `Listing` in S3's verbs. Needs boto3 (`pip install panda-wms[s3]`)."""
+
+    #: S3 encodes names in its lists, by our wish.
+    names_are_exact = True
 
     def write(self, place: Place, stream: Stream, cap_bytes: int, tick: Tick) -> Content:
         bucket, client = _open(place)
@@ -67,14 +71,15 @@ class S3Mover:
         if origin.endpoint != bucket.endpoint or credential_of(source) != credential_of(destination):
             self._carry(source, destination, expected, tick)
             return
+        original = {"Bucket": origin.name, "Key": origin.key(source)}
+        with _explained(source):
+            version = client.head_object(**original)["ETag"]
         found = self.measure(source, tick)
         if found != expected:
             raise WrongContent(source, found, expected)
-        with _explained(source):
-            client.copy(
-                {"Bucket": origin.name, "Key": origin.key(source)}, bucket.name, bucket.key(destination),
-                Callback=lambda _: tick(),
-            )  # fmt: skip
+        with _explained(source):  # the very object that was measured, or none
+            client.copy(original, bucket.name, bucket.key(destination), ExtraArgs={"CopySourceIfMatch": version},
+                        Callback=lambda _: tick())  # fmt: skip
 
     def _carry(self, source: Place, destination: Place, expected: Content, tick: Tick) -> None:
         """Between two services the bytes go through us, measured before they are shown."""
@@ -128,6 +133,18 @@ class S3Mover:
         """S3 has no word for it."""
         return None
 
+    def entries(self, root: str, folder: str) -> Iterator[Entry]:
+        """A folder is what keys begin with, up to a `/`."""
+        for page, bucket in _pages(root, folder, Delimiter="/"):
+            for each in page.get("CommonPrefixes", ()):
+                yield Entry(_below(bucket.prefix, each["Prefix"].removesuffix("/"), folder), is_folder=True)
+            yield from _objects(page, bucket.prefix, folder)
+
+    def walk(self, root: str, folder: str) -> Iterator[Entry]:
+        """All keys below, page by page: no request per folder."""
+        for page, bucket in _pages(root, folder):
+            yield from _objects(page, bucket.prefix, folder)
+
     def link(self, root: str, path: str, verb: Literal["GET", "PUT"], for_s: float) -> str:
         """A presigned link."""
         place = Place(root, path)
@@ -141,6 +158,32 @@ class S3Mover:
 def credential_of(place: Place) -> Any:
     """What opens this place."""
     return credential_for(place.root, current().data.credentials)
+
+
+def _pages(root: str, folder: str, **more: str) -> Iterator[tuple[Any, Bucket]]:
+    """Answers to ListObjectsV2, at most 1,000 keys each. Raises OSError, also where pages lead in a circle."""
+    place = Place(root, folder)
+    bucket, client = _open(place)
+    below = f"{bucket.prefix}{folder}/" if folder else bucket.prefix
+    with _explained(place):
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name, Prefix=below, **more):
+            yield page, bucket
+
+
+def _objects(page: Any, prefix: str, folder: str) -> Iterator[Entry]:
+    """Empty objects whose names end in `/` stand for folders, and are left out."""
+    for each in page.get("Contents", ()):
+        key, size_bytes = each["Key"], int(each["Size"])
+        if size_bytes or not key.endswith("/"):
+            yield Entry(_below(prefix, key, folder), False, size_bytes, each["LastModified"].timestamp())
+
+
+def _below(prefix: str, key: str, folder: str) -> str:
+    """A key as a path below the root, in the folder that was asked for."""
+    path = key.removeprefix(prefix)
+    if not key.startswith(prefix) or not path or not (not folder or path.startswith(f"{folder}/")):
+        raise OSError(errno.EBADMSG, f"S3 lists {key[:300]!r}, which is not in the folder", folder)
+    return path
 
 
 @cache

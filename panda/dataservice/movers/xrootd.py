@@ -1,28 +1,41 @@
 """Storages that speak XRootD. `root` is `root://host[:port]//folder` (`roots://` with TLS).
 
 The bytes never pass through us between two such storages where the servers copy among themselves (third-party
-copy); checksums (adler32) are asked of the server, and read back from one that keeps none.
+copy). XRootD's client asks both whether they do; they meet by a key that it makes for this one file, so no credential
+is lent. Checksums (adler32) are asked of the server, and read back from one that keeps none.
 """
 
 import errno
 import io
+import time
 import uuid
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, Literal, cast
 from urllib.parse import parse_qs, urlsplit
 
 from panda.dataservice.movers.base import Content, Place, Space, Stream, Tick, WrongContent
+from panda.dataservice.movers.listing import Entry, path_in, walked
 from panda.errors import ConfigError, TooLarge
+from panda.logs import Log
 
 BLOCK_BYTES = 1 << 20
 TIMEOUT_S = 60
+#: Seconds in which a copy may go on without a byte more.
+STALL_S = 300.0
 _NO_SUCH_FILE = 3011
 _NO_SPACE = 3009
+_UNSUPPORTED = 3013
+
+log = Log("panda.movers")
 
 
 class XrootdMover:
-    """The contract of `Mover` over XRootD's own client. Needs `pip install panda-wms[xrootd]`."""
+    """The contracts of `Mover` and `Listing` over XRootD's own client. Needs `pip install panda-wms[xrootd]`."""
+
+    #: The protocol lists names line by line, and one may have a line break in it.
+    names_are_exact = False
 
     def write(self, place: Place, stream: Stream, cap_bytes: int, tick: Tick) -> Content:
         arriving = _neighbour(place)
@@ -51,8 +64,9 @@ class XrootdMover:
         arriving = _neighbour(destination)
         try:
             tick()
-            self._copy(source, arriving)
-            tick()
+            if not self._copied_there(source, arriving, tick):
+                arriving = _neighbour(destination)  # the first one may still count as being written
+                _raise(_run(source, arriving, "none", tick), source)
             found = self.measure(arriving, tick)
             if found != expected:
                 raise WrongContent(source, found, expected)
@@ -61,13 +75,16 @@ class XrootdMover:
             with suppress(OSError):
                 self.remove(arriving)
 
-    def _copy(self, source: Place, arriving: Place) -> None:
-        client = _client()
-        process = client.CopyProcess()
-        process.add_job(_url(source), _url(arriving), mkdir=True, thirdparty="first", posc=True, cptimeout=3600)
-        _raise(process.prepare(), source)
-        status, results = process.run()
-        _raise(results[0]["status"] if results else status, source)
+    def _copied_there(self, source: Place, arriving: Place, tick: Tick) -> bool:
+        """The servers copy among themselves; False: one of them does not."""
+        status = _run(source, arriving, "only", tick)
+        if status.ok or not _is_refusal(status):
+            _raise(status, source)
+            return True
+        with suppress(OSError):
+            self.remove(arriving)
+        _say_once(source, arriving, str(status.message).strip())
+        return False
 
     def measure(self, place: Place, tick: Tick) -> Content:
         size_bytes = self.size(place)
@@ -123,9 +140,89 @@ class XrootdMover:
         free, total = (facts.get(f"oss.{name}", [""])[0] for name in ("free", "space"))
         return Space(int(free), int(total) if total.isdigit() else None) if free.isdigit() else None
 
+    def entries(self, root: str, folder: str) -> Iterator[Entry]:
+        place = Place(root, folder)
+        path = _path(place) if folder else f"/{urlsplit(root).path.strip('/')}"
+        flags = _client().flags
+        status, found = _system(place).dirlist(path, flags.DirListFlags.STAT, timeout=TIMEOUT_S)
+        if not status.ok and "invalid response" in str(status.message).casefold():
+            raise OSError(errno.EBADMSG, "the folder cannot be listed: a name in it seems to have a line break", path)
+        _raise(status, place)
+        for each in found or ():
+            inner = path_in(folder, each.name)
+            facts = each.statinfo
+            if facts is None:
+                raise OSError(errno.EBADMSG, "the storage lists a name and does not tell its size", inner)
+            is_folder = bool(facts.flags & flags.StatInfoFlags.IS_DIR)
+            yield Entry(inner, is_folder, int(facts.size), float(facts.modtime))
+
+    def walk(self, root: str, folder: str) -> Iterator[Entry]:
+        return walked(self, root, folder)
+
     def link(self, root: str, path: str, verb: Literal["GET", "PUT"], for_s: float) -> str:
         """The address itself: nodes bring their own right to it."""
         return _url(Place(root, path))
+
+
+class _Watch:
+    """XRootD's client says how far a copy is. It calls us from its own code, where nothing may be raised: what the
+    tick raises makes it stop, and is kept."""
+
+    def __init__(self, tick: Tick) -> None:
+        self._tick = tick
+        self._moved, self._since = -1, time.monotonic()
+        self.problem: BaseException | None = None
+
+    def begin(self, job: int, total: int, source: Any, target: Any) -> None:
+        """A word of the client's that tells us nothing; so is `end`."""
+
+    def end(self, job: int, results: Any) -> None:
+        pass
+
+    def update(self, job: int, processed: int, total: int) -> None:
+        if processed != self._moved:
+            self._moved, self._since = processed, time.monotonic()
+
+    def should_cancel(self, job: int) -> bool:
+        if self.problem is None:
+            try:
+                self._tick()
+                if time.monotonic() - self._since > STALL_S:
+                    raise OSError(errno.ETIMEDOUT, f"nothing more was copied in {STALL_S:.0f} s")
+            except BaseException as problem:
+                self.problem = problem
+        return self.problem is not None
+
+
+def _run(source: Place, arriving: Place, third_party: Literal["only", "none"], tick: Tick) -> Any:
+    """One copy by XRootD's client: its status. Raises what the tick raises."""
+    watch, process = _Watch(tick), _client().CopyProcess()
+    process.add_job(
+        _url(source), _url(arriving), mkdir=True, thirdparty=third_party, posc=True, cptimeout=3600, tpctimeout=3600
+    )
+    status = process.prepare()
+    if status.ok:
+        status, results = process.run(watch)
+        status = results[0]["status"] if results else status
+    if watch.problem is not None:
+        raise watch.problem
+    return status
+
+
+def _is_refusal(status: Any) -> bool:
+    return status.errno == _UNSUPPORTED or "not supported" in str(status.message).casefold()
+
+
+def _say_once(source: Place, destination: Place, because: str) -> None:
+    key = (urlsplit(source.root).netloc, urlsplit(destination.root).netloc)
+    if key not in _said:
+        _said.add(key)
+        log.warning("third-party copy refused, the bytes go through us", source=source.root,
+                    destination=destination.root, because=because)  # fmt: skip
+
+
+#: What this process said already.
+_said: set[tuple[str, str]] = set()
 
 
 class _File:

@@ -35,7 +35,7 @@ from pilot.wire import Output
 
 KINDS = {
     "local": LocalMover, "stub": StubMover, "nginx": HttpMover, "webdav": HttpMover, "s3": S3Mover,
-    "xrootd": XrootdMover, "tape": TapeMover,
+    "xrootd": XrootdMover, "xrootd_http": HttpMover, "tape": TapeMover,
 }  # fmt: skip
 
 
@@ -48,7 +48,9 @@ def servers(tmp_path_factory):
         def address(kind):
             if kind not in started:
                 folder = tmp_path_factory.mktemp(kind)
-                started[kind] = stack.enter_context(getattr(storage_servers, kind)(folder / "server"))
+                more = {"certificate": storage_servers.certificate_in(folder)} if kind == "xrootd_http" else {}
+                made = getattr(storage_servers, kind)(folder / "server", **more)
+                started[kind] = stack.enter_context(made), more.get("certificate", "")
             return started[kind]
 
         yield address
@@ -71,7 +73,7 @@ def root(kind, servers, tmp_path, monkeypatch):
     if kind in ("local", "stub", "tape"):
         yield str(tmp_path / "storage")
         return
-    address = servers(kind)
+    address, ca = servers(kind)
     credentials = tmp_path / "credentials.toml"
     credentials.write_text(
         f"""[[credentials]]
@@ -80,6 +82,7 @@ user = "{storage_servers.KEY}"
 password = "{storage_servers.SECRET}"
 access_key = "{storage_servers.KEY}"
 secret_key = "{storage_servers.SECRET}"
+ca = "{ca}"
 """
     )
     credentials.chmod(0o600)
@@ -344,6 +347,7 @@ def test_credentials_that_others_may_read_are_refused(tmp_path):
     [
         ("x", "Expected"), ("a = 1", "only"), ("[[credentials]]\nprefx = 'https://a'", "did you mean 'prefix'"),
         ("[[credentials]]\nprefix = 'a'", "scheme"), ("[[credentials]]\nprefix = 1", "string"),
+        ("[[credentials]]\nprefix = 'https://a'\nthird_party_copy = 'yes'", "true or false"),
     ],
 )  # fmt: skip
 def test_a_credentials_file_with_a_typo_is_refused(tmp_path, text, problem):

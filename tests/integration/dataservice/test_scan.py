@@ -63,15 +63,19 @@ def test_a_link_is_not_followed_out_of_the_storage(lab, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "root"),
+    ("kind", "root", "stager", "why"),
     [
-        ("http", "http://a"), ("s3", "s3+http://a/bucket"), ("xrootd", "root://a//b"), ("rucio", "rucio+http://a/R"),
-        ("local", "/not/here"), ("simulated-tape", "/tmp"),
+        ("rucio", "rucio+http://a/R", "", "is Rucio's"), ("stub", "a", "", "whose mover cannot list"),
+        ("local", "/not/here", "", "No such file"), ("simulated-tape", "/tmp", "simulated", "is a tape"),
+        ("http", "http://127.0.0.1:1/a", "", "does not answer"),
     ],
 )  # fmt: skip
-def test_only_folders_can_be_scanned(lab, kind, root):
-    lab.do("UPDATE storages SET kind = %(kind)s, root = %(root)s WHERE name = 'WEST-DISK'", kind=kind, root=root)
-    with pytest.raises(Invalid, match="no folder") as refused:
+def test_what_cannot_be_listed_is_refused_and_says_why(lab, kind, root, stager, why):
+    lab.do(
+        "UPDATE storages SET kind = %(kind)s, root = %(root)s, stager = %(stager)s WHERE name = 'WEST-DISK'",
+        kind=kind, root=root, stager=stager,
+    )  # fmt: skip
+    with pytest.raises(Invalid, match=why) as refused:
         findings(lab, "WEST-DISK")
     assert refused.value.code == "cannot_scan"
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from panda.dataservice import catalog
 from panda.errors import Conflict, Invalid, NotFound, TooLarge
 from panda.jobs import kill, retry
 from panda.states import Stage
@@ -71,6 +72,16 @@ def test_a_template_that_cannot_be_meant_is_refused(world, template, code):
         world.submit(template=template)
 
     assert refusal.value.code == code
+
+
+def test_a_dataset_that_there_is_not_is_told_with_the_nearest_name(world):
+    with world.begin() as connection:
+        catalog.create(connection, "user.anna:texts", owner="anna")
+
+    with pytest.raises(Invalid, match=r"no dataset user.anna:text; did you mean user.anna:texts"):
+        world.submit(template={"command": ["true"], "inputs": {"A": {"dataset": "user.anna:text"}}})
+    with pytest.raises(Invalid, match=r"no dataset no:where$"):
+        world.submit(template={"command": ["true"], "inputs": {"A": {"dataset": "no:where"}}})
 
 
 def test_a_template_fills_its_placeholders(world):

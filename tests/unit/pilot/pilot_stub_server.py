@@ -51,6 +51,8 @@ class Book:
     said: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What pilots told last of their node (`environment`) and of their end (`end`)."""
     clock_skew_s: float = 0
+    queue_options: list[str] | None = None
+    """What the queue says to its pilots; None: the server is of a release that does not tell."""
     watched: bool = False
     url: str = ""
     token: str = TOKEN
@@ -122,6 +124,8 @@ class Handler(BaseHTTPRequestHandler):
                 elif parts.path.endswith(("/environment", "/end")):
                     self.book.said[parts.path.rsplit("/", 1)[1]] = json.loads(body)
                     answer = {"now_s": time.time() - self.book.clock_skew_s}
+                elif parts.path.startswith("/v1/queues/") and self.book.queue_options is not None:
+                    answer = {"pilot_options": self.book.queue_options} | NEW
                 elif parts.path.startswith("/v1/pilots/logs/"):
                     return self._log(parts.path, int(parse_qs(parts.query)["offset"][0]), body)
                 elif parts.path.startswith("/v1/sandboxes/"):

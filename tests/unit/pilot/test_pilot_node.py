@@ -100,11 +100,30 @@ def test_a_job_may_ask_for_its_own_silence_and_a_busy_one_is_not_silent(run):
     assert (finals[1]["error_code"], finals[2]["status"]) == (1150, "finished")
 
 
-def test_the_margin_of_the_queue_lets_a_payload_use_more(run):
-    hog = "x = bytearray(100_000_000); import time; time.sleep(2.5)"
-    finals = run(make_job(1, sys.executable, "-c", hog, memory_mb=90), args=("--margin-percent", "100"))
+HOG = "x = bytearray(100_000_000); import time; time.sleep(2.5)"
+
+
+def test_a_margin_lets_a_payload_use_more(run):
+    finals = run(make_job(1, sys.executable, "-c", HOG, memory_mb=90), args=("--margin-percent", "100"))
 
     assert finals[1]["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("said", "own", "status"),
+    [
+        (["--margin-percent", "100", "--cores", "64", "--nonsense"], (), "finished"),  # others pass over what they lack
+        (["--margin-percent", "100"], ("--margin-percent", "0"), "failed"),
+        (["--margin-percent", "a lot"], (), "failed"),
+    ],
+)
+def test_what_the_queue_says_holds_for_a_pilot_that_somebody_started_by_hand(run, book, said, own, status):
+    book.queue_options = said
+
+    finals = run(make_job(1, sys.executable, "-c", HOG, memory_mb=90), args=own)
+
+    assert finals[1]["status"] == status
+    assert book.acquires[0]["cores"] < 64
 
 
 def test_a_log_that_is_read_along_is_sent_every_second(start, book, tmp_path):
