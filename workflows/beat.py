@@ -139,9 +139,10 @@ def see_to_quotas() -> None:
 
 
 @tick("rebroker")
-def leave_offline_queues() -> None:
-    """Jobs that wait at queues which went offline are brokered anew."""
-    leaving.leave_offline(begin(), current().brokerage.leave_offline_s)
+def leave_closed_queues() -> None:
+    """Jobs that wait at queues which went offline, or into downtime, are brokered anew."""
+    known = current().brokerage
+    leaving.leave_closed(begin(), known.leave_offline_s, known.stay_in_downtime_s)
 
 
 @tick("fold")

@@ -6,6 +6,7 @@ job set's policy are asked again. So plug-ins count as well, and what is suggest
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from panda.brokerage.criteria.resources import REFERENCE_COREPOWER
@@ -259,12 +260,16 @@ class _Search:
             opened = self._gains(
                 change=lambda q, planned=planned: replace(q, downtime=None) if q.downtime == planned else q  # type: ignore[misc]
             )
-            until = f"{planned.ends_at:%Y-%m-%d %H:%M} UTC"
-            yield Change(TIME, f"wait until the downtime of {planned.what} ends, {until}", opened)
+            yield Change(TIME, wait_until(planned.what, planned.ends_at), opened)
 
     def _room(self) -> Iterator[Change]:
         opened = self._gains(change=lambda q: replace(q, load=Load(n_pilots=q.load.n_pilots)))
         yield Change(TIME, "wait until there is room", opened)
+
+
+def wait_until(what: str, ends_at: datetime) -> str:
+    """Advice for who waits for the end of the downtime of `what`, e.g. `site NORTH`."""
+    return f"wait until the downtime of {what} ends, {ends_at:%Y-%m-%d %H:%M} UTC"
 
 
 def _longest_s(queue: Queue) -> int:

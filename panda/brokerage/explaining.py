@@ -10,14 +10,14 @@ from sqlalchemy.engine import Connection
 
 from panda.brokerage import policies, snapshot
 from panda.brokerage.broker import opened
-from panda.brokerage.changes import MOST, OPERATOR, OWNER, TIME, Change, changes
+from panda.brokerage.changes import MOST, OPERATOR, OWNER, TIME, Change, changes, wait_until
 from panda.brokerage.deciding import Fault, sift
 from panda.brokerage.subjects import Queue
 from panda.errors import PandaError
 from panda.jobs import switches
 from panda.jobs.why import NOUNS, Answer, why
 from panda.settings import Settings
-from panda.states import JobStatus, Wait
+from panda.states import JobStatus, QueueStatus, Wait
 
 #: Pilots that asked, before anything is said of what they have.
 LEAST_ASKS = 1
@@ -112,11 +112,17 @@ def _until(subject: str, limit: str, settings: Settings) -> str:
 
 def _for_a_pilot(connection: Connection, answer: Answer, settings: Settings) -> list[Change]:
     queue, facts = str(answer.queue), answer.facts
-    found = list(_less_for_pilots(queue, facts))
-    found += _elsewhere(connection, answer, settings)
-    if facts["queue_status"] not in (None, "online"):
-        found.append(Change(OPERATOR, f"open queue {queue}", (), f"panda site set {queue} online --reason …"))
-    elif "paused" in facts:
+    elsewhere = _elsewhere(connection, answer, settings)
+    if facts["queue_status"] == QueueStatus.OFFLINE:
+        return [
+            *elsewhere,
+            Change(OPERATOR, f"open queue {queue}", (), f"panda site set {queue} online --reason …"),
+        ]
+    if "downtime" in facts:
+        down = facts["downtime"]
+        return [*elsewhere, Change(TIME, wait_until(down["what"], down["ends_at"]), ())]
+    found = [*_less_for_pilots(queue, facts), *elsewhere]
+    if "paused" in facts:
         found.append(Change(OPERATOR, f"let jobs be handed out again: {facts['paused']}", ()))
     elif not facts["pilots_in_10_minutes"]:
         found.append(Change(OPERATOR, f"start pilots at {queue}", ()))

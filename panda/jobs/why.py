@@ -17,7 +17,7 @@ from panda.jobs.estimates import Estimate
 from panda.jobs.line import MAX_POSITION, Ahead
 from panda.jobs.quotas import standing
 from panda.jobs.share_usage import Position
-from panda.states import FINAL, LEASED, RETRY_STATUS, JobStatus, Stage, Wait
+from panda.states import FINAL, LEASED, RETRY_STATUS, JobStatus, QueueStatus, Stage, Wait
 
 #: Files, parents and transfers that an answer spells out.
 MAX_SHOWN = 50
@@ -73,6 +73,13 @@ SELECT count(*) AS n, max(last_seen_at) AS last_seen_at,
     (array_agg(nothing_because ORDER BY last_seen_at DESC) FILTER (WHERE nothing_because IS NOT NULL))[1]
         AS nothing_because
 FROM pilots WHERE queue = %(queue)s AND last_seen_at > panda_now() - interval '10 minutes'
+"""
+#: The downtime in which pilots of a queue get nothing; the one that ends last.
+DOWN = """
+SELECT kind || ' ' || target AS what, ends_at, reason FROM downtimes
+WHERE starts_at <= (SELECT panda_now()) AND ends_at > (SELECT panda_now())
+    AND ((kind = 'queue' AND target = %(queue)s) OR (kind = 'site' AND target = %(site)s))
+ORDER BY ends_at DESC LIMIT 1
 """
 #: How asks at a queue ended in this hour and the last one; and what pilots had too little of for jobs of a shape.
 ASKS = """
@@ -263,20 +270,19 @@ def _for_a_pilot(connection: Connection, job: Row[Any]) -> Story:
         "too_little": {row.word: {"asks": row.n, "most": row.most} for row in asks if row.shape_id},
     }
     ahead = line.before_ready(job.share, place, share)
-    guess = estimates.estimate(connection, job.queue, job.share, place) if job.queue_status == "online" else None
     n_ahead = f"{place.n_alike}{'+' if place.n_alike >= MAX_POSITION else ''}"
     where = "next in line" if place.n_alike == 0 else f"behind {n_ahead} like it"
-    where += _others_first(job.share, share)
+    where += _others_first(job.share, share) + _takes_no_more(job)
     throttled = standing.throttled(connection, job.owner, job.shape_id)
     if throttled:
         summary = f"It is ready at {job.queue}, and a quota keeps it from being started: {throttled.because}."
         if throttled.limit == "ban":
             summary = f"It is ready at {job.queue}, and none of its owner's jobs is started: {throttled.because}."
         return Story(summary, {**facts, "quotas": [throttled._asdict()]}, ahead)
-    if job.queue_status not in (None, "online"):
-        facts["queue_reason"] = job.queue_reason
-        reason = f" ({job.queue_reason})" if job.queue_reason else ""
-        return Story(f"It is ready at {job.queue}, which is {job.queue_status}{reason}.", facts, ahead)
+    closed, found = _closed(connection, job)
+    facts |= found
+    if closed:
+        return Story(f"It is ready at {job.queue}, {closed}.", facts, ahead)
     paused = switches.picture(connection).why(switches.What.DISPATCH, site=job.queue_site or "", queue=job.queue)
     if paused:
         return Story(f"It is ready at {job.queue}, {where}; {paused}.", {**facts, "paused": paused}, ahead)
@@ -285,7 +291,31 @@ def _for_a_pilot(connection: Connection, job: Row[Any]) -> Story:
     busy = f"; the last one that got nothing was told: {pilots.nothing_because}" if pilots.nothing_because else ""
     n_pilots = "1 pilot was" if pilots.n == 1 else f"{pilots.n} pilots were"
     summary = f"It is ready at {job.queue}, {where}; {n_pilots} seen there in 10 minutes{busy}{_too_small(asks)}."
-    return Story(summary, facts, ahead, guess)
+    known = job.queue_status is not None
+    return Story(summary, facts, ahead, estimates.estimate(connection, job.queue, job.share, place) if known else None)
+
+
+def _takes_no_more(job: Row[Any]) -> str:
+    """That brokerage sends nothing more to the queue of a ready job, which does not keep this one from running."""
+    if job.queue_status in (None, QueueStatus.ONLINE, QueueStatus.OFFLINE):
+        return ""
+    reason = f" ({job.queue_reason})" if job.queue_reason else ""
+    return f"; the queue is {job.queue_status}{reason}, and still runs what is ready there"
+
+
+def _closed(connection: Connection, job: Row[Any]) -> tuple[str, dict[str, Any]]:
+    """Why pilots get nothing at the queue of a ready job, and its facts; empty: they do. One that is `brokeroff` or in
+    `test` gets no new jobs, and hands out those that are ready."""
+    if job.queue_status == QueueStatus.OFFLINE:
+        reason = f" ({job.queue_reason})" if job.queue_reason else ""
+        return f"which is offline{reason}", {"queue_reason": job.queue_reason}
+    planned = rows(connection, DOWN, {"queue": job.queue, "site": job.queue_site})
+    if not planned:
+        return "", {}
+    down = planned[0]
+    reason = f" ({down.reason})" if down.reason else ""
+    where = "which" if down.what == f"queue {job.queue}" else f"where {down.what}"
+    return f"{where} is in downtime until {down.ends_at:%Y-%m-%d %H:%M} UTC{reason}", {"downtime": down._asdict()}
 
 
 def _too_small(asks: Sequence[Row[Any]]) -> str:

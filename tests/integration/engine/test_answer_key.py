@@ -36,6 +36,16 @@ KEY = {
         ["No queue fits it", "is in downtime until", "(new cooling)"],
         "wait until the downtime of site NORTH ends",
     ),
+    "ready job at a queue in downtime": (
+        ["It is ready at NORTH-Q, where site NORTH is in downtime until", "(new cooling)"],
+        "wait until the downtime of site NORTH ends",
+    ),
+    "brokeroff queue that still runs its ready jobs": (
+        [
+            "It is ready at NORTH-Q, next in line; the queue is brokeroff (power cut), and still runs what is ready there"
+        ],
+        "start pilots at NORTH-Q",
+    ),
     "quota of bytes": (
         ["No queue fits it", "alice may keep no more on NORTH-DISK: 3 of 2 GB"],
         "delete datasets that are kept on storage NORTH-DISK: 1 more queue (NORTH-Q)",
@@ -166,15 +176,48 @@ def test_share(world):
     assert running
 
 
+def downtime(world, kind, target, *, minutes=60):
+    world.query(
+        "INSERT INTO downtimes (name, kind, target, starts_at, ends_at, reason, made_by) VALUES (%(target)s, %(kind)s,"
+        " %(target)s, panda_now(), panda_now() + make_interval(mins => %(minutes)s), 'new cooling', 'olga')"
+        " RETURNING 1", kind=kind, target=target, minutes=minutes,
+    )  # fmt: skip
+    matching.forget()
+
+
 def test_downtime(world):
     for site in ("NORTH", "SOUTH"):
-        world.query(
-            "INSERT INTO downtimes (name, kind, target, starts_at, ends_at, reason, made_by) VALUES (%(site)s, 'site',"
-            " %(site)s, panda_now(), panda_now() + interval '1 hour', 'new cooling', 'olga') RETURNING 1", site=site,
-        )  # fmt: skip
+        downtime(world, "site", site)
     stuck = submitted(world)
 
     assert solved(world, "downtime", stuck).who == "time"
+
+
+def test_ready_job_at_a_queue_in_downtime(world):
+    world.jobs(3, brokerage={"sites": ["NORTH", "SOUTH"], "prefer": ["NORTH"]})
+    world.settle()
+    assert world.acquire(1, queue="NORTH-Q")
+    fold(world)
+    [stuck] = [row.panda_id for row in world.query("SELECT panda_id FROM ready WHERE queue = 'NORTH-Q' LIMIT 1")]
+    downtime(world, "site", "NORTH", minutes=20)
+
+    solved(world, "ready job at a queue in downtime", stuck)
+
+    answer, changes = told(world, stuck)
+    assert [each.who for each in changes] == ["owner", "time"]
+    assert changes[0].sentence == "let brokerage look elsewhere than at NORTH-Q: 1 more queue (SOUTH-Q)"
+    assert changes[0].command == f"panda rebroker {stuck} --exclude NORTH-Q"
+    assert answer.estimate is None
+    assert world.acquire(1, queue="NORTH-Q", pilot_id="other") == []
+
+
+def test_brokeroff_queue_that_still_runs_its_ready_jobs(world):
+    mine = submitted(world, brokerage={"sites": ["NORTH"]})
+    set_status(world, "NORTH-Q", "brokeroff")
+
+    assert solved(world, "brokeroff queue that still runs its ready jobs", mine).command == ""
+    assert not [each for each in told(world, mine).changes if "open queue" in each.say]
+    assert [each.panda_id for each in world.acquire(1, queue="NORTH-Q")] == [mine]
 
 
 def test_quota_of_bytes(world):
