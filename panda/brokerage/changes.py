@@ -4,7 +4,7 @@ A change is tried, not guessed: the job or the queue is taken to be different in
 job set's policy are asked again. So plug-ins count as well, and what is suggested would really do.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from panda.brokerage.criteria.resources import REFERENCE_COREPOWER
 from panda.brokerage.deciding import Fault, sift
 from panda.brokerage.policies import Policy
-from panda.brokerage.subjects import Kind, Load, Locality, Queue
+from panda.brokerage.subjects import Away, Kind, Load, Locality, Planned, Queue
 from panda.requirements import read
 
 #: Queues that a change names; of more it tells the number.
@@ -46,16 +46,14 @@ class Change:
         return f"{self.say}: {len(self.queues)} more queue{'' if len(self.queues) == 1 else 's'} ({named})"
 
 
-def changes(
-    kind: Kind, queues: Sequence[Queue], policy: Policy, *, storages_away: Mapping[str, int] | None = None
-) -> list[Change]:
+def changes(kind: Kind, queues: Sequence[Queue], policy: Policy, *, storages_away: Away | None = None) -> list[Change]:
     """What would open queues to such a job that do not take it now.
 
     Args:
-        storages_away: storages that are not online and hold inputs that are nowhere else, with the number of these.
+        storages_away: storages that cannot be read now and hold inputs that are nowhere else.
     Returns: at most `MOST`, those first that its owner could make, then those that open most queues.
     """
-    return _Search(kind, queues, policy).all(storages_away or {})
+    return _Search(kind, queues, policy).all(storages_away or Away())
 
 
 class _Search:
@@ -63,7 +61,7 @@ class _Search:
         self._kind, self._queues, self._policy = kind, queues, policy
         self._open = {queue.name for queue in queues if self._takes(kind, queue)}
 
-    def all(self, storages_away: Mapping[str, int]) -> list[Change]:
+    def all(self, storages_away: Away) -> list[Change]:
         found = [
             change
             for change in (
@@ -216,16 +214,16 @@ class _Search:
     def _naming(self, queue: str) -> Kind:
         return replace(self._kind, wishes=replace(self._kind.wishes, sites=(*self._kind.wishes.sites, queue)))
 
-    def _data(self, storages_away: Mapping[str, int]) -> Iterator[Change]:
+    def _data(self, storages_away: Away) -> Iterator[Change]:
         locality = self._kind.locality
         if locality is None:
             return
         if not locality.n_nowhere:
             yield self._brought(locality)
             return
-        for storage, n_files in storages_away.items():
+        for storage, n_files in storages_away.offline.items():
             there = replace(locality, n_nowhere=max(0, locality.n_nowhere - n_files))
-            say = f"if storage {storage}, which has {_files(n_files)}, were online"
+            say = f"if storage {storage}, which has {files(n_files)}, were online"
             opened = tuple(
                 q.name
                 for q in self._queues
@@ -236,11 +234,14 @@ class _Search:
                 )
             )
             yield Change(OPERATOR, say, opened)
-        if not storages_away:
+        for storage, (n_files, planned) in storages_away.down.items():
+            there = replace(locality, n_nowhere=max(0, locality.n_nowhere - n_files))
+            opened = self._gains(replace(self._kind, locality=there), lambda q, d=planned: _without(q, d))  # type: ignore[misc]
+            say = f"{wait_until(planned.what, planned.ends_at)}: storage {storage} has {files(n_files)}"
+            yield Change(TIME, say, opened)
+        if not storages_away.offline and not storages_away.down:
             without = replace(self._kind, locality=replace(locality, n_nowhere=0))
-            yield Change(
-                OWNER, f"bring back the {_files(locality.n_nowhere)} that no storage has", self._gains(without)
-            )
+            yield Change(OWNER, f"bring back the {files(locality.n_nowhere)} that no storage has", self._gains(without))
 
     def _brought(self, locality: Locality) -> Change:
         """Queues that are refused for what would have to be brought."""
@@ -257,14 +258,18 @@ class _Search:
     def _downtimes(self) -> Iterator[Change]:
         found = {queue.downtime for queue in self._queues if queue.downtime is not None}
         for planned in sorted(found, key=lambda each: (each.ends_at, each.what)):
-            opened = self._gains(
-                change=lambda q, planned=planned: replace(q, downtime=None) if q.downtime == planned else q  # type: ignore[misc]
-            )
+            opened = self._gains(change=lambda q, planned=planned: _without(q, planned))  # type: ignore[misc]
             yield Change(TIME, wait_until(planned.what, planned.ends_at), opened)
 
     def _room(self) -> Iterator[Change]:
         opened = self._gains(change=lambda q: replace(q, load=Load(n_pilots=q.load.n_pilots)))
         yield Change(TIME, "wait until there is room", opened)
+
+
+def _without(queue: Queue, planned: Planned) -> Queue:
+    """The queue after a downtime."""
+    is_it = queue.downtime is not None and queue.downtime.what == planned.what
+    return replace(queue, downtime=None) if is_it else queue
 
 
 def wait_until(what: str, ends_at: datetime) -> str:
@@ -280,7 +285,8 @@ def _longest_s(queue: Queue) -> int:
     return int(wall_s * queue.corepower / REFERENCE_COREPOWER)
 
 
-def _files(n: int) -> str:
+def files(n: int) -> str:
+    """So many input files, in words."""
     return "1 input file" if n == 1 else f"{n} input files"
 
 

@@ -10,14 +10,14 @@ from sqlalchemy.engine import Connection
 
 from panda.brokerage import policies, snapshot
 from panda.brokerage.broker import opened
-from panda.brokerage.changes import MOST, OPERATOR, OWNER, TIME, Change, changes, wait_until
+from panda.brokerage.changes import MOST, NAMED, OPERATOR, OWNER, TIME, Change, changes, files, wait_until
 from panda.brokerage.deciding import Fault, sift
-from panda.brokerage.subjects import Queue
+from panda.brokerage.subjects import Away, Planned, Queue
 from panda.errors import PandaError
 from panda.jobs import switches
 from panda.jobs.why import NOUNS, Answer, why
 from panda.settings import Settings
-from panda.states import JobStatus, QueueStatus, Wait
+from panda.states import JobStatus, QueueStatus, Stage, Wait
 
 #: Pilots that asked, before anything is said of what they have.
 LEAST_ASKS = 1
@@ -33,7 +33,22 @@ class Explanation(NamedTuple):
 def explain(connection: Connection, panda_id: int, settings: Settings) -> Explanation:
     """Why a job is where it is, and what would change that. Raises NotFound."""
     answer = why(connection, panda_id)
+    if answer.waits_for in (Wait.QUEUE, Wait.DATA) and answer.stage in (Stage.BROKER, Stage.ACTIVATE):
+        answer = _with_data(answer, snapshot.storages_away(connection, panda_id))
     return Explanation(answer, _changes(connection, answer, settings)[:MOST])
+
+
+def _with_data(answer: Answer, away: Away) -> Answer:
+    """The answer, with the downtimes that keep the job's inputs from being read."""
+    if not away.down:
+        return answer
+    told = [
+        f"storage {storage}, which has {files(n)} that no other one has, is in downtime until"
+        f" {down.ends_at:%Y-%m-%d %H:%M} UTC" + (f" ({down.reason})" if down.reason else "")
+        for storage, (n, down) in away.down.items()
+    ]
+    words = "; ".join(told[:NAMED]) + (f"; and {len(told) - NAMED} more" if len(told) > NAMED else "")
+    return answer._replace(summary=f"{answer.summary} {words[:1].upper()}{words[1:]}.")
 
 
 def _queues(connection: Connection) -> list[Queue]:
@@ -156,17 +171,27 @@ def _less_for_pilots(queue: str, facts: Mapping[str, Any]) -> list[Change]:
 
 def _for_data(connection: Connection, answer: Answer, settings: Settings) -> list[Change]:
     failing = [each for each in answer.facts["transfers"] if each["error"]]
-    found = _elsewhere(connection, answer, settings) if failing else []
+    down = _down(connection, answer)
+    found = _elsewhere(connection, answer, settings) if failing or down else []
     away = snapshot.storages_away(connection, answer.panda_id)
     found += [
         Change(OPERATOR, f"bring storage {storage} back, which has {n} of its input files", ())
-        for storage, n in away.items()
+        for storage, n in away.offline.items()
     ]
+    down |= {planned.what: planned for _, planned in away.down.values()}
+    found += [Change(TIME, wait_until(each.what, each.ends_at), ()) for each in down.values()]
     places = sorted({each["destination"] for each in failing} | {each["source"] for each in failing if each["source"]})
-    if failing and not away:
+    if failing and not away.offline and not down:
         found.append(Change(OPERATOR, f"mend what {' or '.join(places)} says: {failing[0]['error']}", ()))
-    found.append(Change(TIME, "wait: its transfers are tried again by themselves", ()))
+    if not down:
+        found.append(Change(TIME, "wait: its transfers are tried again by themselves", ()))
     return found
+
+
+def _down(connection: Connection, answer: Answer) -> dict[str, Planned]:
+    """The downtime that the queue of a job is in, or one of its storages, by what it is of."""
+    found = [queue.downtime for queue in _queues(connection) if queue.name == answer.queue]
+    return {each.what: each for each in found if each is not None and each.starts_in_s <= 0}
 
 
 def _elsewhere(connection: Connection, answer: Answer, settings: Settings) -> list[Change]:

@@ -44,6 +44,15 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Away:
+    """Storages that cannot be read now, with the number of a job's inputs that they have and nobody who can be."""
+
+    offline: Mapping[str, int] = field(default_factory=dict)
+    down: Mapping[str, tuple[int, Planned]] = field(default_factory=dict)
+    """In downtime, or their site is."""
+
+
+@dataclass(frozen=True)
 class Geography:
     """How far it is from storages to sites. A site is 0 from itself, `NEAR` to others of its cloud, else `FARTHEST`, if
     no link says otherwise."""
@@ -154,7 +163,7 @@ class Locality:
     """Where the inputs of a job are, coarse enough that jobs of one dataset look alike."""
 
     n_nowhere: int = 0
-    """Input files without a replica on a storage that is online."""
+    """Input files without a replica on a storage that is online and not in downtime."""
     tenths: tuple[tuple[str, int], ...] = ()
     """Storage and the tenths of the input bytes there, by name; storages with less than one left out."""
     size_mb: int = 0

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection, Row
 from panda.db.session import rows
 from panda.errors import NotFound
 from panda.jobs import estimates, line, queries, share_usage, switches
+from panda.jobs.downs import DOWN_OF_STORAGE
 from panda.jobs.estimates import Estimate
 from panda.jobs.line import MAX_POSITION, Ahead
 from panda.jobs.quotas import standing
@@ -45,8 +46,15 @@ FROM jobset_parents p JOIN jobsets s ON s.jobset_id = p.parent_id
 WHERE p.jobset_id = %(jobset_id)s AND p.done_at IS NULL ORDER BY s.jobset_id LIMIT {MAX_SHOWN}
 """
 #: Why a transfer `t` of a file `f` to a storage with the space `s` does not move; null: nothing holds it.
-HELD_BECAUSE = """
-CASE WHEN t.status = 'queued' THEN coalesce('the storage is full: ' || s.full_because,
+HELD_BECAUSE = f"""
+CASE WHEN t.status = 'queued' THEN coalesce(
+    (SELECT s.name || ': ' || w.what || ' is in downtime until ' || w.until FROM storages s, LATERAL {DOWN_OF_STORAGE} w
+        WHERE s.name = t.destination),
+    (SELECT 'all that have it are in downtime, ' || (array_agg(w.what || ' until ' || w.until ORDER BY w.ends_at))[1]
+        FROM (SELECT storage FROM replicas WHERE file_id = t.file_id OFFSET 0) r
+            JOIN storages s ON s.name = r.storage AND s.status = 'online' LEFT JOIN LATERAL {DOWN_OF_STORAGE} w ON true
+        HAVING count(*) > 0 AND count(*) = count(w.what)),
+    'the storage is full: ' || s.full_because,
     (SELECT t.owner || ' may keep no more there: ' || q.because FROM storage_quotas_reached q
         WHERE q.storage = t.destination AND q.owner = t.owner),
     CASE WHEN f.size_bytes > s.room_bytes

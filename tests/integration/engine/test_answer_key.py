@@ -25,7 +25,7 @@ KEY = {
         "ask for 8000 MB of memory instead of 16000: 2 more queues (NORTH-Q, SOUTH-Q)",
     ),
     "all replicas at an offline storage": (
-        ["No queue fits it", "1 of its input files are on no storage that is online"],
+        ["No queue fits it", "1 of its input files is on no storage that is online"],
         "if storage SOUTH-DISK, which has 1 input file, were online: 2 more queues (NORTH-Q, SOUTH-Q)",
     ),
     "share": (
@@ -35,6 +35,15 @@ KEY = {
     "downtime": (
         ["No queue fits it", "is in downtime until", "(new cooling)"],
         "wait until the downtime of site NORTH ends",
+    ),
+    "data only at a storage in downtime": (
+        [
+            "1 of its input files is on no storage that is online",
+            "Storage SOUTH-DISK, which has 1 input file that no",
+            "is in downtime until",
+            "(new cooling)",
+        ],
+        ": storage SOUTH-DISK has 1 input file: 1 more queue (NORTH-Q)",
     ),
     "ready job at a queue in downtime": (
         ["It is ready at NORTH-Q, where site NORTH is in downtime until", "(new cooling)"],
@@ -191,6 +200,36 @@ def test_downtime(world):
     stuck = submitted(world)
 
     assert solved(world, "downtime", stuck).who == "time"
+
+
+@pytest.mark.parametrize(("kind", "target"), [("storage", "SOUTH-DISK"), ("site", "SOUTH")])
+def test_data_only_at_a_storage_in_downtime(world, kind, target):
+    a_file(world, "SOUTH-DISK")
+    downtime(world, kind, target)
+    stuck = with_input(world, brokerage={"sites": ["NORTH"]})
+    world.settle()
+
+    change = solved(world, "data only at a storage in downtime", stuck)
+
+    assert change.say.startswith(f"wait until the downtime of {kind} {target} ends")
+    world.query("DELETE FROM downtimes RETURNING 1")
+    world.pass_time(60)
+    world.sweep()
+    world.settle()
+    assert world.job(stuck)["computing_site"] == "NORTH-Q"
+
+
+def test_files_on_their_way_wait_for_the_end_of_a_downtime(world):
+    a_file(world, "SOUTH-DISK")
+    stuck = with_input(world, brokerage={"sites": ["NORTH"]})
+    world.settle()
+    downtime(world, "storage", "SOUTH-DISK")
+
+    answer, changes = told(world, stuck)
+
+    assert "is held: all that have it are in downtime, storage SOUTH-DISK until" in answer.summary
+    assert "Storage SOUTH-DISK, which has 1 input file that no other one has, is in downtime" in answer.summary
+    assert [each.say.split(",")[0] for each in changes] == ["wait until the downtime of storage SOUTH-DISK ends"]
 
 
 def test_ready_job_at_a_queue_in_downtime(world):

@@ -7,7 +7,7 @@ import pytest
 from panda.brokerage.changes import MOST, changes
 from panda.brokerage.criteria.locality import Locality as LocalityCriterion
 from panda.brokerage.policies import Policy, built_in
-from panda.brokerage.subjects import Load, Locality, Planned
+from panda.brokerage.subjects import Away, Load, Locality, Planned
 from tests.unit.brokerage.subjects import a_kind, a_queue, wishes
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -134,7 +134,7 @@ def test_inputs_at_storages_that_are_away_want_these_back():
     kind = a_kind(locality=Locality(2))
     queues = [a_queue("A"), a_queue("B", storage="OAK", storage_status="offline")]
 
-    assert told(kind, queues, storages_away={"OAK": 2, "ELM": 1}) == [
+    assert told(kind, queues, storages_away=Away({"OAK": 2, "ELM": 1})) == [
         "operator: if storage OAK, which has 2 input files, were online: 2 more queues (A, B)"
     ]
     assert told(kind, queues) == [
