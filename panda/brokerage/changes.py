@@ -185,10 +185,10 @@ class _Search:
         )
         if in_test:
             yield Change(OWNER, "name a queue that is in test", in_test)
-        closed = {queue.status for queue in self._queues if queue.status != "online"}
+        closed = {queue.status for queue in self._queues if queue.status != "online" and not queue.is_paused}
         for status in sorted(closed):
             opened = self._gains(
-                change=lambda q, status=status: replace(q, status="online") if q.status == status else q  # type: ignore[misc]
+                change=lambda q, status=status: _opened(q, status)  # type: ignore[misc]
             )
             yield Change(OPERATOR, f"if queues that are {status} were online", opened)
         opened = self._gains(change=lambda q: replace(q, storage_status="online", write_status="online"))
@@ -264,6 +264,11 @@ class _Search:
     def _room(self) -> Iterator[Change]:
         opened = self._gains(change=lambda q: replace(q, load=Load(n_pilots=q.load.n_pilots)))
         yield Change(TIME, "wait until there is room", opened)
+
+
+def _opened(queue: Queue, status: str) -> Queue:
+    """The queue, online if it has this status; a pause is another thing."""
+    return replace(queue, status="online") if queue.status == status and not queue.is_paused else queue
 
 
 def _without(queue: Queue, planned: Planned) -> Queue:

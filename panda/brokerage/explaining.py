@@ -12,13 +12,16 @@ from panda.brokerage import policies, snapshot
 from panda.brokerage.broker import opened
 from panda.brokerage.changes import MOST, NAMED, OPERATOR, OWNER, TIME, Change, changes, files, wait_until
 from panda.brokerage.deciding import Fault, sift
-from panda.brokerage.subjects import Away, Planned, Queue
+from panda.brokerage.policies import Policy
+from panda.brokerage.subjects import Away, Kind, Planned, Queue
 from panda.errors import PandaError
 from panda.jobs import switches
 from panda.jobs.why import NOUNS, Answer, why
 from panda.settings import Settings
 from panda.states import JobStatus, QueueStatus, Stage, Wait
 
+#: Pauses whose end is tried, the newest first.
+PAUSES = 20
 #: Pilots that asked, before anything is said of what they have.
 LEAST_ASKS = 1
 
@@ -35,7 +38,22 @@ def explain(connection: Connection, panda_id: int, settings: Settings) -> Explan
     answer = why(connection, panda_id)
     if answer.waits_for in (Wait.QUEUE, Wait.DATA) and answer.stage in (Stage.BROKER, Stage.ACTIVATE):
         answer = _with_data(answer, snapshot.storages_away(connection, panda_id))
+    if answer.waits_for == Wait.QUEUE and (taking := _takes(connection, answer, settings, _queues(connection))):
+        return _in_a_moment(answer, [queue.name for queue in taking])
     return Explanation(answer, _changes(connection, answer, settings)[:MOST])
+
+
+def _in_a_moment(answer: Answer, queues: Sequence[str]) -> Explanation:
+    """Nothing is in its way any more: it waits for the next look."""
+    look = f"brokerage looks again at {answer.until:%H:%M:%S} UTC" if answer.until else "brokerage looks again"
+    named = ", ".join(queues[:NAMED]) + (", …" if len(queues) > NAMED else "")
+    now = f"{named} would take it now, and {look}. When it looked last: "
+    command = f"panda rebroker {answer.panda_id}"
+    say = f"nothing: {'1 queue' if len(queues) == 1 else f'{len(queues)} queues'} ({named}) would take it now; {look}"
+    return Explanation(
+        answer._replace(summary=now + answer.summary),
+        [Change(TIME, say, ()), Change(OWNER, "have brokerage look at once", (), command)],
+    )
 
 
 def _with_data(answer: Answer, away: Away) -> Answer:
@@ -90,10 +108,22 @@ def _for_a_queue(connection: Connection, answer: Answer, settings: Settings) -> 
     if kind is None:
         return []
     away = snapshot.storages_away(connection, answer.panda_id)
-    queues = _queues(connection)
-    found = changes(kind, queues, known.of(kind.wishes), storages_away=away)
-    if not found and any(_takes(connection, answer, settings, queues)):
-        return [Change(TIME, "nothing: queues take it now, and brokerage looks again in a moment", ())]
+    policy = known.of(kind.wishes)
+    resumed = _resumed(connection, kind, policy)
+    return (resumed + changes(kind, _queues(connection), policy, storages_away=away))[:MOST]
+
+
+def _resumed(connection: Connection, kind: Kind, policy: Policy) -> list[Change]:
+    """Pauses of brokerage whose end would open queues, each tried by itself."""
+    seen, pauses = snapshot.queues_seen(connection), switches.picture(connection)
+    found = []
+    for pause in [each for each in pauses.pauses if each.what is switches.What.BROKERAGE][:PAUSES]:
+        others = pauses._replace(pauses=[each for each in pauses.pauses if each is not pause])
+        faults: list[Fault] = []
+        taking = sift(kind, opened(seen, others), policy.criteria, faults)[1]
+        if taking:
+            say = f"let brokerage go on ({pause.place.words}): {pause.words}"
+            found.append(Change(OPERATOR, say, tuple(queue.name for queue in taking), pause.end_command))
     return found
 
 
@@ -138,7 +168,7 @@ def _for_a_pilot(connection: Connection, answer: Answer, settings: Settings) -> 
         return [*elsewhere, Change(TIME, wait_until(down["what"], down["ends_at"]), ())]
     found = [*_less_for_pilots(queue, facts), *elsewhere]
     if "paused" in facts:
-        found.append(Change(OPERATOR, f"let jobs be handed out again: {facts['paused']}", ()))
+        found.append(Change(OPERATOR, f"let jobs be handed out again: {facts['paused']}", (), facts["resume"]))
     elif not facts["pilots_in_10_minutes"]:
         found.append(Change(OPERATOR, f"start pilots at {queue}", ()))
     share = facts["share"]

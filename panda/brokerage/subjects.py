@@ -84,6 +84,8 @@ class Queue:
     status_reason: str
     status_rule: str = ""
     """The rule that set the status; empty: no rule did."""
+    is_paused: bool = False
+    """An operator paused brokerage here, so `status` is not what the queue's is."""
     storage: str
     storage_status: str
     cores: int

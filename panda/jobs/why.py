@@ -291,9 +291,11 @@ def _for_a_pilot(connection: Connection, job: Row[Any]) -> Story:
     facts |= found
     if closed:
         return Story(f"It is ready at {job.queue}, {closed}.", facts, ahead)
-    paused = switches.picture(connection).why(switches.What.DISPATCH, site=job.queue_site or "", queue=job.queue)
-    if paused:
-        return Story(f"It is ready at {job.queue}, {where}; {paused}.", {**facts, "paused": paused}, ahead)
+    pauses = switches.picture(connection)
+    paused = pauses.pause_of(switches.What.DISPATCH, site=job.queue_site or "", queue=job.queue)
+    if paused is not None:
+        facts |= {"paused": paused.words, "resume": paused.end_command}
+        return Story(f"It is ready at {job.queue}, {where}; {paused.words}.", facts, ahead)
     if pilots.n == 0:
         return Story(f"It is ready at {job.queue}, {where}, but no pilot has asked there for 10 minutes.", facts, ahead)
     busy = f"; the last one that got nothing was told: {pilots.nothing_because}" if pilots.nothing_because else ""

@@ -12,9 +12,11 @@ from panda.dataservice import catalog
 from panda.db.session import run
 from panda.dispatcher import matching, pilot_why, quotas
 from panda.dispatcher.tally import Tally, tally
-from panda.jobs import counters, estimates, kill, retry
+from panda.jobs import counters, estimates, kill, rebroker, retry, switches
 from panda.jobs.quotas import table
+from panda.jobs.switches import Place
 from panda.sites.status import set_queue_status
+from panda.sites.waking import look_again
 from panda.states import JobStatus
 from workflows import beat
 
@@ -35,6 +37,18 @@ KEY = {
     "downtime": (
         ["No queue fits it", "is in downtime until", "(new cooling)"],
         "wait until the downtime of site NORTH ends",
+    ),
+    "a queue that would take it now": (
+        ["NORTH-Q would take it now, and brokerage looks again at", "UTC. When it looked last: No queue fits it"],
+        "nothing: 1 queue (NORTH-Q) would take it now; brokerage looks again at",
+    ),
+    "paused brokerage": (
+        ["No queue fits it", "brokerage is paused by olga: the disk burns"],
+        "let brokerage go on (site NORTH): brokerage is paused by olga: the disk burns: 1 more queue (NORTH-Q)",
+    ),
+    "paused dispatch": (
+        ["It is ready at NORTH-Q", "dispatch is paused by olga: the disk burns"],
+        "let jobs be handed out again: dispatch is paused by olga",
     ),
     "data only at a storage in downtime": (
         [
@@ -407,9 +421,56 @@ def test_queue_closed(world):
 
     assert solved(world, "queue closed", stuck).who == "operator"
     world.query("UPDATE queues SET status = 'online' RETURNING 1")  # and nobody told the waiting jobs
-    assert [change.say for change in told(world, stuck).changes] == [
-        "nothing: queues take it now, and brokerage looks again in a moment"
-    ]
+    answer, changes = told(world, stuck)
+    assert answer.summary.startswith(
+        f"NORTH-Q, SOUTH-Q would take it now, and brokerage looks again at {answer.until:%H:%M}"
+    )
+    assert changes[0].say.startswith(
+        "nothing: 2 queues (NORTH-Q, SOUTH-Q) would take it now; brokerage looks again at "
+    )
+
+
+def test_a_queue_that_would_take_it_now(world):
+    world.query("UPDATE queues SET max_ready = 1 WHERE name = 'NORTH-Q' RETURNING 1")
+    world.jobs(2, brokerage={"sites": ["NORTH"]})
+    world.settle()
+    [stuck] = [row.panda_id for row in world.query("SELECT panda_id FROM job_due WHERE waits_for = 'queue'")]
+    assert told(world, stuck).changes[-1].say == "wait until there is room"
+    assert len(world.acquire(1, queue="NORTH-Q")) == 1
+
+    change = solved(world, "a queue that would take it now", stuck)
+
+    assert (change.who, change.command) == ("time", "")
+    assert [each.command for each in told(world, stuck).changes] == ["", f"panda rebroker {stuck}"]
+    with world.begin() as connection:
+        rebroker.rebroker(connection, [stuck], by="alice", reason="")
+    world.settle()
+    assert world.status(stuck) == "activated"
+
+
+def test_paused_brokerage(world):
+    pause = Place(site="NORTH")
+    with world.begin() as connection:
+        switches.pause(connection, "brokerage", pause, by="olga", reason="the disk burns")
+    stuck = submitted(world, brokerage={"sites": ["NORTH"]})
+
+    change = solved(world, "paused brokerage", stuck)
+
+    assert (change.who, change.command) == ("operator", "panda resume brokerage --site NORTH --reason …")
+    assert not [each for each in told(world, stuck).changes if "were online" in each.say]
+    with world.begin() as connection:
+        switches.resume(connection, "brokerage", pause, by="olga", reason="it is out")
+        look_again(connection)
+    world.settle()
+    assert world.status(stuck) == "activated"
+
+
+def test_paused_dispatch(world):
+    stuck = submitted(world, brokerage={"sites": ["NORTH"]})
+    with world.begin() as connection:
+        switches.pause(connection, "dispatch", Place(queue="NORTH-Q"), by="olga", reason="the disk burns")
+
+    assert solved(world, "paused dispatch", stuck).command == "panda resume dispatch --queue NORTH-Q --reason …"
 
 
 def test_requirement(world):
