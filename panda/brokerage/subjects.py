@@ -130,14 +130,14 @@ class Queue:
         return (self.storage, *self.read_storages)
 
     def is_named(self, patterns: tuple[str, ...]) -> bool:
-        """Whether one of `patterns` means this queue or its site; `*` stands for any letters."""
-        return any(fnmatchcase(self.name, pattern) or fnmatchcase(self.site, pattern) for pattern in patterns)
+        """Whether one of `patterns` means this queue, its site or its cloud; `*` stands for any letters."""
+        return any(fnmatchcase(name, each) for each in patterns for name in (self.name, self.site, self.cloud))
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a job set says of all its jobs; `sites`, `exclude` and `prefer` are patterns over names of sites and
-    queues, and a `!` before one in `sites` excludes."""
+    """What a job set says of all its jobs; `sites`, `exclude` and `prefer` are patterns over names of sites,
+    queues and clouds, and a `!` before one in `sites` excludes."""
 
     sites: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
