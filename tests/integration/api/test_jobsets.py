@@ -157,7 +157,7 @@ def test_a_job_that_is_promised_and_not_made_cannot_be_cancelled_yet(anna):
         ({"prefer": ["HOLLAND", "NOSUCH"]}, "brokerage.prefer[1]", "NOSUCH"),
     ],
 )
-def test_a_place_that_nobody_knows_is_refused(anna, brokerage, where, words):
+def test_a_place_that_nobody_knows_is_refused(anna, sites, brokerage, where, words):
     answer = anna.submit({**TEN, "brokerage": brokerage})
 
     assert (answer.status_code, answer.json["code"], answer.json["where"]) == (422, "unknown_place", where)
@@ -165,7 +165,7 @@ def test_a_place_that_nobody_knows_is_refused(anna, brokerage, where, words):
     assert anna.get("/v1/jobsets").json["data"] == []
 
 
-def test_sites_queues_clouds_and_patterns_are_places(anna):
+def test_sites_queues_clouds_and_patterns_are_places(anna, sites):
     wishes = {"sites": ["HOLLAND", "HOLLAND-CPU", "NL", "!LATER-*"], "exclude": ["L?TER"], "prefer": ["NL", "[A]"]}
 
     assert anna.submit({**TEN, "brokerage": wishes}).status_code == 201
