@@ -13,6 +13,7 @@ from panda.brokerage.criteria.resources import REFERENCE_COREPOWER
 from panda.brokerage.deciding import Fault, sift
 from panda.brokerage.policies import Policy
 from panda.brokerage.subjects import Away, Kind, Load, Locality, Planned, Queue
+from panda.names import counted
 from panda.requirements import read
 
 #: Queues that a change names; of more it tells the number.
@@ -43,7 +44,7 @@ class Change:
         if not self.queues:
             return self.say
         named = ", ".join(self.queues[:NAMED]) + (", …" if len(self.queues) > NAMED else "")
-        return f"{self.say}: {len(self.queues)} more queue{'' if len(self.queues) == 1 else 's'} ({named})"
+        return f"{self.say}: {counted(len(self.queues), 'more queue')} ({named})"
 
 
 def changes(kind: Kind, queues: Sequence[Queue], policy: Policy, *, storages_away: Away | None = None) -> list[Change]:
@@ -292,7 +293,7 @@ def _longest_s(queue: Queue) -> int:
 
 def files(n: int) -> str:
     """So many input files, in words."""
-    return "1 input file" if n == 1 else f"{n} input files"
+    return counted(n, "input file")
 
 
 def _named(kind: str, names: Sequence[str]) -> str:

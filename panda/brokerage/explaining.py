@@ -17,6 +17,7 @@ from panda.brokerage.subjects import Away, Kind, Planned, Queue
 from panda.errors import PandaError
 from panda.jobs import switches
 from panda.jobs.why import NOUNS, Answer, why
+from panda.names import counted
 from panda.settings import Settings
 from panda.states import JobStatus, QueueStatus, Stage, Wait
 
@@ -49,7 +50,7 @@ def _in_a_moment(answer: Answer, queues: Sequence[str]) -> Explanation:
     named = ", ".join(queues[:NAMED]) + (", …" if len(queues) > NAMED else "")
     now = f"{named} would take it now, and {look}. When it looked last: "
     command = f"panda rebroker {answer.panda_id}"
-    say = f"nothing: {'1 queue' if len(queues) == 1 else f'{len(queues)} queues'} ({named}) would take it now; {look}"
+    say = f"nothing: {counted(len(queues), 'queue')} ({named}) would take it now; {look}"
     return Explanation(
         answer._replace(summary=now + answer.summary),
         [Change(TIME, say, ()), Change(OWNER, "have brokerage look at once", (), command)],
@@ -261,4 +262,4 @@ def _for_parents(answer: Answer) -> list[Change]:
     if not parents:
         return []
     n_open = sum(each["n_open"] for each in parents)
-    return [Change(TIME, f"wait for {n_open} jobs of {len(parents)} job set{'' if len(parents) == 1 else 's'}", ())]
+    return [Change(TIME, f"wait for {counted(n_open, 'job')} of {counted(len(parents), 'job set')}", ())]

@@ -18,6 +18,7 @@ from panda.jobs.estimates import Estimate
 from panda.jobs.line import MAX_POSITION, Ahead
 from panda.jobs.quotas import standing
 from panda.jobs.share_usage import Position
+from panda.names import counted
 from panda.states import FINAL, LEASED, RETRY_STATUS, JobStatus, QueueStatus, Stage, Wait
 
 #: Files, parents and transfers that an answer spells out.
@@ -212,7 +213,7 @@ def _for_parents(connection: Connection, job: Row[Any]) -> Story:
     if failed:
         names = ", ".join(str(parent["jobset_id"]) for parent in failed)
         return Story(f"Job set {names}, which it depends on, did not finish; it is held.", {"parents": parents})
-    names = ", ".join(f"{p['jobset_id']} ({p['name']}, {p['n_open']} jobs to go)" for p in parents[:3])
+    names = ", ".join(f"{p['jobset_id']} ({p['name']}, {counted(p['n_open'], 'job')} to go)" for p in parents[:3])
     more = f" and {len(parents) - 3} more" if len(parents) > 3 else ""
     return Story(f"It waits for the end of job set {names}{more}.", {"parents": parents})
 
@@ -250,7 +251,7 @@ def _for_data(connection: Connection, job: Row[Any]) -> Story:
     what = "output" if going_out else "input"
     ahead = line.before_transfers(connection, job.panda_id)
     n = job.missing or len(transfers)
-    head = f"{n} {what} file{'s are' if n != 1 else ' is'} on the way"
+    head = f"{counted(n, f'{what} file')} {'is' if n == 1 else 'are'} on the way"
     if not transfers:
         return Story(f"{head}.", facts, ahead)
     first = transfers[0]
@@ -299,7 +300,7 @@ def _for_a_pilot(connection: Connection, job: Row[Any]) -> Story:
     if pilots.n == 0:
         return Story(f"It is ready at {job.queue}, {where}, but no pilot has asked there for 10 minutes.", facts, ahead)
     busy = f"; the last one that got nothing was told: {pilots.nothing_because}" if pilots.nothing_because else ""
-    n_pilots = "1 pilot was" if pilots.n == 1 else f"{pilots.n} pilots were"
+    n_pilots = f"{counted(pilots.n, 'pilot')} {'was' if pilots.n == 1 else 'were'}"
     summary = f"It is ready at {job.queue}, {where}; {n_pilots} seen there in 10 minutes{busy}{_too_small(asks)}."
     known = job.queue_status is not None
     return Story(summary, facts, ahead, estimates.estimate(connection, job.queue, job.share, place) if known else None)
@@ -336,7 +337,7 @@ def _too_small(asks: Sequence[Row[Any]]) -> str:
         return ""
     most = misfits[0]
     had = "the tags that it needs" if most.word == "tags" else f"enough {NOUNS[most.word]} (at most {most.most})"
-    return f"; of {n_asks} asks in two hours none came with {had}"
+    return f"; of {counted(n_asks, 'ask')} in two hours none came with {had}"
 
 
 def _others_first(share: str, position: Position) -> str:
@@ -393,7 +394,9 @@ def _on_its_way(connection: Connection, job: Row[Any]) -> Story:
         return Story("It is being archived.", facts)
     if job.error:
         facts["error"] = job.error
-        return Story(f"Stage {job.stage} had trouble ({job.tries} times: {job.error}); it is tried again.", facts)
+        return Story(
+            f"Stage {job.stage} had trouble ({counted(job.tries, 'time')}: {job.error}); it is tried again.", facts
+        )
     return Story(f"It is in line for stage {job.stage}.", facts, line.before_due(connection, job.due_at))
 
 

@@ -102,7 +102,7 @@ def _grouped(answers: Sequence[Why]) -> Iterator[str]:
 def story(why: Item, panda_ids: Sequence[int]) -> list[str]:
     """The answer in lines: the sentence, the wait, who comes first, what would change it, the funnel, the facts."""
     named = ", ".join(str(panda_id) for panda_id in panda_ids[:5]) + (", …" if len(panda_ids) > 5 else "")
-    lines = [f"{'job' if len(panda_ids) == 1 else f'{len(panda_ids)} jobs'} {named} ({why['status']})"]
+    lines = [f"{'job' if len(panda_ids) == 1 else _jobs(len(panda_ids))} {named} ({why['status']})"]
     lines.append(f"  {plain(why.get('summary'))}")
     if why.get("waits_for"):
         since = f" since {why['since']}" if why.get("since") else ""
@@ -123,11 +123,15 @@ def pilot_story(why: Item) -> list[str]:
     for kind in why.get("ready") or []:
         misfit = f": {plain(kind['misfit'])}" if kind.get("misfit") else ""
         needs = f"{kind['cores']} cores, {kind['memory_mb']} MB, {kind['walltime_s']} s"
-        lines.append(f"  ready: {kind['n']} jobs of share {plain(kind['share'])} ({needs}){misfit}")
+        lines.append(f"  ready: {_jobs(kind['n'])} of share {plain(kind['share'])} ({needs}){misfit}")
     asks = [f"{word.replace('_', ' ')} {n}" for word, n in (why.get("asks") or {}).items()]
     lines += [f"  asks at its queue in two hours: {', '.join(asks)}"] if asks else []
-    lines += [f"  kept from there: {n} jobs: {plain(reason)}" for reason, n in (why.get("refusals") or {}).items()]
+    lines += [f"  kept from there: {_jobs(n)}: {plain(reason)}" for reason, n in (why.get("refusals") or {}).items()]
     return lines + _facts(why)
+
+
+def _jobs(n: int) -> str:
+    return "1 job" if n == 1 else f"{n} jobs"
 
 
 def _estimate(estimate: Item | None) -> Iterator[str]:
