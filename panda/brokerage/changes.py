@@ -4,6 +4,7 @@ A change is tried, not guessed: the job or the queue is taken to be different in
 job set's policy are asked again. So plug-ins count as well, and what is suggested would really do.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Any
 
 from panda.brokerage.criteria.resources import REFERENCE_COREPOWER
 from panda.brokerage.deciding import Fault, sift
+from panda.brokerage.pairs import pairs
 from panda.brokerage.policies import Policy
 from panda.brokerage.subjects import Away, Kind, Load, Locality, Planned, Queue
 from panda.names import counted
@@ -18,6 +20,8 @@ from panda.requirements import read
 
 #: Queues that a change names; of more it tells the number.
 NAMED = 3
+#: Pairs of changes that are told where no single one helps.
+PAIRS = 3
 #: Changes of one answer, those of the job's owner first.
 MOST = 8
 
@@ -71,7 +75,15 @@ class _Search:
             )
             if change.queues
         ]  # fmt: skip
+        found = found or self._pairs()
         return sorted(found, key=lambda each: (_ORDER.index(each.who), -len(each.queues)))[:MOST]
+
+    def _pairs(self) -> list[Change]:
+        """No single one: the nearest two that do it together."""
+        if self._open:
+            return []
+        made = pairs(self._kind, self._queues, self._takes)[:PAIRS]
+        return [Change(OWNER if each.is_owners else OPERATOR, each.say, each.queues) for each in made]
 
     def _takes(self, kind: Kind, queue: Queue) -> bool:
         faults: list[Fault] = []
@@ -96,6 +108,7 @@ class _Search:
         for name, words, least in (
             ("cores", "cores", lambda q: q.min_cores),
             ("memory_mb", "MB of memory", lambda q: q.min_memory_mb),
+            ("walltime_s", "s of wall time", _shortest_s),
         ):
             yield from self._more(name, words, least)
 
@@ -289,6 +302,11 @@ def _longest_s(queue: Queue) -> int:
     if queue.downtime is not None and queue.downtime.starts_in_s > 0:
         wall_s = min(wall_s, queue.downtime.starts_in_s)
     return int(wall_s * queue.corepower / REFERENCE_COREPOWER)
+
+
+def _shortest_s(queue: Queue) -> int:
+    """The wall time of the shortest job that a queue takes."""
+    return math.ceil(queue.min_walltime_s * queue.corepower / REFERENCE_COREPOWER)
 
 
 def files(n: int) -> str:

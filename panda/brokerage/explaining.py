@@ -84,8 +84,8 @@ def _changes(connection: Connection, answer: Answer, settings: Settings) -> list
         return _for_quotas(answer, settings)
     if answer.waits_for == Wait.PILOT:
         return _for_a_pilot(connection, answer, settings)
-    if answer.waits_for == Wait.DATA and answer.stage == "activate":
-        return _for_data(connection, answer, settings)
+    if answer.waits_for == Wait.DATA:
+        return _for_data(connection, answer, settings) if answer.stage == Stage.ACTIVATE else _for_outputs(answer)
     if answer.waits_for == Wait.PARENT:
         return _for_parents(answer)
     if answer.waits_for == Wait.OPERATOR:
@@ -215,6 +215,21 @@ def _for_data(connection: Connection, answer: Answer, settings: Settings) -> lis
     if failing and not away.offline and not down:
         found.append(Change(OPERATOR, f"mend what {' or '.join(places)} says: {failing[0]['error']}", ()))
     if not down:
+        found.append(Change(TIME, "wait: its transfers are tried again by themselves", ()))
+    return found
+
+
+def _for_outputs(answer: Answer) -> list[Change]:
+    """Its files are to be shipped, and it has run already: there is no elsewhere."""
+    transfers = answer.facts["transfers"]
+    failing = [each for each in transfers if each["error"]]
+    found = []
+    if failing:
+        places = sorted({each["destination"] for each in failing} | {e["source"] for e in failing if e["source"]})
+        found.append(Change(OPERATOR, f"mend what {' or '.join(places)} says: {failing[0]['error']}", ()))
+    held = {each["held_because"]: each["destination"] for each in transfers if each["held_because"]}
+    found += [Change(TIME, f"wait for {where}: {because}", ()) for because, where in held.items()][:NAMED]
+    if not held:
         found.append(Change(TIME, "wait: its transfers are tried again by themselves", ()))
     return found
 

@@ -4,6 +4,8 @@ Each case is a real one: the job got stuck by the engine itself, and where the k
 job goes on.
 """
 
+from pathlib import Path
+
 import pytest
 
 from panda.auth import users
@@ -12,6 +14,7 @@ from panda.dataservice import catalog
 from panda.db.session import run
 from panda.dispatcher import matching, pilot_why, quotas
 from panda.dispatcher.tally import Tally, tally
+from panda.dispatcher.words import OutputReport
 from panda.jobs import counters, estimates, kill, rebroker, retry, switches
 from panda.jobs.quotas import table
 from panda.jobs.switches import Place
@@ -25,6 +28,10 @@ KEY = {
     "too much memory": (
         ["No queue fits it", "needs 16000 MB of memory, the queue has 8000"],
         "ask for 8000 MB of memory instead of 16000: 2 more queues (NORTH-Q, SOUTH-Q)",
+    ),
+    "too much memory and a missing tag": (
+        ["No queue fits it", "needs 20000 MB of memory, the queue has 8000"],
+        "ask for 8000 MB of memory instead of 20000, and do without the tag nosuch: 2 more queues (NORTH-Q, SOUTH-Q)",
     ),
     "all replicas at an offline storage": (
         ["No queue fits it", "1 of its input files is on no storage that is online"],
@@ -97,6 +104,10 @@ KEY = {
         ["1 input file is on the way", "failed:"],
         "let brokerage look elsewhere than at NORTH-Q: 1 more queue (SOUTH-Q)",
     ),
+    "outputs that cannot be shipped": (
+        ["1 output file is on the way", "failed: storage SOUTH-DISK is offline"],
+        "mend what SOUTH-DISK says: storage SOUTH-DISK is offline",
+    ),
     "parent set failed": (["which it depends on, did not finish; it is held"], "give the failed jobs of set:"),
     "no pilots": (["It is ready at NORTH-Q", "no pilot has asked there for 10 minutes"], "start pilots at NORTH-Q"),
     "pilots too small": (
@@ -154,6 +165,12 @@ def test_too_much_memory(world):
 
     assert solved(world, "too much memory", stuck).who == "owner"
     assert world.status(submitted(world, defaults={"memory_mb": 8_000})) == "activated"
+
+
+def test_too_much_memory_and_a_missing_tag(world):
+    stuck = submitted(world, defaults={"memory_mb": 20_000, "tags": ["nosuch"]})
+
+    assert solved(world, "too much memory and a missing tag", stuck).who == "owner"
 
 
 def a_file(world, storage):
@@ -380,6 +397,23 @@ def test_transfer_failing(world):
     change = solved(world, "transfer failing", stuck)
 
     assert change.command == f"panda rebroker {stuck} --exclude NORTH-Q"
+
+
+def test_outputs_that_cannot_be_shipped(world):
+    accepted = world.submit(
+        jobs=[{"command": ["true"], "outputs": ["o"]}], brokerage={"sites": ["NORTH"]}, output_storage="SOUTH-DISK"
+    )
+    world.settle()
+    [job] = world.acquire(queue="NORTH-Q")
+    place = Path(job.outputs[0].url.removeprefix("file://"))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(b"result")
+    world.query("UPDATE storages SET status = 'offline' WHERE name = 'SOUTH-DISK' RETURNING 1")
+    world.report(job, "finished", outputs=[OutputReport(lfn="o", size_bytes=6, adler32="092202a0")])
+    world.settle()
+
+    assert solved(world, "outputs that cannot be shipped", accepted.first_panda_id).who == "operator"
+    assert told(world, accepted.first_panda_id).changes[-1].say == "wait: its transfers are tried again by themselves"
 
 
 def test_parent_set_failed(world):
