@@ -101,6 +101,7 @@ def _add_jobs(app: App, begin: Begin, settings: Settings, spool: Spool) -> None:
     app.add_route(jobset, jobsets.JobSetResource(begin))
     app.add_route(f"{jobset}/jobs", jobsets.JobSetJobsResource(begin))
     app.add_route(f"{jobset}/datasets", jobsets.JobSetDatasetsResource(begin))
+    app.add_route(f"{jobset}/why", why.JobSetWhyResource(begin, settings))
     app.add_route(f"{jobset}/retry", jobsets.JobSetRetryResource(begin, SMALL_MB))
     app.add_route(f"{jobset}/cancel", jobsets.JobSetCancelResource(begin, SMALL_MB))
     app.add_route(f"{jobset}/hold", holds.JobSetHoldResource(begin, SMALL_MB))

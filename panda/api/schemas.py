@@ -38,7 +38,7 @@ from panda.api.service_schemas import (
     ViewRequest,
     WhoAmI,
 )
-from panda.api.why_schemas import Ahead, Change, Estimate, PilotWhy, Verdict, Waiting, Why
+from panda.api.why_schemas import Ahead, Change, Estimate, JobSetWhy, PilotWhy, Verdict, Waiting, Why, WhyGroup
 from panda.dispatcher.words import (
     AcquireReply,
     AcquireRequest,
@@ -515,6 +515,7 @@ __all__ = [
     "IncidentReport",
     "IncidentReports",
     "JobSetRequest",
+    "JobSetWhy",
     "LogAccepted",
     "LoggedIn",
     "LoginWays",
@@ -544,4 +545,5 @@ __all__ = [
     "Waiting",
     "WhoAmI",
     "Why",
+    "WhyGroup",
 ]

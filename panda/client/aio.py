@@ -251,6 +251,7 @@ class AsyncClient(_Mirror[Client]):
     attempts = _mirrored(Client.attempts)
     usage = _mirrored(Client.usage)
     why = _mirrored(Client.why)
+    why_set = _mirrored(Client.why_set)
     why_pilot = _mirrored(Client.why_pilot)
     retry = _mirrored(Client.retry)
     rebroker = _mirrored(Client.rebroker)

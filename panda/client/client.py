@@ -28,6 +28,7 @@ from panda.client.replies import (
     JobEvent,
     JobFile,
     JobSet,
+    JobSetWhy,
     PilotWhy,
     Reply,
     Why,
@@ -286,6 +287,10 @@ class Client:
     def why(self, panda_id: int) -> Why:
         """Why the job is where it is: its wait, who comes first, what would let it run, what brokerage said."""
         return parsed(Why, self._calls.get(f"/v1/jobs/{panda_id}/why"))
+
+    def why_set(self, jobset_id: int) -> JobSetWhy:
+        """Why the jobs of a set have not ended, by what they wait for. Raises NotFound."""
+        return parsed(JobSetWhy, self._calls.get(f"/v1/jobsets/{jobset_id}/why"))
 
     def why_pilot(self, pilot_id: str) -> PilotWhy:
         """Why a pilot got nothing. Raises NotFound."""

@@ -169,3 +169,15 @@ def test_sites_queues_clouds_and_patterns_are_places(anna, sites):
     wishes = {"sites": ["HOLLAND", "HOLLAND-CPU", "NL", "!LATER-*"], "exclude": ["L?TER"], "prefer": ["NL", "[A]"]}
 
     assert anna.submit({**TEN, "brokerage": wishes}).status_code == 201
+
+
+def test_why_of_a_set_is_for_who_may_read_it(anna, caller):
+    jobset_id = anna.submit(TEN).json["jobset_id"]
+
+    answer = anna.get(f"/v1/jobsets/{jobset_id}/why")
+
+    assert answer.json == {
+        "jobset_id": jobset_id, "n_open": 10, "n_not_made": 10, "n_seen": 0, "is_whole": True, "groups": [], "n_more": 0,
+    }  # fmt: skip
+    assert caller("bob", "user").get(f"/v1/jobsets/{jobset_id}/why").status_code in (403, 404)
+    assert anna.get("/v1/jobsets/77777/why").status_code == 404

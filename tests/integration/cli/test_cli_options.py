@@ -72,6 +72,11 @@ HEALTHY: dict[tuple[str, str], Any] = {
     ("GET", "/v1/jobs/7/attempts"): page({"attempt_nr": 1}),
     ("GET", "/v1/jobs/7/usage"): {"panda_id": 7, "points": [{"at": AT, "cpu_s": 1.0}]},
     ("GET", "/v1/jobs/7/why"): {"panda_id": 7, "status": "finished", "summary": "it has ended"},
+    ("GET", "/v1/jobsets/9/why"): {
+        "jobset_id": 9, "n_open": 1, "n_seen": 1, "groups": [
+            {"n": 1, "status": "defined", "panda_ids": [7], "why": {"panda_id": 7, "status": "defined", "summary": "no"}},
+        ],
+    },
     ("GET", "/v1/pilots/Q-1/why"): {"pilot_id": "Q-1", "summary": "it has work"},
     ("GET", "/v1/jobs/7/logs"): page(LOG),
     **{("POST", f"/v1/jobs/7/{deed}"): {"n": 1} for deed in ("retry", "cancel", "hold", "release", "rebroker")},
@@ -161,6 +166,7 @@ errors 'set:9' --by node -o json --fields n -q
 attempts --filter 'outcome:failed' --sort -panda_id --limit 2 -o json --fields panda_id -q
 why 7 -o json --fields summary -q
 why Q-1 7
+why set:9 7 -o csv
 why pilot:Q-1 -o json
 logs 7 --list -o json --fields name -q
 wait 7 --for done --timeout 5s --job-code -o json --fields status -q
