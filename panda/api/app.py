@@ -205,5 +205,7 @@ def _add_system(app: App, begin: Begin, settings: Settings) -> None:
     app.add_route("/v1/views/{name}", views.ViewResource(begin, SMALL_MB))
     app.add_route("/v1/switches", switches.SwitchesResource(begin))
     app.add_route("/v1/switches/{what}", switches.SwitchResource(begin, SMALL_MB))
-    app.add_route("/v1/shares", shares.SharesResource(begin))
+    app.add_route("/v1/shares", shares.SharesResource(begin, SMALL_MB))
+    app.add_route("/v1/shares/{name}/move", shares.ShareMoveResource(begin, SMALL_MB))
+    app.add_route("/v1/shares/{name}/remove", shares.ShareRemovalResource(begin, SMALL_MB))
     app.add_route("/v1/shares/{name}", shares.ShareResource(begin, SMALL_MB))

@@ -499,6 +499,41 @@ class ShareWeightSet(Reply, kw_only=True):
     was: float
 
 
+class ShareRequest(Request, kw_only=True):
+    """POST /v1/shares"""
+
+    name: str
+    weight: Annotated[float, Meta(gt=0, le=1e6)]
+    parent: str = ""
+    """The share that it stands below; empty: it stands at the top."""
+    reason: Text
+
+
+class ShareMoveRequest(Request, kw_only=True):
+    """POST /v1/shares/{name}/move"""
+
+    parent: str
+    """Empty: to the top."""
+    reason: Text
+
+
+class ShareRemovalRequest(Request, kw_only=True):
+    """POST /v1/shares/{name}/remove"""
+
+    reason: Text
+
+
+class SharePlaced(Reply, kw_only=True):
+    """Where a share stands now; empty: at the top."""
+
+    share: str
+    parent: str
+
+
+class ShareRemoved(Reply, kw_only=True):
+    share: str
+
+
 __all__ = [
     "AcquireReply",
     "AcquireRequest",

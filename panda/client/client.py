@@ -452,6 +452,22 @@ class Client:
         path = f"/v1/shares/{segment(share)}"
         return mapping(self._calls.json("PUT", path, document, idempotent=True), "weight", share=str)
 
+    def add_share(self, share: str, weight: float, *, below: str = "", reason: str) -> dict[str, Any]:
+        """Add a share, below another one or at the top. Raises NotFound, Conflict, Invalid."""
+        document = {"name": share, "weight": weight, "parent": below, "reason": reason}
+        return mapping(self._calls.json("POST", "/v1/shares", document), "parent", share=str)
+
+    def move_share(self, share: str, *, below: str, reason: str) -> dict[str, Any]:
+        """Put a share below another one; empty: at the top. Raises NotFound, Invalid."""
+        document = {"parent": below, "reason": reason}
+        answer = self._calls.json("POST", f"/v1/shares/{segment(share)}/move", document, idempotent=True)
+        return mapping(answer, "parent", share=str)
+
+    def remove_share(self, share: str, *, reason: str) -> dict[str, Any]:
+        """Take a share away. Raises NotFound, Conflict."""
+        answer = self._calls.json("POST", f"/v1/shares/{segment(share)}/remove", {"reason": reason})
+        return mapping(answer, "removal", share=str)
+
     def views(self) -> Pages[Reply]:
         """My saved views, by name; facts in `.raw`."""
         return pages(self._calls, "/v1/views", Reply)

@@ -114,6 +114,9 @@ HEALTHY: dict[tuple[str, str], Any] = {
     ("GET", "/v1/pilots"): page({"pilot_id": "p", "queue": "Q"}),
     ("GET", "/v1/nodes"): page({"node": "n"}),
     ("GET", "/v1/shares"): page({"name": "default", "weight": 1.0}),
+    ("POST", "/v1/shares"): {"share": "nightly", "parent": "production"},
+    ("POST", "/v1/shares/nightly/move"): {"share": "nightly", "parent": ""},
+    ("POST", "/v1/shares/nightly/remove"): {"share": "nightly"},
     ("PUT", "/v1/shares/default"): {"share": "default", "weight": 2.0, "was": 1.0},
     ("GET", "/v1/users"): page(USER),
     ("POST", "/v1/users"): Reply(201, USER),
@@ -239,6 +242,10 @@ pause dispatch --site S --queue Q --node n --reason r --for 4h -o json --fields 
 resume dispatch --site S --queue Q --node n --reason r -o json --fields what -q
 shares -o json --fields name -q
 shares set default --weight 2 --reason r -o json --fields was -q
+shares add nightly --weight 2 --below production --reason r -o json --fields parent -q
+shares move nightly --below production --reason r -o json --fields parent -q
+shares move nightly --top --reason r
+shares remove nightly --reason r -o json --fields share -q
 users --filter 'role:user' --limit 1 -o json --fields name -q
 users create ann --role user --reason r -o json --fields name -q
 quota -o json --fields subject -q
