@@ -15,6 +15,7 @@ from monitoring.queries import Facts, facts
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.errors import NotFound, UnknownName
+from panda.jobs.why import NOUNS
 from panda.sites.status import from_now, set_queue_status
 from panda.sites.versions import Change, newest_of
 from panda.states import JobStatus, QueueStatus
@@ -27,6 +28,12 @@ MEANS = {
     QueueStatus.OFFLINE: "Nothing is brokered here and no pilot gets a job.",
 }
 
+#: How asks of pilots end (`dispatcher.tally`), in words.
+ENDS = {
+    "got": "got jobs", "nothing_ready": "nothing was ready", "nothing_fits": "nothing fitted",
+    "quicker": "others were quicker", "over_quota": "owners beyond their quota", "paused": "paused",
+    "offline": "closed",
+}  # fmt: skip
 #: After which it goes back by itself, by seconds.
 FOR_S = {"": "until somebody changes it", "3600": "an hour", "21600": "6 hours", "86400": "a day", "259200": "3 days",
          "604800": "a week"}  # fmt: skip
@@ -102,9 +109,20 @@ class Queue(Site):
             "pilots": reader.block(lambda c: facts(c, site_queries.PILOTS_OF, {"queue": queue})),
             "tests": reader.block(lambda c: facts(c, site_queries.TESTS_OF, {"queue": queue})),
             "ready": reader.block(lambda c: facts(c, site_queries.READY, {"queue": queue})),
+            "asks": reader.block(lambda c: facts(c, site_queries.ASKS_OF, {"queue": queue})),
+            "misfits": reader.block(lambda c: _needs(facts(c, site_queries.MISFITS_OF, {"queue": queue}))),
         }  # fmt: skip
         self._answer(
-            req, resp, "queue.html", data, self._now(), csv="pilots", means=MEANS, all_statuses=list(QueueStatus)
+            req,
+            resp,
+            "queue.html",
+            data,
+            self._now(),
+            csv="pilots",
+            means=MEANS,
+            all_statuses=list(QueueStatus),
+            ends=ENDS,
+            nouns=NOUNS,
         )
 
     def _find(self, queue: str) -> Facts:
@@ -112,6 +130,11 @@ class Queue(Site):
         if not found:
             raise NotFound("queue", queue)
         return found[0]
+
+
+def _needs(misfits: list[Facts]) -> list[Facts]:
+    """With what the jobs need of that of which pilots had too little."""
+    return [{**each, "needs": each.get(each["word"])} for each in misfits]
 
 
 class SetQueue(SheetPage):

@@ -37,3 +37,8 @@ def split_file(reference: str, where: str) -> tuple[str, str, str | None]:
     did, slash, lfn = reference.partition("/")
     scope, name = split_did(did, where)
     return scope, name, checked(lfn, where) if slash else None
+
+
+def counted(n: int, noun: str, *, at_least: bool = False) -> str:
+    """So many of something, for a sentence: `1 job`, `3 jobs`, `1000+ jobs` (`at_least`)."""
+    return f"{n}{'+' if at_least else ''} {noun}{'' if n == 1 else 's'}"

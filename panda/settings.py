@@ -122,7 +122,9 @@ class Brokerage:
     policies: str = ""
     """File (TOML) with the policies, of the data folder; empty: `brokerage.toml`, or the built-in ones without it."""
     leave_offline_s: int = 60
-    """Jobs that wait at a queue which has been offline for so long are brokered anew."""
+    """Jobs that wait at a queue which has been offline, or in downtime, for so long are brokered anew."""
+    stay_in_downtime_s: int = 1800
+    """They stay where a downtime ends within this: elsewhere they would hardly start earlier."""
     leave_stalled_s: int = 1800
     """So are ready jobs where no pilot came and nothing started for so long, if another queue would take them; between
     15 minutes and 2 hours. 0: never, they stay until `[engine] pilot_wait_s`."""

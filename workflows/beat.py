@@ -149,9 +149,11 @@ def see_to_quotas() -> None:
 
 
 @tick("rebroker")
-def leave_offline_queues() -> None:
-    """Jobs that wait at queues which went offline are brokered anew; so are those where no pilot comes."""
-    leaving.leave_offline(begin(), current().brokerage.leave_offline_s)
+def leave_closed_queues() -> None:
+    """Jobs that wait at queues which went offline, or into downtime, are brokered anew; so are those where no pilot
+    comes."""
+    known = current().brokerage
+    leaving.leave_closed(begin(), known.leave_offline_s, known.stay_in_downtime_s)
     stalled.leave_stalled(begin(), current())
 
 

@@ -47,7 +47,7 @@ class JobSetsResource:
             404: "not_found",
             409: "idempotency_key_reused dataset_taken dataset_closed is_container over_quota",
             422: "bad_format bad_name bad_requirement empty_matrix input_not_unique jobs_or_template no_input no_jobs "
-            "nul output_not_unique unknown_placeholder unknown_share",
+            "nul output_not_unique unknown_place unknown_placeholder unknown_share",
         },
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:

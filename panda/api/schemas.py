@@ -38,7 +38,7 @@ from panda.api.service_schemas import (
     ViewRequest,
     WhoAmI,
 )
-from panda.api.why_schemas import Ahead, Change, Estimate, PilotWhy, Verdict, Waiting, Why
+from panda.api.why_schemas import Ahead, Change, Estimate, JobSetWhy, PilotWhy, Verdict, Waiting, Why, WhyGroup
 from panda.dispatcher.words import (
     AcquireReply,
     AcquireRequest,
@@ -499,6 +499,41 @@ class ShareWeightSet(Reply, kw_only=True):
     was: float
 
 
+class ShareRequest(Request, kw_only=True):
+    """POST /v1/shares"""
+
+    name: str
+    weight: Annotated[float, Meta(gt=0, le=1e6)]
+    parent: str = ""
+    """The share that it stands below; empty: it stands at the top."""
+    reason: Text
+
+
+class ShareMoveRequest(Request, kw_only=True):
+    """POST /v1/shares/{name}/move"""
+
+    parent: str
+    """Empty: to the top."""
+    reason: Text
+
+
+class ShareRemovalRequest(Request, kw_only=True):
+    """POST /v1/shares/{name}/remove"""
+
+    reason: Text
+
+
+class SharePlaced(Reply, kw_only=True):
+    """Where a share stands now; empty: at the top."""
+
+    share: str
+    parent: str
+
+
+class ShareRemoved(Reply, kw_only=True):
+    share: str
+
+
 __all__ = [
     "AcquireReply",
     "AcquireRequest",
@@ -515,6 +550,7 @@ __all__ = [
     "IncidentReport",
     "IncidentReports",
     "JobSetRequest",
+    "JobSetWhy",
     "LogAccepted",
     "LoggedIn",
     "LoginWays",
@@ -544,4 +580,5 @@ __all__ = [
     "Waiting",
     "WhoAmI",
     "Why",
+    "WhyGroup",
 ]

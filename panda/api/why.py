@@ -1,4 +1,4 @@
-"""/v1/jobs/{panda_id}/why, /v1/pilots/{pilot_id}/why: why is it where it is, and what would change that."""
+"""/v1/jobs/{panda_id}/why, and of job sets and pilots: why is it where it is, and what would change that."""
 
 import falcon
 
@@ -9,9 +9,11 @@ from panda.api.described import gives
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.brokerage.changes import Change
-from panda.brokerage.explaining import explain
+from panda.brokerage.explaining import Explanation, explain
+from panda.brokerage.explaining_sets import explain_set
 from panda.db.session import Begin
 from panda.dispatcher import pilot_why
+from panda.jobs import queries
 from panda.settings import Settings
 
 
@@ -27,30 +29,41 @@ class JobWhyResource:
     def on_get(self, req: falcon.Request, resp: falcon.Response, panda_id: int) -> None:
         """Why a job is where it is: what it waits for, who comes first, which single change would let it run."""
         with self._begin() as connection:
-            answer, changes = explain(connection, panda_id, self._settings)
-            policy.require(req.context.identity, Action.READ_JOBS, answer.owner)
-        decision = answer.decision
+            explained = explain(connection, panda_id, self._settings)
+            policy.require(req.context.identity, Action.READ_JOBS, explained.answer.owner)
+        show(resp, _of_job(explained))
+
+
+class JobSetWhyResource:
+    """/v1/jobsets/{jobset_id}/why"""
+
+    def __init__(self, begin: Begin, settings: Settings) -> None:
+        self._begin = begin
+        self._settings = settings
+
+    @allowed(Action.READ_JOBS)
+    @gives(schemas.JobSetWhy)
+    def on_get(self, req: falcon.Request, resp: falcon.Response, jobset_id: int) -> None:
+        """Why the jobs of a set have not ended, by what they wait for: the largest kinds, one job of each explained.
+
+        At most 10,000 jobs are looked at, of every part of a larger set."""
+        with self._begin() as connection:
+            policy.require(req.context.identity, Action.READ_JOBS, queries.jobset_owner(connection, jobset_id))
+            found = explain_set(connection, jobset_id, self._settings)
+        groups = [
+            schemas.WhyGroup(
+                n=group.n, status=group.status, waits_for=group.waits_for, queue=group.queue, panda_ids=group.panda_ids,
+                why=_of_job(group.explanation),
+            )
+            for group in found.groups
+        ]  # fmt: skip
         show(
             resp,
-            schemas.Why(
-                panda_id=answer.panda_id,
-                status=answer.status,
-                summary=answer.summary,
-                waits_for=answer.waits_for,
-                since=answer.since,
-                until=answer.until,
-                changes=[_change(each) for each in changes],
-                ahead=[schemas.Ahead(**each._asdict()) for each in answer.ahead],
-                estimate=None if answer.estimate is None else schemas.Estimate(**answer.estimate._asdict()),
-                policy=decision.policy,
-                funnel=[schemas.Verdict(**verdict) for verdict in decision.funnel],
-                chosen=answer.queue,
-                weights=decision.weights,
-                terms=decision.terms,
-                decided_at=decision.at,
-                facts=answer.facts,
+            schemas.JobSetWhy(
+                jobset_id=jobset_id, n_open=found.n_open, n_not_made=found.n_not_made, n_seen=found.n_seen,
+                is_whole=found.is_whole, groups=groups, n_more=found.n_more,
             ),
-        )
+        )  # fmt: skip
 
 
 class PilotWhyResource:
@@ -82,6 +95,28 @@ class PilotWhyResource:
                 facts=answer.facts,
             ),
         )
+
+
+def _of_job(explained: Explanation) -> schemas.Why:
+    answer, decision = explained.answer, explained.answer.decision
+    return schemas.Why(
+        panda_id=answer.panda_id,
+        status=answer.status,
+        summary=answer.summary,
+        waits_for=answer.waits_for,
+        since=answer.since,
+        until=answer.until,
+        changes=[_change(each) for each in explained.changes],
+        ahead=[schemas.Ahead(**each._asdict()) for each in answer.ahead],
+        estimate=None if answer.estimate is None else schemas.Estimate(**answer.estimate._asdict()),
+        policy=decision.policy,
+        funnel=[schemas.Verdict(**verdict) for verdict in decision.funnel],
+        chosen=answer.queue,
+        weights=decision.weights,
+        terms=decision.terms,
+        decided_at=decision.at,
+        facts=answer.facts,
+    )
 
 
 def _change(change: Change) -> schemas.Change:

@@ -77,6 +77,38 @@ class Why(Reply, kw_only=True):
     """Whatever else helps: pilots seen, missing files, parents, position."""
 
 
+class WhyGroup(Reply, kw_only=True):
+    """Jobs of a set that are where they are for the same reason."""
+
+    n: int
+    """Of those that were looked at."""
+    status: str
+    waits_for: str | None
+    queue: str | None
+    """Where they wait for a pilot, or for data."""
+    panda_ids: list[int]
+    """The first ones."""
+    why: Why
+    """Of the first one."""
+
+
+class JobSetWhy(Reply, kw_only=True):
+    """GET /v1/jobsets/{jobset_id}/why"""
+
+    jobset_id: int
+    n_open: int
+    n_not_made: int
+    """Jobs that are accepted, and not made yet."""
+    n_seen: int
+    """Jobs that were made, have not ended, and were looked at."""
+    is_whole: bool
+    """All were looked at; else some of every part of the set."""
+    groups: list[WhyGroup]
+    """The largest first."""
+    n_more: int
+    """Jobs of further kinds, among those that were looked at."""
+
+
 class Waiting(Reply, kw_only=True):
     """Ready jobs of one size at a pilot's queue."""
 

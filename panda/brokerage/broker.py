@@ -96,7 +96,7 @@ def opened(queues: Sequence[Queue], pauses: Picture) -> list[Queue]:
     found = []
     for queue in queues:
         why = pauses.why(What.BROKERAGE, site=queue.site, queue=queue.name)
-        found.append(replace(queue, status=QueueStatus.BROKEROFF, status_reason=why) if why else queue)
+        found.append(replace(queue, status=QueueStatus.BROKEROFF, status_reason=why, is_paused=True) if why else queue)
     return found
 
 

@@ -4,18 +4,24 @@ A change is tried, not guessed: the job or the queue is taken to be different in
 job set's policy are asked again. So plug-ins count as well, and what is suggested would really do.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from panda.brokerage.criteria.resources import REFERENCE_COREPOWER
 from panda.brokerage.deciding import Fault, sift
+from panda.brokerage.pairs import pairs
 from panda.brokerage.policies import Policy
-from panda.brokerage.subjects import Kind, Load, Locality, Queue
+from panda.brokerage.subjects import Away, Kind, Load, Locality, Planned, Queue
+from panda.names import counted
 from panda.requirements import read
 
 #: Queues that a change names; of more it tells the number.
 NAMED = 3
+#: Pairs of changes that are told where no single one helps.
+PAIRS = 3
 #: Changes of one answer, those of the job's owner first.
 MOST = 8
 
@@ -42,19 +48,17 @@ class Change:
         if not self.queues:
             return self.say
         named = ", ".join(self.queues[:NAMED]) + (", …" if len(self.queues) > NAMED else "")
-        return f"{self.say}: {len(self.queues)} more queue{'' if len(self.queues) == 1 else 's'} ({named})"
+        return f"{self.say}: {counted(len(self.queues), 'more queue')} ({named})"
 
 
-def changes(
-    kind: Kind, queues: Sequence[Queue], policy: Policy, *, storages_away: Mapping[str, int] | None = None
-) -> list[Change]:
+def changes(kind: Kind, queues: Sequence[Queue], policy: Policy, *, storages_away: Away | None = None) -> list[Change]:
     """What would open queues to such a job that do not take it now.
 
     Args:
-        storages_away: storages that are not online and hold inputs that are nowhere else, with the number of these.
+        storages_away: storages that cannot be read now and hold inputs that are nowhere else.
     Returns: at most `MOST`, those first that its owner could make, then those that open most queues.
     """
-    return _Search(kind, queues, policy).all(storages_away or {})
+    return _Search(kind, queues, policy).all(storages_away or Away())
 
 
 class _Search:
@@ -62,7 +66,7 @@ class _Search:
         self._kind, self._queues, self._policy = kind, queues, policy
         self._open = {queue.name for queue in queues if self._takes(kind, queue)}
 
-    def all(self, storages_away: Mapping[str, int]) -> list[Change]:
+    def all(self, storages_away: Away) -> list[Change]:
         found = [
             change
             for change in (
@@ -72,7 +76,15 @@ class _Search:
             )
             if change.queues
         ]  # fmt: skip
+        found = found or self._pairs()
         return sorted(found, key=lambda each: (_ORDER.index(each.who), -len(each.queues)))[:MOST]
+
+    def _pairs(self) -> list[Change]:
+        """No single one: the nearest two that do it together."""
+        if self._open:
+            return []
+        made = pairs(self._kind, self._queues, self._takes)[:PAIRS]
+        return [Change(OWNER if each.is_owners else OPERATOR, each.say, each.queues) for each in made]
 
     def _takes(self, kind: Kind, queue: Queue) -> bool:
         faults: list[Fault] = []
@@ -97,6 +109,7 @@ class _Search:
         for name, words, least in (
             ("cores", "cores", lambda q: q.min_cores),
             ("memory_mb", "MB of memory", lambda q: q.min_memory_mb),
+            ("walltime_s", "s of wall time", _shortest_s),
         ):
             yield from self._more(name, words, least)
 
@@ -192,10 +205,10 @@ class _Search:
         )
         if in_test:
             yield Change(OWNER, "name a queue that is in test", in_test)
-        closed = {queue.status for queue in self._queues if queue.status != "online"}
+        closed = {queue.status for queue in self._queues if queue.status != "online" and not queue.is_paused}
         for status in sorted(closed):
             opened = self._gains(
-                change=lambda q, status=status: replace(q, status="online") if q.status == status else q  # type: ignore[misc]
+                change=lambda q, status=status: _opened(q, status)  # type: ignore[misc]
             )
             yield Change(OPERATOR, f"if queues that are {status} were online", opened)
         opened = self._gains(change=lambda q: replace(q, storage_status="online", write_status="online"))
@@ -221,16 +234,16 @@ class _Search:
     def _naming(self, queue: str) -> Kind:
         return replace(self._kind, wishes=replace(self._kind.wishes, sites=(*self._kind.wishes.sites, queue)))
 
-    def _data(self, storages_away: Mapping[str, int]) -> Iterator[Change]:
+    def _data(self, storages_away: Away) -> Iterator[Change]:
         locality = self._kind.locality
         if locality is None:
             return
         if not locality.n_nowhere:
             yield self._brought(locality)
             return
-        for storage, n_files in storages_away.items():
+        for storage, n_files in storages_away.offline.items():
             there = replace(locality, n_nowhere=max(0, locality.n_nowhere - n_files))
-            say = f"if storage {storage}, which has {_files(n_files)}, were online"
+            say = f"if storage {storage}, which has {files(n_files)}, were online"
             opened = tuple(
                 q.name
                 for q in self._queues
@@ -241,11 +254,14 @@ class _Search:
                 )
             )
             yield Change(OPERATOR, say, opened)
-        if not storages_away:
+        for storage, (n_files, planned) in storages_away.down.items():
+            there = replace(locality, n_nowhere=max(0, locality.n_nowhere - n_files))
+            opened = self._gains(replace(self._kind, locality=there), lambda q, d=planned: _without(q, d))  # type: ignore[misc]
+            say = f"{wait_until(planned.what, planned.ends_at)}: storage {storage} has {files(n_files)}"
+            yield Change(TIME, say, opened)
+        if not storages_away.offline and not storages_away.down:
             without = replace(self._kind, locality=replace(locality, n_nowhere=0))
-            yield Change(
-                OWNER, f"bring back the {_files(locality.n_nowhere)} that no storage has", self._gains(without)
-            )
+            yield Change(OWNER, f"bring back the {files(locality.n_nowhere)} that no storage has", self._gains(without))
 
     def _brought(self, locality: Locality) -> Change:
         """Queues that are refused for what would have to be brought."""
@@ -262,11 +278,8 @@ class _Search:
     def _downtimes(self) -> Iterator[Change]:
         found = {queue.downtime for queue in self._queues if queue.downtime is not None}
         for planned in sorted(found, key=lambda each: (each.ends_at, each.what)):
-            opened = self._gains(
-                change=lambda q, planned=planned: replace(q, downtime=None) if q.downtime == planned else q  # type: ignore[misc]
-            )
-            until = f"{planned.ends_at:%Y-%m-%d %H:%M} UTC"
-            yield Change(TIME, f"wait until the downtime of {planned.what} ends, {until}", opened)
+            opened = self._gains(change=lambda q, planned=planned: _without(q, planned))  # type: ignore[misc]
+            yield Change(TIME, wait_until(planned.what, planned.ends_at), opened)
 
     def _caps(self) -> Iterator[Change]:
         """Limits of jobs that may run at a queue, or at a site."""
@@ -283,6 +296,22 @@ class _Search:
         yield Change(TIME, "wait until there is room", opened)
 
 
+def _opened(queue: Queue, status: str) -> Queue:
+    """The queue, online if it has this status; a pause is another thing."""
+    return replace(queue, status="online") if queue.status == status and not queue.is_paused else queue
+
+
+def _without(queue: Queue, planned: Planned) -> Queue:
+    """The queue after a downtime."""
+    is_it = queue.downtime is not None and queue.downtime.what == planned.what
+    return replace(queue, downtime=None) if is_it else queue
+
+
+def wait_until(what: str, ends_at: datetime) -> str:
+    """Advice for who waits for the end of the downtime of `what`, e.g. `site NORTH`."""
+    return f"wait until the downtime of {what} ends, {ends_at:%Y-%m-%d %H:%M} UTC"
+
+
 def _longest_s(queue: Queue) -> int:
     """The wall time of the longest job that a queue takes, and that ends before it goes into downtime."""
     wall_s = float(queue.walltime_s)
@@ -291,8 +320,14 @@ def _longest_s(queue: Queue) -> int:
     return int(wall_s * queue.corepower / REFERENCE_COREPOWER)
 
 
-def _files(n: int) -> str:
-    return "1 input file" if n == 1 else f"{n} input files"
+def _shortest_s(queue: Queue) -> int:
+    """The wall time of the shortest job that a queue takes."""
+    return math.ceil(queue.min_walltime_s * queue.corepower / REFERENCE_COREPOWER)
+
+
+def files(n: int) -> str:
+    """So many input files, in words."""
+    return counted(n, "input file")
 
 
 def _named(kind: str, names: Sequence[str]) -> str:

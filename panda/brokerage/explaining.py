@@ -10,16 +10,20 @@ from sqlalchemy.engine import Connection
 
 from panda.brokerage import policies, snapshot
 from panda.brokerage.broker import opened
-from panda.brokerage.changes import MOST, OPERATOR, OWNER, TIME, Change, changes
+from panda.brokerage.changes import MOST, NAMED, OPERATOR, OWNER, TIME, Change, changes, files, wait_until
 from panda.brokerage.deciding import Fault, sift
-from panda.brokerage.subjects import Queue
+from panda.brokerage.policies import Policy
+from panda.brokerage.subjects import Away, Kind, Planned, Queue
 from panda.errors import PandaError
 from panda.jobs import switches
 from panda.jobs.quotas import standing
 from panda.jobs.why import NOUNS, Answer, why
+from panda.names import counted
 from panda.settings import Settings
-from panda.states import JobStatus, Wait
+from panda.states import JobStatus, QueueStatus, Stage, Wait
 
+#: Pauses whose end is tried, the newest first.
+PAUSES = 20
 #: Pilots that asked, before anything is said of what they have.
 LEAST_ASKS = 1
 
@@ -34,7 +38,37 @@ class Explanation(NamedTuple):
 def explain(connection: Connection, panda_id: int, settings: Settings) -> Explanation:
     """Why a job is where it is, and what would change that. Raises NotFound."""
     answer = why(connection, panda_id)
+    if answer.waits_for in (Wait.QUEUE, Wait.DATA) and answer.stage in (Stage.BROKER, Stage.ACTIVATE):
+        answer = _with_data(answer, snapshot.storages_away(connection, panda_id))
+    if answer.waits_for == Wait.QUEUE and (taking := _takes(connection, answer, settings, _queues(connection))):
+        return _in_a_moment(answer, [queue.name for queue in taking])
     return Explanation(answer, _changes(connection, answer, settings)[:MOST])
+
+
+def _in_a_moment(answer: Answer, queues: Sequence[str]) -> Explanation:
+    """Nothing is in its way any more: it waits for the next look."""
+    look = f"brokerage looks again at {answer.until:%H:%M:%S} UTC" if answer.until else "brokerage looks again"
+    named = ", ".join(queues[:NAMED]) + (", …" if len(queues) > NAMED else "")
+    now = f"{named} would take it now, and {look}. When it looked last: "
+    command = f"panda rebroker {answer.panda_id}"
+    say = f"nothing: {counted(len(queues), 'queue')} ({named}) would take it now; {look}"
+    return Explanation(
+        answer._replace(summary=now + answer.summary),
+        [Change(TIME, say, ()), Change(OWNER, "have brokerage look at once", (), command)],
+    )
+
+
+def _with_data(answer: Answer, away: Away) -> Answer:
+    """The answer, with the downtimes that keep the job's inputs from being read."""
+    if not away.down:
+        return answer
+    told = [
+        f"storage {storage}, which has {files(n)} that no other one has, is in downtime until"
+        f" {down.ends_at:%Y-%m-%d %H:%M} UTC" + (f" ({down.reason})" if down.reason else "")
+        for storage, (n, down) in away.down.items()
+    ]
+    words = "; ".join(told[:NAMED]) + (f"; and {len(told) - NAMED} more" if len(told) > NAMED else "")
+    return answer._replace(summary=f"{answer.summary} {words[:1].upper()}{words[1:]}.")
 
 
 def _queues(connection: Connection) -> list[Queue]:
@@ -51,8 +85,8 @@ def _changes(connection: Connection, answer: Answer, settings: Settings) -> list
         return _for_quotas(answer, settings)
     if answer.waits_for == Wait.PILOT:
         return _for_a_pilot(connection, answer, settings)
-    if answer.waits_for == Wait.DATA and answer.stage == "activate":
-        return _for_data(connection, answer, settings)
+    if answer.waits_for == Wait.DATA:
+        return _for_data(connection, answer, settings) if answer.stage == Stage.ACTIVATE else _for_outputs(answer)
     if answer.waits_for == Wait.PARENT:
         return _for_parents(answer)
     if answer.waits_for == Wait.OPERATOR:
@@ -79,10 +113,22 @@ def _for_a_queue(connection: Connection, answer: Answer, settings: Settings) -> 
     if block is not None:
         return _for_quotas(answer._replace(facts={"quotas": [block._asdict()]}), settings)
     away = snapshot.storages_away(connection, answer.panda_id)
-    queues = _queues(connection)
-    found = changes(kind, queues, known.of(kind.wishes), storages_away=away)
-    if not found and any(_takes(connection, answer, settings, queues)):
-        return [Change(TIME, "nothing: queues take it now, and brokerage looks again in a moment", ())]
+    policy = known.of(kind.wishes)
+    resumed = _resumed(connection, kind, policy)
+    return (resumed + changes(kind, _queues(connection), policy, storages_away=away))[:MOST]
+
+
+def _resumed(connection: Connection, kind: Kind, policy: Policy) -> list[Change]:
+    """Pauses of brokerage whose end would open queues, each tried by itself."""
+    seen, pauses = snapshot.queues_seen(connection), switches.picture(connection)
+    found = []
+    for pause in [each for each in pauses.pauses if each.what is switches.What.BROKERAGE][:PAUSES]:
+        others = pauses._replace(pauses=[each for each in pauses.pauses if each is not pause])
+        faults: list[Fault] = []
+        taking = sift(kind, opened(seen, others), policy.criteria, faults)[1]
+        if taking:
+            say = f"let brokerage go on ({pause.place.words}): {pause.words}"
+            found.append(Change(OPERATOR, say, tuple(queue.name for queue in taking), pause.end_command))
     return found
 
 
@@ -116,12 +162,18 @@ def _until(subject: str, limit: str, settings: Settings) -> str:
 
 def _for_a_pilot(connection: Connection, answer: Answer, settings: Settings) -> list[Change]:
     queue, facts = str(answer.queue), answer.facts
-    found = list(_less_for_pilots(queue, facts))
-    found += _elsewhere(connection, answer, settings)
-    if facts["queue_status"] not in (None, "online"):
-        found.append(Change(OPERATOR, f"open queue {queue}", (), f"panda site set {queue} online --reason …"))
-    elif "paused" in facts:
-        found.append(Change(OPERATOR, f"let jobs be handed out again: {facts['paused']}", ()))
+    elsewhere = _elsewhere(connection, answer, settings)
+    if facts["queue_status"] == QueueStatus.OFFLINE:
+        return [
+            *elsewhere,
+            Change(OPERATOR, f"open queue {queue}", (), f"panda site set {queue} online --reason …"),
+        ]
+    if "downtime" in facts:
+        down = facts["downtime"]
+        return [*elsewhere, Change(TIME, wait_until(down["what"], down["ends_at"]), ())]
+    found = [*_less_for_pilots(queue, facts), *elsewhere]
+    if "paused" in facts:
+        found.append(Change(OPERATOR, f"let jobs be handed out again: {facts['paused']}", (), facts["resume"]))
     elif not facts["pilots_in_10_minutes"]:
         found.append(Change(OPERATOR, f"start pilots at {queue}", ()))
     share = facts["share"]
@@ -154,17 +206,42 @@ def _less_for_pilots(queue: str, facts: Mapping[str, Any]) -> list[Change]:
 
 def _for_data(connection: Connection, answer: Answer, settings: Settings) -> list[Change]:
     failing = [each for each in answer.facts["transfers"] if each["error"]]
-    found = _elsewhere(connection, answer, settings) if failing else []
+    down = _down(connection, answer)
+    found = _elsewhere(connection, answer, settings) if failing or down else []
     away = snapshot.storages_away(connection, answer.panda_id)
     found += [
         Change(OPERATOR, f"bring storage {storage} back, which has {n} of its input files", ())
-        for storage, n in away.items()
+        for storage, n in away.offline.items()
     ]
+    down |= {planned.what: planned for _, planned in away.down.values()}
+    found += [Change(TIME, wait_until(each.what, each.ends_at), ()) for each in down.values()]
     places = sorted({each["destination"] for each in failing} | {each["source"] for each in failing if each["source"]})
-    if failing and not away:
+    if failing and not away.offline and not down:
         found.append(Change(OPERATOR, f"mend what {' or '.join(places)} says: {failing[0]['error']}", ()))
-    found.append(Change(TIME, "wait: its transfers are tried again by themselves", ()))
+    if not down:
+        found.append(Change(TIME, "wait: its transfers are tried again by themselves", ()))
     return found
+
+
+def _for_outputs(answer: Answer) -> list[Change]:
+    """Its files are to be shipped, and it has run already: there is no elsewhere."""
+    transfers = answer.facts["transfers"]
+    failing = [each for each in transfers if each["error"]]
+    found = []
+    if failing:
+        places = sorted({each["destination"] for each in failing} | {e["source"] for e in failing if e["source"]})
+        found.append(Change(OPERATOR, f"mend what {' or '.join(places)} says: {failing[0]['error']}", ()))
+    held = {each["held_because"]: each["destination"] for each in transfers if each["held_because"]}
+    found += [Change(TIME, f"wait for {where}: {because}", ()) for because, where in held.items()][:NAMED]
+    if not held:
+        found.append(Change(TIME, "wait: its transfers are tried again by themselves", ()))
+    return found
+
+
+def _down(connection: Connection, answer: Answer) -> dict[str, Planned]:
+    """The downtime that the queue of a job is in, or one of its storages, by what it is of."""
+    found = [queue.downtime for queue in _queues(connection) if queue.name == answer.queue]
+    return {each.what: each for each in found if each is not None and each.starts_in_s <= 0}
 
 
 def _elsewhere(connection: Connection, answer: Answer, settings: Settings) -> list[Change]:
@@ -204,4 +281,4 @@ def _for_parents(answer: Answer) -> list[Change]:
     if not parents:
         return []
     n_open = sum(each["n_open"] for each in parents)
-    return [Change(TIME, f"wait for {n_open} jobs of {len(parents)} job set{'' if len(parents) == 1 else 's'}", ())]
+    return [Change(TIME, f"wait for {counted(n_open, 'job')} of {counted(len(parents), 'job set')}", ())]

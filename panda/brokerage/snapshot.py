@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection, Row
 
 from panda.brokerage.subjects import (
     SMALL_MB,
+    Away,
     Geography,
     JobGroup,
     Kind,
@@ -20,6 +21,7 @@ from panda.brokerage.subjects import (
     Wishes,
 )
 from panda.db.session import rows, run
+from panda.jobs.downs import DOWN_OF_STORAGE, STORAGES_DOWN
 from panda.jobs.quotas import picture
 from panda.jobs.quotas.rules import Rooms
 from panda.sites.waking import QUEUES_LOCK
@@ -97,16 +99,16 @@ SELECT document_hash, coalesce(document->'brokerage', '{}') AS said, document->>
     document->>'vo' AS vo, document->>'working_group' AS working_group
 FROM jobsets WHERE jobset_id = ANY(%(jobset_ids)s)
 """
-#: Per job and storage that is online: its input files and bytes there. The row without a storage counts
-#: files that are nowhere; the row with an empty one is the job's total.
-LOCALITY = """
+#: Per job and storage that is online and not in downtime: its input files and bytes there. The row without a storage
+#: counts files that are nowhere; the row with an empty one is the job's total.
+LOCALITY = f"""
 WITH inputs AS (
     SELECT panda_id, file_id, coalesce(size_bytes, 0) AS size_bytes FROM job_files
     WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'input'),
 held AS (
     SELECT i.panda_id, i.size_bytes, r.storage
     FROM inputs i LEFT JOIN (LATERAL (SELECT storage FROM replicas WHERE file_id = i.file_id OFFSET 0) r
-        JOIN storages s ON s.name = r.storage AND s.status = 'online') ON true)
+        JOIN storages s ON s.name = r.storage AND s.status = 'online' AND s.name <> ALL({STORAGES_DOWN})) ON true)
 SELECT panda_id, storage, count(*)::int AS n_files, sum(size_bytes)::bigint AS n_bytes
 FROM held GROUP BY panda_id, storage
 UNION ALL
@@ -120,14 +122,16 @@ SELECT s.name AS storage, s.site, t.cloud, s.stager <> '' AS is_tape, NULL AS so
 FROM storages s JOIN sites t ON t.name = s.site
 UNION ALL SELECT NULL, NULL, NULL, NULL, source, destination, distance FROM links
 """
-AWAY = """
-SELECT r.storage, count(*)::int AS n
+AWAY = f"""
+SELECT a.storage, a.n, s.status = 'online' AS is_online, w.what, w.ends_at, w.reason
+FROM (SELECT r.storage, count(*)::int AS n
 FROM (SELECT file_id FROM job_files
         WHERE panda_id = %(panda_id)s AND kind = 'input' AND file_id IS NOT NULL OFFSET 0) i,
     LATERAL (SELECT storage FROM replicas WHERE file_id = i.file_id OFFSET 0) r
 WHERE NOT EXISTS (SELECT FROM replicas o JOIN storages s ON s.name = o.storage
-    WHERE o.file_id = i.file_id AND s.status = 'online' OFFSET 0)
-GROUP BY r.storage ORDER BY n DESC, r.storage
+    WHERE o.file_id = i.file_id AND s.status = 'online' AND s.name <> ALL({STORAGES_DOWN}) OFFSET 0)
+GROUP BY r.storage) a JOIN storages s ON s.name = a.storage LEFT JOIN LATERAL {DOWN_OF_STORAGE} w ON true
+ORDER BY a.n DESC, a.storage
 """
 #: Asked only for jobs that brokerage has seen before: it is with somebody's second wish that these come.
 AVOIDS = """
@@ -222,9 +226,13 @@ def groups_whatever(connection: Connection, panda_ids: Sequence[int]) -> list[Jo
     return _grouped(connection, rows(connection, ANY_JOBS, {"panda_ids": list(panda_ids)}))
 
 
-def storages_away(connection: Connection, panda_id: int) -> dict[str, int]:
-    """Storages that are not online and have inputs of a job that no other one has, with the number of these."""
-    return {row.storage: row.n for row in rows(connection, AWAY, {"panda_id": panda_id})}
+def storages_away(connection: Connection, panda_id: int) -> Away:
+    """Storages that have inputs of a job, and cannot be read now, nor can any other that has them."""
+    found = rows(connection, AWAY, {"panda_id": panda_id})
+    return Away(
+        {row.storage: row.n for row in found if not row.is_online},
+        {row.storage: (row.n, Planned(row.what, 0.0, row.ends_at, row.reason)) for row in found if row.is_online},
+    )
 
 
 def _grouped(connection: Connection, jobs: Sequence[Row[Any]]) -> list[JobGroup]:

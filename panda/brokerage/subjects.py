@@ -50,6 +50,15 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Away:
+    """Storages that cannot be read now, with the number of a job's inputs that they have and nobody who can be."""
+
+    offline: Mapping[str, int] = field(default_factory=dict)
+    down: Mapping[str, tuple[int, Planned]] = field(default_factory=dict)
+    """In downtime, or their site is."""
+
+
+@dataclass(frozen=True)
 class Geography:
     """How far it is from storages to sites. A site is 0 from itself, `NEAR` to others of its cloud, else `FARTHEST`, if
     no link says otherwise."""
@@ -83,6 +92,8 @@ class Queue:
     status_reason: str
     status_rule: str = ""
     """The rule that set the status; empty: no rule did."""
+    is_paused: bool = False
+    """An operator paused brokerage here, so `status` is not what the queue's is."""
     storage: str
     storage_status: str
     cores: int
@@ -141,14 +152,14 @@ class Queue:
         return sum(load.waiting for load in self.site_loads)
 
     def is_named(self, patterns: tuple[str, ...]) -> bool:
-        """Whether one of `patterns` means this queue or its site; `*` stands for any letters."""
-        return any(fnmatchcase(self.name, pattern) or fnmatchcase(self.site, pattern) for pattern in patterns)
+        """Whether one of `patterns` means this queue, its site or its cloud; `*` stands for any letters."""
+        return any(fnmatchcase(name, each) for each in patterns for name in (self.name, self.site, self.cloud))
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a job set says of all its jobs; `sites`, `exclude` and `prefer` are patterns over names of sites and
-    queues, and a `!` before one in `sites` excludes."""
+    """What a job set says of all its jobs; `sites`, `exclude` and `prefer` are patterns over names of sites,
+    queues and clouds, and a `!` before one in `sites` excludes."""
 
     sites: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -184,7 +195,7 @@ class Locality:
     """Where the inputs of a job are, coarse enough that jobs of one dataset look alike."""
 
     n_nowhere: int = 0
-    """Input files without a replica on a storage that is online."""
+    """Input files without a replica on a storage that is online and not in downtime."""
     tenths: tuple[tuple[str, int], ...] = ()
     """Storage and the tenths of the input bytes there, by name; storages with less than one left out."""
     size_mb: int = 0

@@ -28,6 +28,7 @@ from panda.client.replies import (
     JobEvent,
     JobFile,
     JobSet,
+    JobSetWhy,
     PilotWhy,
     Reply,
     Why,
@@ -287,6 +288,10 @@ class Client:
         """Why the job is where it is: its wait, who comes first, what would let it run, what brokerage said."""
         return parsed(Why, self._calls.get(f"/v1/jobs/{panda_id}/why"))
 
+    def why_set(self, jobset_id: int) -> JobSetWhy:
+        """Why the jobs of a set have not ended, by what they wait for. Raises NotFound."""
+        return parsed(JobSetWhy, self._calls.get(f"/v1/jobsets/{jobset_id}/why"))
+
     def why_pilot(self, pilot_id: str) -> PilotWhy:
         """Why a pilot got nothing. Raises NotFound."""
         return parsed(PilotWhy, self._calls.get(f"/v1/pilots/{segment(pilot_id)}/why"))
@@ -446,6 +451,22 @@ class Client:
         document = {"weight": weight, "reason": reason}
         path = f"/v1/shares/{segment(share)}"
         return mapping(self._calls.json("PUT", path, document, idempotent=True), "weight", share=str)
+
+    def add_share(self, share: str, weight: float, *, below: str = "", reason: str) -> dict[str, Any]:
+        """Add a share, below another one or at the top. Raises NotFound, Conflict, Invalid."""
+        document = {"name": share, "weight": weight, "parent": below, "reason": reason}
+        return mapping(self._calls.json("POST", "/v1/shares", document), "parent", share=str)
+
+    def move_share(self, share: str, *, below: str, reason: str) -> dict[str, Any]:
+        """Put a share below another one; empty: at the top. Raises NotFound, Invalid."""
+        document = {"parent": below, "reason": reason}
+        answer = self._calls.json("POST", f"/v1/shares/{segment(share)}/move", document, idempotent=True)
+        return mapping(answer, "parent", share=str)
+
+    def remove_share(self, share: str, *, reason: str) -> dict[str, Any]:
+        """Take a share away. Raises NotFound, Conflict."""
+        answer = self._calls.json("POST", f"/v1/shares/{segment(share)}/remove", {"reason": reason})
+        return mapping(answer, "removal", share=str)
 
     def views(self) -> Pages[Reply]:
         """My saved views, by name; facts in `.raw`."""

@@ -262,6 +262,29 @@ class Why(Reply, kw_only=True, frozen=True):
     facts: dict[str, Any] = {}
 
 
+class WhyGroup(Reply, kw_only=True, frozen=True):
+    """Jobs of a set that are where they are for the same reason; `why` is of the first of `panda_ids`."""
+
+    n: int
+    why: Why
+    status: str = ""
+    waits_for: str | None = None
+    queue: str | None = None
+    panda_ids: list[int] = []
+
+
+class JobSetWhy(Reply, kw_only=True, frozen=True):
+    """Why the jobs of a set have not ended, the largest group first; `n_more` are of further kinds."""
+
+    jobset_id: int
+    n_open: int = 0
+    n_not_made: int = 0
+    n_seen: int = 0
+    is_whole: bool = True
+    groups: list[WhyGroup] = []
+    n_more: int = 0
+
+
 class Affected(Reply, kw_only=True, frozen=True):
     """How many jobs an action reached; what it could not do, by PandaID."""
 

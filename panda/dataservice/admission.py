@@ -3,8 +3,8 @@ storages and links allow, and no more than fits.
 
 A look takes a window of the oldest due transfers of each destination, so that a destination that is busy keeps
 nobody else waiting, and so that a file that few jobs want is not overtaken for ever: the window fills with such. What
-has no room at its destination, or would be kept beyond its owner's quota, comes again later; a storage that is full is
-not looked at.
+has no room at its destination, or would be kept beyond its owner's quota, comes again later, and so does what only
+storages in downtime have; a storage that is full, or in downtime itself, is not looked at.
 """
 
 from collections import Counter
@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection, Row
 from panda.dataservice import recalls
 from panda.dataservice.recalls import OnTape
 from panda.db.session import rows, run
+from panda.jobs.downs import STORAGES_DOWN
 
 #: Oldest due transfers of one destination that a look weighs, for each that is asked for; and at most.
 WINDOW_FACTOR, WINDOW_MOST = 3, 500
@@ -46,6 +47,7 @@ SELECT t.transfer_id, t.destination, t.tries, t.due_at, o.site, p.room_bytes,
     t.file_id, ARRAY(SELECT s.name || '>' || s.site || CASE WHEN s.stager <> '' AND NOT EXISTS (
             SELECT FROM recalls c WHERE c.file_id = t.file_id AND c.storage = s.name
                 AND c.status IN ('online', 'failed') OFFSET 0) THEN '>tape' ELSE '' END
+            || CASE WHEN s.name = ANY({STORAGES_DOWN}) THEN '>down' ELSE '' END
         FROM (SELECT storage FROM replicas WHERE file_id = t.file_id OFFSET 0) r
         JOIN storages s ON s.name = r.storage AND s.status = 'online' JOIN sites ss ON ss.name = s.site
         LEFT JOIN links l ON l.source = ss.name AND l.destination = os.name
@@ -54,7 +56,7 @@ FROM storages o JOIN sites os ON os.name = o.site LEFT JOIN storage_space p ON p
     LATERAL (SELECT * FROM transfers
         WHERE destination = o.name AND status = 'queued' AND due_at <= (SELECT panda_now())
         ORDER BY destination, due_at LIMIT %(window)s) t
-WHERE p.full_because IS NULL
+WHERE p.full_because IS NULL AND o.name <> ALL({STORAGES_DOWN})
 """
 MOVING = """
 SELECT t.destination, t.planned, d.site AS to_site, s.site AS from_site, count(*)::int AS n
@@ -121,7 +123,10 @@ def due_ids(connection: Connection, n: int, lease_s: float) -> list[int]:
     for row in candidates:
         if len(chosen) == n:
             break
-        source, from_site, is_on_tape = _next_source(row)
+        if not (readable := _readable(row)) and row.sources:
+            held.append(row.transfer_id)
+            continue
+        source, from_site, is_on_tape = _next_source(readable, row.tries)
         places = _places(source, from_site, row.destination, row.site)
         if places and (row.is_over_quota or row.size_bytes > room.get(row.destination, row.size_bytes)):
             held.append(row.transfer_id)
@@ -152,12 +157,17 @@ def _room(connection: Connection, candidates: Sequence[Row[Any]]) -> dict[str, i
     return room
 
 
-def _next_source(row: Row[Any]) -> tuple[str, str, bool]:
+def _readable(row: Row[Any]) -> list[str]:
+    """Its sources without those in downtime."""
+    return [source for source in row.sources if not source.endswith(">down")]
+
+
+def _next_source(sources: Sequence[str], tries: int) -> tuple[str, str, bool]:
     """Where the replica is that the next try takes: storage, site, and whether it is on a tape and not asked for
     yet. Empty: none can be read. See `transfers`."""
-    if not row.sources:
+    if not sources:
         return "", "", False
-    source, site, *tape = row.sources[row.tries % len(row.sources)].split(">")
+    source, site, *tape = sources[tries % len(sources)].split(">")
     return source, site, bool(tape)
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, Row
 from panda import plugins
 from panda.dataservice.stagers.base import Recall, Stager
 from panda.db.session import Begin, once, rows, run
+from panda.jobs.downs import STORAGES_DOWN
 from panda.logs import Log
 from panda.settings import Data
 
@@ -50,9 +51,10 @@ WHERE file_id = %(file_id)s AND storage = %(storage)s
 """
 FORGET_FAILED = "DELETE FROM recalls WHERE file_id = %(file_id)s AND storage = %(storage)s AND status = 'failed'"
 #: The next ones of a status, for a while ours; with what a stager needs to know.
-TAKE = """
+TAKE = f"""
 WITH next AS (
     SELECT r.file_id, r.storage FROM recalls r JOIN storages s ON s.name = r.storage AND s.status = 'online'
+        AND s.name <> ALL({STORAGES_DOWN})
     WHERE r.due_at <= (SELECT panda_now()) AND r.status = %(status)s ORDER BY r.due_at LIMIT %(n)s
     FOR UPDATE OF r SKIP LOCKED)
 UPDATE recalls r SET due_at = panda_now() + make_interval(secs => %(lease_s)s),

@@ -20,6 +20,7 @@ from panda.dataservice.movers.base import Content, Place, Underway, WrongContent
 from panda.dataservice.storage import mover_of
 from panda.db.session import Begin, asynchronous, rows, run
 from panda.errors import PandaError, Unavailable
+from panda.jobs.downs import STORAGES_DOWN
 from panda.logs import Log
 from panda.settings import Settings
 from panda.states import Stage
@@ -70,7 +71,8 @@ CROSS JOIN LATERAL (SELECT * FROM files WHERE file_id = t.file_id OFFSET 0) f
 CROSS JOIN LATERAL (SELECT * FROM datasets WHERE dataset_id = f.dataset_id OFFSET 0) d
 JOIN storages o ON o.name = t.destination JOIN sites os ON os.name = o.site
 LEFT JOIN (LATERAL (SELECT * FROM replicas WHERE file_id = t.file_id OFFSET 0) r
-    JOIN storages s ON s.name = r.storage AND s.status = 'online' JOIN sites ss ON ss.name = s.site) ON true
+    JOIN storages s ON s.name = r.storage AND s.status = 'online'
+    JOIN sites ss ON ss.name = s.site) ON s.name = t.destination OR s.name <> ALL({STORAGES_DOWN})
 LEFT JOIN links l ON l.source = ss.name AND l.destination = os.name
 ORDER BY {NEAREST}
 """
@@ -270,7 +272,7 @@ class _Carrier:
         if self._what.to_status != "online":
             raise Unavailable(f"storage {self._what.destination} is {self._what.to_status}")
         if source is None:
-            raise Unavailable("it has no replica on a storage that is online")
+            raise Unavailable("it has no replica on a storage that is online and not in downtime")
         if source.stager and source.recall_status != "online":
             raise Unavailable(f"tape {source.source}: {source.recall_error or 'the file is not online'}")
         original = Place(source.from_root, source.path)

@@ -10,6 +10,7 @@ from panda.db.session import rows
 from panda.dispatcher.matching import Pair, misfit
 from panda.dispatcher.words import AcquireRequest
 from panda.errors import NotFound
+from panda.names import counted
 
 #: A pilot that has not asked for so long is not expected any more, in seconds.
 SILENT_S = 600
@@ -137,7 +138,9 @@ def _story(
         jobs = f"job {held[0]}" if len(held) == 1 else f"{len(held)} jobs"
         return f"It has work: {jobs} of its last ask.", []
     if pilot.silent_s > SILENT_S:
-        return f"It has not asked for {pilot.silent_s // 60} minutes.", [Change("operator", "look at its node")]
+        return f"It has not asked for {counted(pilot.silent_s // 60, 'minute')}.", [
+            Change("operator", "look at its node")
+        ]
     if pilot.queue_status == "offline":
         because = f" ({pilot.status_reason})" if pilot.status_reason else ""
         command = f"panda site set {pilot.queue} online --reason …"
@@ -157,14 +160,14 @@ def _nothing_ready(pilot: Row[Any], refusals: Mapping[str, int]) -> tuple[str, l
     reason, n = next(iter(refusals.items()))
     others = f", and {sum(refusals.values()) - n} for other reasons" if len(refusals) > 1 else ""
     change = Change("operator", f"change what keeps jobs from {pilot.queue}: {reason}")
-    jobs = "1 job" if n == 1 else f"{n} jobs"
+    jobs = counted(n, "job")
     return f"No job is ready at {pilot.queue}; brokerage kept {jobs} from there: {reason}{others}.", [change]
 
 
 def _nothing_fits(pilot: Row[Any], ready: Sequence[Kind]) -> tuple[str, list[Change]]:
     n_jobs = sum(kind.n for kind in ready)
     smallest = min(ready, key=lambda kind: (kind.pair.cores, kind.pair.memory_mb))
-    needs = f"{smallest.pair.cores} cores and {smallest.pair.memory_mb} MB of memory"
+    needs = f"{counted(smallest.pair.cores, 'core')} and {smallest.pair.memory_mb} MB of memory"
     jobs = "The only ready job does" if n_jobs == 1 else f"All {n_jobs} ready jobs do"
     reasons = "; ".join(dict.fromkeys(kind.misfit for kind in ready[:3] if kind.misfit))
     change = Change("operator", f"start pilots with at least {needs} at {pilot.queue}")

@@ -16,6 +16,7 @@ from panda.db.session import rows, run
 from panda.jobs import shares
 from panda.jobs.line import MAX_POSITION, Place
 from panda.jobs.share_tree import Tree
+from panda.names import counted
 
 #: The pace of a queue is that of so many seconds.
 PACE_S = 3_600
@@ -133,8 +134,9 @@ def estimate(connection: Connection, queue: str, share: str, place: Place) -> Es
     measured = measure(connection)
     low, high = (timedelta(seconds=min(FOREVER_S, base_s * factor)) for factor in measured.spread)
     its = "" if part > 0.999 else f", of which share {share} gets {part:.0%}"
-    jobs = "1 job starts" if n_starts == 1 else f"{n_starts} jobs started"
-    because = f"{place.n_alike + place.n_others} jobs of its share come before it; {jobs} there in the last hour{its}"
+    n = place.n_alike + place.n_others
+    ahead = f"{counted(n, 'job')} of its share {'comes' if n == 1 else 'come'} before it"
+    because = f"{ahead}; {counted(n_starts, 'job')} started there in the last hour{its}"
     return Estimate(now + low, now + high, measured.coverage, measured.n_compared, because)
 
 

@@ -6,6 +6,7 @@ from sqlalchemy.engine import Connection
 
 from panda.db.session import rows
 from panda.jobs.share_usage import Position
+from panda.names import counted
 
 #: How far ahead of a job we count, in jobs of one shape.
 MAX_POSITION = 1_000
@@ -92,10 +93,11 @@ def before_ready(share: str, place: Place, position: Position) -> list[Ahead]:
     if len(position.ahead) > NAMED:
         more = len(position.ahead) - NAMED
         found.append(Ahead("share", f"{more} more shares", None, f"{more} more shares go first"))
-    for n, kind in ((place.n_alike, "jobs like it"), (place.n_others, "jobs of other sizes")):
+    for n, kind in ((place.n_alike, "like it"), (place.n_others, "of another size")):
         if n:
-            counted = f"{n}{'+' if n >= MAX_POSITION else ''}"
-            say = f"{counted} {kind} of share {share} were submitted earlier, or have a higher priority"
+            verbs = ("was", "has") if n == 1 else ("were", "have")
+            jobs = f"{_counted(n, 'job')} {kind} of share {share}"
+            say = f"{jobs} {verbs[0]} submitted earlier, or {verbs[1]} a higher priority"
             found.append(Ahead("rank", share, n, say))
     return found
 
@@ -103,13 +105,21 @@ def before_ready(share: str, place: Place, position: Position) -> list[Ahead]:
 def before_due(connection: Connection, due_at: object) -> list[Ahead]:
     """Who comes before a job that is runnable."""
     n = rows(connection, DUE_BEFORE, {"due_at": due_at})[0].n
-    return [Ahead("turn", "jobs", n, f"{n}{'+' if n >= MAX_POSITION else ''} jobs are due before it")] if n else []
+    return [Ahead("turn", "jobs", n, f"{_counted(n, 'job')} {_are(n)} due before it")] if n else []
 
 
 def before_transfers(connection: Connection, panda_id: int) -> list[Ahead]:
     """Whose files are queued before those of a job that waits for data."""
     return [
         Ahead("transfers", row.destination, row.n,
-              f"{row.n}{'+' if row.n >= MAX_POSITION else ''} files for {row.destination} are queued before its own")
+              f"{_counted(row.n, 'file')} for {row.destination} {_are(row.n)} queued before its own")
         for row in rows(connection, TRANSFERS_BEFORE, {"panda_id": panda_id}) if row.n
     ]  # fmt: skip
+
+
+def _counted(n: int, noun: str) -> str:
+    return counted(n, noun, at_least=n >= MAX_POSITION)
+
+
+def _are(n: int) -> str:
+    return "is" if n == 1 else "are"

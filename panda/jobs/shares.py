@@ -2,8 +2,9 @@
 
 The file is the wish of who runs the installation, the table is the truth: submissions and dispatchers read the
 table. At each start what is new or changed in the file is taken over; a weight that an operator set stays until
-the file gives that share another one. A share that is gone from the file takes no new job sets; jobs that name it
-still have their turn, as a stray (`share_tree`).
+the file gives that share another one, and so does a share that was added, moved or taken away (`share_changes`).
+A share that is gone from the file takes no new job sets; jobs that name it still have their turn, as a stray
+(`share_tree`).
 """
 
 import tomllib
@@ -16,11 +17,10 @@ from sqlalchemy.engine import Connection
 from panda.auth.audit_log import record
 from panda.db.session import rows, run
 from panda.errors import ConfigError, Invalid, NotFound, UnknownName
+from panda.jobs import share_changes
+from panda.jobs.share_changes import LEAST_WEIGHT, MOST_WEIGHT
 from panda.jobs.share_tree import DEFAULT, Share, Tree
 from panda.names import checked
-
-#: Above this, and below its inverse, a weight would only be a mistake.
-MAX_WEIGHT = 1e6
 
 SYNC = """
 INSERT INTO shares AS s (name, parent, weight, file_weight)
@@ -65,7 +65,8 @@ def load_file(path: Path) -> list[Share]:
 
 
 def sync(connection: Connection, shares: Sequence[Share]) -> None:
-    """Bring the table up to `shares`. Weights that were set at run time stay where the file says what it said."""
+    """Bring the table up to `shares`. What was changed at run time stays where the file says what it said."""
+    shares = share_changes.merged(connection, shares)
     names = [share.name for share in shares]
     run(
         connection,
@@ -107,7 +108,7 @@ def set_weight(
         Invalid: `bad_weight`; `no_reason`.
     """
     if not _is_weight(weight):
-        raise Invalid(f"{weight!r} is no weight above 0 and up to {MAX_WEIGHT:g}", where="weight", code="bad_weight")
+        raise Invalid(f"{weight!r} is no weight above 0 and up to {MOST_WEIGHT:g}", where="weight", code="bad_weight")
     if not reason.strip():
         raise Invalid("say why: the next shifter will ask", where="reason", code="no_reason")
     found = rows(connection, WEIGHT, {"name": name})
@@ -151,9 +152,9 @@ def _weight_of(where: str, entry: dict[str, Any]) -> float:
     if isinstance(weight, bool) or not isinstance(weight, int | float):
         raise ConfigError(f"{where}: weight wants a number, got {weight!r}")
     if not _is_weight(weight):
-        raise ConfigError(f"{where}: weight is {weight}; it must be above 0 and at most {MAX_WEIGHT:g}")
+        raise ConfigError(f"{where}: weight is {weight}; it must be above 0 and at most {MOST_WEIGHT:g}")
     return float(weight)
 
 
 def _is_weight(weight: float) -> bool:
-    return 1 / MAX_WEIGHT <= weight <= MAX_WEIGHT
+    return LEAST_WEIGHT <= weight <= MOST_WEIGHT

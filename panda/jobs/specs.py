@@ -88,7 +88,8 @@ class Template(Resources, kw_only=True):
 
 
 class Brokerage(Request, kw_only=True):
-    """Where jobs of the set may go. Names of sites and queues, in which `*` stands for any letters."""
+    """Where jobs of the set may go. Names of sites, queues and clouds; with `*`, which stands for any letters, they are
+    patterns."""
 
     sites: Annotated[list[Name], Meta(max_length=1_000)] = []
     """Only there; with `!` before a name: not there."""

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection, Row
 
 from panda.db.session import rows, run
 from panda.errors import Conflict, Invalid, NotFound, TooLarge
-from panda.jobs import dealing, jobsets, shares, templates
+from panda.jobs import dealing, jobsets, places, shares, templates
 from panda.jobs.quotas import admission
 from panda.jobs.specs import JobSetRequest, Template
 from panda.names import checked, split_did
@@ -113,6 +113,7 @@ def submit(
         raise Invalid("a NUL character can be part of nothing", code="nul")
     templates.check(request, limits)
     shares.check_leaf(connection, request.share)
+    places.check(connection, request.brokerage)
     bindings = _bind(connection, request.template) if request.template else {}
     n_jobs = _count(request, bindings, limits)
     jobsets.check_exist(connection, request.depends_on)

@@ -75,6 +75,18 @@ class Pause(NamedTuple):
     at: datetime
     until: datetime | None
 
+    @property
+    def words(self) -> str:
+        """Who stopped what, and why."""
+        whose = f"{self.what} is paused" if not self.place.node else f"node {self.place.node} is taken out"
+        return f"{whose} by {self.by}: {self.reason}"
+
+    @property
+    def end_command(self) -> str:
+        """What an operator types to end it."""
+        named = "".join(f" --{kind} {name}" for kind, name in self.place._asdict().items() if name)
+        return f"panda resume {self.what}{named} --reason …"
+
 
 class Picture(NamedTuple):
     """Everything that is paused, the newest first; `seen_at` in monotonic seconds."""
@@ -84,13 +96,17 @@ class Picture(NamedTuple):
 
     def why(self, what: What, *, site: str, queue: str, node: str = "") -> str | None:
         """Why this queue (or this node of it) gets nothing now; None: it is not paused."""
+        pause = self.pause_of(what, site=site, queue=queue, node=node)
+        return pause.words if pause is not None else None
+
+    def pause_of(self, what: What, *, site: str, queue: str, node: str = "") -> Pause | None:
+        """The newest pause that is for this queue (or this node of it)."""
         machine = node.rpartition("@")[2]  # a slot of a node, `slot1@node`, is out with its node
         for pause in self.pauses:
             place = pause.place
             is_here = place.site in ("", site) and place.queue in ("", queue) and place.node in ("", node, machine)
             if pause.what is what and is_here:
-                whose = f"{pause.what} is paused" if not place.node else f"node {place.node} is taken out"
-                return f"{whose} by {pause.by}: {pause.reason}"
+                return pause
         return None
 
 

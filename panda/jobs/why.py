@@ -13,11 +13,13 @@ from sqlalchemy.engine import Connection, Row
 from panda.db.session import rows
 from panda.errors import NotFound
 from panda.jobs import estimates, line, queries, share_usage, switches
+from panda.jobs.downs import DOWN_OF_STORAGE
 from panda.jobs.estimates import Estimate
 from panda.jobs.line import MAX_POSITION, Ahead
 from panda.jobs.quotas import standing
 from panda.jobs.share_usage import Position
-from panda.states import FINAL, LEASED, RETRY_STATUS, JobStatus, Stage, Wait
+from panda.names import counted
+from panda.states import FINAL, LEASED, RETRY_STATUS, JobStatus, QueueStatus, Stage, Wait
 
 #: Files, parents and transfers that an answer spells out.
 MAX_SHOWN = 50
@@ -45,8 +47,15 @@ FROM jobset_parents p JOIN jobsets s ON s.jobset_id = p.parent_id
 WHERE p.jobset_id = %(jobset_id)s AND p.done_at IS NULL ORDER BY s.jobset_id LIMIT {MAX_SHOWN}
 """
 #: Why a transfer `t` of a file `f` to a storage with the space `s` does not move; null: nothing holds it.
-HELD_BECAUSE = """
-CASE WHEN t.status = 'queued' THEN coalesce('the storage is full: ' || s.full_because,
+HELD_BECAUSE = f"""
+CASE WHEN t.status = 'queued' THEN coalesce(
+    (SELECT s.name || ': ' || w.what || ' is in downtime until ' || w.until FROM storages s, LATERAL {DOWN_OF_STORAGE} w
+        WHERE s.name = t.destination),
+    (SELECT 'all that have it are in downtime, ' || (array_agg(w.what || ' until ' || w.until ORDER BY w.ends_at))[1]
+        FROM (SELECT storage FROM replicas WHERE file_id = t.file_id OFFSET 0) r
+            JOIN storages s ON s.name = r.storage AND s.status = 'online' LEFT JOIN LATERAL {DOWN_OF_STORAGE} w ON true
+        HAVING count(*) > 0 AND count(*) = count(w.what)),
+    'the storage is full: ' || s.full_because,
     (SELECT t.owner || ' may keep no more there: ' || q.because FROM storage_quotas_reached q
         WHERE q.storage = t.destination AND q.owner = t.owner),
     CASE WHEN f.size_bytes > s.room_bytes
@@ -73,6 +82,13 @@ SELECT count(*) AS n, max(last_seen_at) AS last_seen_at,
     (array_agg(nothing_because ORDER BY last_seen_at DESC) FILTER (WHERE nothing_because IS NOT NULL))[1]
         AS nothing_because
 FROM pilots WHERE queue = %(queue)s AND last_seen_at > panda_now() - interval '10 minutes'
+"""
+#: The downtime in which pilots of a queue get nothing; the one that ends last.
+DOWN = """
+SELECT kind || ' ' || target AS what, ends_at, reason FROM downtimes
+WHERE starts_at <= (SELECT panda_now()) AND ends_at > (SELECT panda_now())
+    AND ((kind = 'queue' AND target = %(queue)s) OR (kind = 'site' AND target = %(site)s))
+ORDER BY ends_at DESC LIMIT 1
 """
 #: How asks at a queue ended in this hour and the last one; and what pilots had too little of for jobs of a shape.
 ASKS = """
@@ -197,7 +213,7 @@ def _for_parents(connection: Connection, job: Row[Any]) -> Story:
     if failed:
         names = ", ".join(str(parent["jobset_id"]) for parent in failed)
         return Story(f"Job set {names}, which it depends on, did not finish; it is held.", {"parents": parents})
-    names = ", ".join(f"{p['jobset_id']} ({p['name']}, {p['n_open']} jobs to go)" for p in parents[:3])
+    names = ", ".join(f"{p['jobset_id']} ({p['name']}, {counted(p['n_open'], 'job')} to go)" for p in parents[:3])
     more = f" and {len(parents) - 3} more" if len(parents) > 3 else ""
     return Story(f"It waits for the end of job set {names}{more}.", {"parents": parents})
 
@@ -235,7 +251,7 @@ def _for_data(connection: Connection, job: Row[Any]) -> Story:
     what = "output" if going_out else "input"
     ahead = line.before_transfers(connection, job.panda_id)
     n = job.missing or len(transfers)
-    head = f"{n} {what} file{'s are' if n != 1 else ' is'} on the way"
+    head = f"{counted(n, f'{what} file')} {'is' if n == 1 else 'are'} on the way"
     if not transfers:
         return Story(f"{head}.", facts, ahead)
     first = transfers[0]
@@ -263,29 +279,54 @@ def _for_a_pilot(connection: Connection, job: Row[Any]) -> Story:
         "too_little": {row.word: {"asks": row.n, "most": row.most} for row in asks if row.shape_id},
     }
     ahead = line.before_ready(job.share, place, share)
-    guess = estimates.estimate(connection, job.queue, job.share, place) if job.queue_status == "online" else None
     n_ahead = f"{place.n_alike}{'+' if place.n_alike >= MAX_POSITION else ''}"
     where = "next in line" if place.n_alike == 0 else f"behind {n_ahead} like it"
-    where += _others_first(job.share, share)
+    where += _others_first(job.share, share) + _takes_no_more(job)
     throttled = standing.throttled(connection, job.owner, job.shape_id)
     if throttled:
         summary = f"It is ready at {job.queue}, and a quota keeps it from being started: {throttled.because}."
         if throttled.limit == "ban":
             summary = f"It is ready at {job.queue}, and none of its owner's jobs is started: {throttled.because}."
         return Story(summary, {**facts, "quotas": [throttled._asdict()]}, ahead)
-    if job.queue_status not in (None, "online"):
-        facts["queue_reason"] = job.queue_reason
-        reason = f" ({job.queue_reason})" if job.queue_reason else ""
-        return Story(f"It is ready at {job.queue}, which is {job.queue_status}{reason}.", facts, ahead)
-    paused = switches.picture(connection).why(switches.What.DISPATCH, site=job.queue_site or "", queue=job.queue)
-    if paused:
-        return Story(f"It is ready at {job.queue}, {where}; {paused}.", {**facts, "paused": paused}, ahead)
+    closed, found = _closed(connection, job)
+    facts |= found
+    if closed:
+        return Story(f"It is ready at {job.queue}, {closed}.", facts, ahead)
+    pauses = switches.picture(connection)
+    paused = pauses.pause_of(switches.What.DISPATCH, site=job.queue_site or "", queue=job.queue)
+    if paused is not None:
+        facts |= {"paused": paused.words, "resume": paused.end_command}
+        return Story(f"It is ready at {job.queue}, {where}; {paused.words}.", facts, ahead)
     if pilots.n == 0:
         return Story(f"It is ready at {job.queue}, {where}, but no pilot has asked there for 10 minutes.", facts, ahead)
     busy = f"; the last one that got nothing was told: {pilots.nothing_because}" if pilots.nothing_because else ""
-    n_pilots = "1 pilot was" if pilots.n == 1 else f"{pilots.n} pilots were"
+    n_pilots = f"{counted(pilots.n, 'pilot')} {'was' if pilots.n == 1 else 'were'}"
     summary = f"It is ready at {job.queue}, {where}; {n_pilots} seen there in 10 minutes{busy}{_too_small(asks)}."
-    return Story(summary, facts, ahead, guess)
+    known = job.queue_status is not None
+    return Story(summary, facts, ahead, estimates.estimate(connection, job.queue, job.share, place) if known else None)
+
+
+def _takes_no_more(job: Row[Any]) -> str:
+    """That brokerage sends nothing more to the queue of a ready job, which does not keep this one from running."""
+    if job.queue_status in (None, QueueStatus.ONLINE, QueueStatus.OFFLINE):
+        return ""
+    reason = f" ({job.queue_reason})" if job.queue_reason else ""
+    return f"; the queue is {job.queue_status}{reason}, and still runs what is ready there"
+
+
+def _closed(connection: Connection, job: Row[Any]) -> tuple[str, dict[str, Any]]:
+    """Why pilots get nothing at the queue of a ready job, and its facts; empty: they do. One that is `brokeroff` or in
+    `test` gets no new jobs, and hands out those that are ready."""
+    if job.queue_status == QueueStatus.OFFLINE:
+        reason = f" ({job.queue_reason})" if job.queue_reason else ""
+        return f"which is offline{reason}", {"queue_reason": job.queue_reason}
+    planned = rows(connection, DOWN, {"queue": job.queue, "site": job.queue_site})
+    if not planned:
+        return "", {}
+    down = planned[0]
+    reason = f" ({down.reason})" if down.reason else ""
+    where = "which" if down.what == f"queue {job.queue}" else f"where {down.what}"
+    return f"{where} is in downtime until {down.ends_at:%Y-%m-%d %H:%M} UTC{reason}", {"downtime": down._asdict()}
 
 
 def _too_small(asks: Sequence[Row[Any]]) -> str:
@@ -296,7 +337,7 @@ def _too_small(asks: Sequence[Row[Any]]) -> str:
         return ""
     most = misfits[0]
     had = "the tags that it needs" if most.word == "tags" else f"enough {NOUNS[most.word]} (at most {most.most})"
-    return f"; of {n_asks} asks in two hours none came with {had}"
+    return f"; of {counted(n_asks, 'ask')} in two hours none came with {had}"
 
 
 def _others_first(share: str, position: Position) -> str:
@@ -353,7 +394,9 @@ def _on_its_way(connection: Connection, job: Row[Any]) -> Story:
         return Story("It is being archived.", facts)
     if job.error:
         facts["error"] = job.error
-        return Story(f"Stage {job.stage} had trouble ({job.tries} times: {job.error}); it is tried again.", facts)
+        return Story(
+            f"Stage {job.stage} had trouble ({counted(job.tries, 'time')}: {job.error}); it is tried again.", facts
+        )
     return Story(f"It is in line for stage {job.stage}.", facts, line.before_due(connection, job.due_at))
 
 

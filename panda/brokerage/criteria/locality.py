@@ -4,8 +4,8 @@ from panda.brokerage.subjects import Kind, Queue
 
 
 class Locality:
-    """Every input has a replica on a storage that is online. Where the bytes are already is a matter of weight, unless
-    a policy lets no more than so many travel."""
+    """Every input has a replica on a storage that is online and not in downtime. Where the bytes are already is a
+    matter of weight, unless a policy lets no more than so many travel."""
 
     name = "locality"
 
@@ -18,8 +18,8 @@ class Locality:
     def refuse(self, kind: Kind, queue: Queue) -> str | None:
         if kind.locality is None:
             return None
-        if kind.locality.n_nowhere:
-            return f"{kind.locality.n_nowhere} of its input files are on no storage that is online"
+        if n := kind.locality.n_nowhere:
+            return f"{n} of its input files {'is' if n == 1 else 'are'} on no storage that is online"
         missing_mb = kind.locality.missing_mb(queue.reads)
         if self._most_mb and missing_mb > self._most_mb:
             return f"about {missing_mb:.0f} MB of its input would have to be brought, at most {self._most_mb} may be"

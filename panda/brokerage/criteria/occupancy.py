@@ -1,6 +1,7 @@
 """Is there room in the queue?"""
 
 from panda.brokerage.subjects import Kind, Queue
+from panda.names import counted
 
 
 class Occupancy:
@@ -23,8 +24,8 @@ class Occupancy:
             return None
         load = queue.load
         if queue.max_ready and load.assigned + load.activated >= queue.max_ready:
-            return f"{load.assigned + load.activated} jobs wait there already, its limit is {queue.max_ready}"
-        return f"{load.waiting} jobs wait there already, and only {load.running} run"
+            return f"{_wait(load.assigned + load.activated)} there already, its limit is {queue.max_ready}"
+        return f"{_wait(load.waiting)} there already, and only {load.running} run"
 
     def room(self, queue: Queue) -> int | None:
         load = queue.load
@@ -34,3 +35,7 @@ class Occupancy:
         if self._per_running:
             limits.append(max(self._at_least, int(self._per_running * load.running)) - load.waiting)
         return max(0, min(limits)) if limits else None
+
+
+def _wait(n: int) -> str:
+    return f"{counted(n, 'job')} {'waits' if n == 1 else 'wait'}"

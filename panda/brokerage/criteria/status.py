@@ -15,6 +15,8 @@ class Status:
             return None
         if queue.status == QueueStatus.TEST and (kind.wishes.is_test or _is_asked_for(kind, queue)):
             return None
+        if queue.is_paused:
+            return queue.status_reason
         because = f" ({queue.status_reason})" if queue.status_reason else ""
         return f"the queue is {queue.status}{because}"
 

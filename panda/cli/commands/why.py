@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 import click
 
@@ -12,10 +11,7 @@ from panda.cli.session import connect
 from panda.cli.show import Column, Item, Look, emit, output_options, plain, say
 from panda.cli.verbs import Verb
 from panda.client import Client, Why
-from panda.client.replies import ENDED
 
-#: Jobs of a set that are asked about; their reasons are few.
-SAMPLE = 20
 #: Before the id of a pilot that looks like something else.
 PILOT = "pilot:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
@@ -30,13 +26,15 @@ SHORT = (
     Column("chosen", "queue"),
     Column("summary"),
 )
+#: In a pipe, with all that people are told: of a set also how many jobs are alike.
+WHOLE = (*SHORT, Column("n"), Column("changes"), Column("funnel"))
 
 
 @click.command(
     cls=Verb,
     examples=(
         "panda why 7000412958",
-        f"panda why last      # a sample of {SAMPLE} of its jobs that have not ended",
+        "panda why last       # its jobs that have not ended, by what they wait for",
         "panda why 7000412958 -o json | jq .changes",
         "panda why NORTH-Q-3f9c01aa   # a pilot: why it got nothing",
     ),
@@ -73,21 +71,44 @@ def _tell_of_pilots(client: Client, pilot_ids: Sequence[str], look: Look) -> Non
 def _tell_of_jobs(client: Client, selectors: Sequence[str], look: Look) -> None:
     selection = select(client, selectors)
     answers = [client.why(panda_id) for panda_id in selection.jobs]
-    for jobset_id in selection.jobsets:
-        answers += [client.why(panda_id) for panda_id in _sample(client, jobset_id)]
+    kinds = [kind for jobset_id in selection.jobsets for kind in _kinds(client, jobset_id)]
     if look.is_for_people and not look.fields:
-        for text in _grouped(answers):
+        for text in [*_grouped(answers), *("\n".join(story(each, each["panda_ids"], each["n"])) for each in kinds)]:
             click.echo(text)
         return
+    items = [*(answer.raw for answer in answers), *kinds]
+    if look.chosen in ("plain", "csv") and not look.fields and not look.query and not look.jq:
+        items = [_in_words(item) for item in items]
     is_single = selection.single_job is not None
-    emit(look, [answer.raw for answer in answers], SHORT, lambda item: str(item["panda_id"]), single=is_single)
+    emit(look, items, WHOLE, lambda item: str(item["panda_id"]), single=is_single)
 
 
-def _sample(client: Client, jobset_id: int) -> list[int]:
-    open_jobs = (job.panda_id for job in client.jobset_jobs(jobset_id) if job.status not in ENDED)
-    sample = list(islice(open_jobs, SAMPLE)) or [job.panda_id for job in client.jobset_jobs(jobset_id, limit=1)]
-    say(f"set:{jobset_id}: asked about {len(sample)} of its jobs")
-    return sample
+def _kinds(client: Client, jobset_id: int) -> list[Item]:
+    """The jobs of a set that have not ended, by what they wait for: why the first one is where it is, with the number
+    of those that are alike (`n`). Of a set without such jobs: its newest one."""
+    found = client.why_set(jobset_id)
+    not_made = f", {found.n_not_made} not made yet" if found.n_not_made else ""
+    part = "" if found.is_whole else f"; looked at {found.n_seen} of every part of it"
+    more = f"; {_jobs(found.n_more)} of further kinds" if found.n_more else ""
+    say(f"set:{jobset_id}: {_jobs(found.n_open)} open{not_made}{part}{more}")
+    if not found.groups:
+        newest = [client.why(job.panda_id).raw for job in client.jobset_jobs(jobset_id, limit=1)]
+        return [{**why, "jobset_id": jobset_id, "n": 1, "panda_ids": [why["panda_id"]]} for why in newest]
+    return [
+        {**group["why"], "jobset_id": jobset_id, "n": group["n"], "panda_ids": group["panda_ids"]}
+        for group in found.raw["groups"]
+    ]
+
+
+def _in_words(why: Item) -> Item:
+    """For a line of a pipe: changes and funnel as text, their parts between bars."""
+    changes = [f"{each.get('who')}: {each['say']}" for each in why.get("changes") or []]
+    funnel = [
+        f"{verdict['criterion']}: {verdict['left']} left"
+        + "".join(f", not {queue}: {reason}" for queue, reason in (verdict.get("refused") or {}).items())
+        for verdict in why.get("funnel") or []
+    ]
+    return {**why, "changes": " | ".join(changes), "funnel": " | ".join(funnel)}
 
 
 def _grouped(answers: Sequence[Why]) -> Iterator[str]:
@@ -99,10 +120,13 @@ def _grouped(answers: Sequence[Why]) -> Iterator[str]:
         yield "\n".join(story(alike[0].raw, [answer.panda_id for answer in alike]))
 
 
-def story(why: Item, panda_ids: Sequence[int]) -> list[str]:
-    """The answer in lines: the sentence, the wait, who comes first, what would change it, the funnel, the facts."""
-    named = ", ".join(str(panda_id) for panda_id in panda_ids[:5]) + (", …" if len(panda_ids) > 5 else "")
-    lines = [f"{'job' if len(panda_ids) == 1 else f'{len(panda_ids)} jobs'} {named} ({why['status']})"]
+def story(why: Item, panda_ids: Sequence[int], n: int | None = None) -> list[str]:
+    """The answer in lines: the sentence, the wait, who comes first, what would change it, the funnel, the facts.
+
+    `n`: jobs that it is of, if `panda_ids` are only the first of them."""
+    n = len(panda_ids) if n is None else n
+    named = ", ".join(str(panda_id) for panda_id in panda_ids[:5]) + (", …" if n > 5 else "")
+    lines = [f"{'job' if n == 1 else _jobs(n)} {named} ({why['status']})"]
     lines.append(f"  {plain(why.get('summary'))}")
     if why.get("waits_for"):
         since = f" since {why['since']}" if why.get("since") else ""
@@ -123,11 +147,15 @@ def pilot_story(why: Item) -> list[str]:
     for kind in why.get("ready") or []:
         misfit = f": {plain(kind['misfit'])}" if kind.get("misfit") else ""
         needs = f"{kind['cores']} cores, {kind['memory_mb']} MB, {kind['walltime_s']} s"
-        lines.append(f"  ready: {kind['n']} jobs of share {plain(kind['share'])} ({needs}){misfit}")
+        lines.append(f"  ready: {_jobs(kind['n'])} of share {plain(kind['share'])} ({needs}){misfit}")
     asks = [f"{word.replace('_', ' ')} {n}" for word, n in (why.get("asks") or {}).items()]
     lines += [f"  asks at its queue in two hours: {', '.join(asks)}"] if asks else []
-    lines += [f"  kept from there: {n} jobs: {plain(reason)}" for reason, n in (why.get("refusals") or {}).items()]
+    lines += [f"  kept from there: {_jobs(n)}: {plain(reason)}" for reason, n in (why.get("refusals") or {}).items()]
     return lines + _facts(why)
+
+
+def _jobs(n: int) -> str:
+    return "1 job" if n == 1 else f"{n} jobs"
 
 
 def _estimate(estimate: Item | None) -> Iterator[str]:

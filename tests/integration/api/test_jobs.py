@@ -215,6 +215,7 @@ def test_why_no_queue_fits(anna, ten, begin):
             "UPDATE job_due SET stage = 'broker', waits_for = 'queue' WHERE panda_id = %(id)s",
             {"id": ten[0]},
         )
+        run(connection, "UPDATE queues SET status = 'offline'")
 
     answer = anna.get(f"/v1/jobs/{ten[0]}/why").json
 

@@ -145,3 +145,39 @@ def test_a_job_that_is_promised_and_not_made_cannot_be_cancelled_yet(anna):
     answer = anna.post(f"/v1/jobs/{accepted['last_panda_id']}/cancel", {})
 
     assert (answer.status_code, answer.json["code"]) == (404, "not_expanded")
+
+
+@pytest.mark.parametrize(
+    ("brokerage", "where", "words"),
+    [
+        ({"sites": ["HOLAND"]}, "brokerage.sites[0]", "did you mean 'HOLLAND'"),
+        ({"sites": ["holland-cpu"]}, "brokerage.sites[0]", "did you mean 'HOLLAND-CPU'"),
+        ({"sites": ["HOLLAND", "!NOSUCH"]}, "brokerage.sites[1]", "no site, queue or cloud 'NOSUCH'; a pattern"),
+        ({"exclude": ["NOSUCH"]}, "brokerage.exclude[0]", "NOSUCH"),
+        ({"prefer": ["HOLLAND", "NOSUCH"]}, "brokerage.prefer[1]", "NOSUCH"),
+    ],
+)
+def test_a_place_that_nobody_knows_is_refused(anna, sites, brokerage, where, words):
+    answer = anna.submit({**TEN, "brokerage": brokerage})
+
+    assert (answer.status_code, answer.json["code"], answer.json["where"]) == (422, "unknown_place", where)
+    assert words in answer.json["detail"]
+    assert anna.get("/v1/jobsets").json["data"] == []
+
+
+def test_sites_queues_clouds_and_patterns_are_places(anna, sites):
+    wishes = {"sites": ["HOLLAND", "HOLLAND-CPU", "NL", "!LATER-*"], "exclude": ["L?TER"], "prefer": ["NL", "[A]"]}
+
+    assert anna.submit({**TEN, "brokerage": wishes}).status_code == 201
+
+
+def test_why_of_a_set_is_for_who_may_read_it(anna, caller):
+    jobset_id = anna.submit(TEN).json["jobset_id"]
+
+    answer = anna.get(f"/v1/jobsets/{jobset_id}/why")
+
+    assert answer.json == {
+        "jobset_id": jobset_id, "n_open": 10, "n_not_made": 10, "n_seen": 0, "is_whole": True, "groups": [], "n_more": 0,
+    }  # fmt: skip
+    assert caller("bob", "user").get(f"/v1/jobsets/{jobset_id}/why").status_code in (403, 404)
+    assert anna.get("/v1/jobsets/77777/why").status_code == 404

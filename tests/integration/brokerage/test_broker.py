@@ -316,7 +316,7 @@ def test_an_input_on_no_online_storage_refuses_every_queue(begin, make_queue, ma
 
     assert placed == []
     assert refused(decisions(begin)[0], "locality") == {
-        "NORTH-Q": "1 of its input files are on no storage that is online"
+        "NORTH-Q": "1 of its input files is on no storage that is online"
     }
 
 

@@ -478,16 +478,58 @@ def test_a_log_is_followed_from_before_it_exists_to_its_end(at_script: Scripted,
     assert ended.err == "job 7 is running; waiting for its payload.stdout\n"
 
 
-def test_why_of_a_set_is_told_for_a_sample(at_script: Scripted, panda: Panda) -> None:
-    at_script.on("GET", "/v1/jobsets/9/jobs", page(job(3, "finished"), job(2, "defined"), job(1, "defined")))
-    for panda_id in (1, 2):
-        at_script.on(
-            "GET", f"/v1/jobs/{panda_id}/why", {"panda_id": panda_id, "status": "defined", "summary": "No queue fits."}
-        )
+WHY = {
+    "panda_id": 1, "status": "defined", "summary": "No queue fits.", "waits_for": "queue", "policy": "analysis",
+    "changes": [{"who": "owner", "say": "ask for less", "queues": ["N"], "command": "panda x"},
+                {"who": "time", "say": "wait", "queues": [], "command": ""}],
+    "funnel": [{"criterion": "status", "left": 1, "refused": {"S": "offline"}},
+               {"criterion": "resources", "left": 0, "refused": {"N": "too much"}}],
+}  # fmt: skip
+
+
+def test_why_of_a_set_is_told_by_what_its_jobs_wait_for(at_script: Scripted, panda: Panda) -> None:
+    held = {"panda_id": 4, "status": "defined", "summary": "anna holds it.", "waits_for": "operator"}
+    answer = {
+        "jobset_id": 9, "n_open": 30_007, "n_not_made": 3, "n_seen": 9_000, "is_whole": False, "n_more": 1, "groups": [
+            {"n": 8_990, "status": "defined", "waits_for": "queue", "panda_ids": [1, 2, 3, 5, 6], "why": WHY},
+            {"n": 2, "status": "defined", "waits_for": "operator", "panda_ids": [4, 7], "why": held},
+        ],
+    }  # fmt: skip
+    at_script.on("GET", "/v1/jobsets/9/why", answer)
 
     ended = panda("why", "set:9", "-o", "table")
+    [*kinds] = panda("why", "set:9", "-o", "json").json
 
-    assert ended.out == "2 jobs 2, 1 (defined)\n  No queue fits.\n"
+    assert "8990 jobs 1, 2, 3, 5, 6, … (defined)\n  No queue fits.\n" in ended.out
+    assert "2 jobs 4, 7 (defined)\n  anna holds it.\n" in ended.out
+    assert (
+        ended.err
+        == "set:9: 30007 jobs open, 3 not made yet; looked at 9000 of every part of it; 1 job of further kinds\n"
+    )
+    assert [(kind["n"], kind["jobset_id"], len(kind.get("changes", []))) for kind in kinds] == [
+        (8_990, 9, 2), (2, 9, 0),
+    ]  # fmt: skip
+
+
+def test_why_of_a_set_that_has_ended_is_that_of_its_newest_job(at_script: Scripted, panda: Panda) -> None:
+    at_script.on("GET", "/v1/jobsets/9/why", {"jobset_id": 9})
+    at_script.on("GET", "/v1/jobsets/9/jobs", page(job(3, "finished")))
+    at_script.on("GET", "/v1/jobs/3/why", {"panda_id": 3, "status": "finished", "summary": "It finished."})
+
+    assert panda("why", "set:9", "-o", "table").out == "job 3 (finished)\n  It finished.\n"
+
+
+def test_why_in_a_pipe_has_the_changes_and_the_funnel(at_script: Scripted, panda: Panda) -> None:
+    at_script.on("GET", "/v1/jobs/1/why", WHY)
+
+    line = panda("why", "1", "-o", "plain").out.rstrip("\n").split("\t")
+    document = panda("why", "1", "-o", "json").json
+
+    assert line[-2:] == [
+        "owner: ask for less | time: wait",
+        "status: 1 left, not S: offline | resources: 0 left, not N: too much",
+    ]
+    assert (document["changes"], document["funnel"]) == (WHY["changes"], WHY["funnel"])
 
 
 def test_a_table_in_a_pipe_has_all_jobs_and_a_cut_list_says_so(at_script: Scripted, panda: Panda) -> None:

@@ -72,6 +72,11 @@ HEALTHY: dict[tuple[str, str], Any] = {
     ("GET", "/v1/jobs/7/attempts"): page({"attempt_nr": 1}),
     ("GET", "/v1/jobs/7/usage"): {"panda_id": 7, "points": [{"at": AT, "cpu_s": 1.0}]},
     ("GET", "/v1/jobs/7/why"): {"panda_id": 7, "status": "finished", "summary": "it has ended"},
+    ("GET", "/v1/jobsets/9/why"): {
+        "jobset_id": 9, "n_open": 1, "n_seen": 1, "groups": [
+            {"n": 1, "status": "defined", "panda_ids": [7], "why": {"panda_id": 7, "status": "defined", "summary": "no"}},
+        ],
+    },
     ("GET", "/v1/pilots/Q-1/why"): {"pilot_id": "Q-1", "summary": "it has work"},
     ("GET", "/v1/jobs/7/logs"): page(LOG),
     **{("POST", f"/v1/jobs/7/{deed}"): {"n": 1} for deed in ("retry", "cancel", "hold", "release", "rebroker")},
@@ -109,6 +114,9 @@ HEALTHY: dict[tuple[str, str], Any] = {
     ("GET", "/v1/pilots"): page({"pilot_id": "p", "queue": "Q"}),
     ("GET", "/v1/nodes"): page({"node": "n"}),
     ("GET", "/v1/shares"): page({"name": "default", "weight": 1.0}),
+    ("POST", "/v1/shares"): {"share": "nightly", "parent": "production"},
+    ("POST", "/v1/shares/nightly/move"): {"share": "nightly", "parent": ""},
+    ("POST", "/v1/shares/nightly/remove"): {"share": "nightly"},
     ("PUT", "/v1/shares/default"): {"share": "default", "weight": 2.0, "was": 1.0},
     ("GET", "/v1/users"): page(USER),
     ("POST", "/v1/users"): Reply(201, USER),
@@ -161,6 +169,7 @@ errors 'set:9' --by node -o json --fields n -q
 attempts --filter 'outcome:failed' --sort -panda_id --limit 2 -o json --fields panda_id -q
 why 7 -o json --fields summary -q
 why Q-1 7
+why set:9 7 -o csv
 why pilot:Q-1 -o json
 logs 7 --list -o json --fields name -q
 wait 7 --for done --timeout 5s --job-code -o json --fields status -q
@@ -233,6 +242,10 @@ pause dispatch --site S --queue Q --node n --reason r --for 4h -o json --fields 
 resume dispatch --site S --queue Q --node n --reason r -o json --fields what -q
 shares -o json --fields name -q
 shares set default --weight 2 --reason r -o json --fields was -q
+shares add nightly --weight 2 --below production --reason r -o json --fields parent -q
+shares move nightly --below production --reason r -o json --fields parent -q
+shares move nightly --top --reason r
+shares remove nightly --reason r -o json --fields share -q
 users --filter 'role:user' --limit 1 -o json --fields name -q
 users create ann --role user --reason r -o json --fields name -q
 quota -o json --fields subject -q

@@ -1,5 +1,7 @@
 """Transfers move as many at a time as storages and links allow, the most wanted first, from the nearest site."""
 
+import pytest
+
 from panda.dataservice import admission, flow, transfers
 from panda.db import lists
 from panda.query import read
@@ -49,6 +51,56 @@ def test_a_link_has_its_own_limit(lab):
     lab.do("INSERT INTO links VALUES ('slow', 'NORTH', 'WEST', 10, 1)")
 
     assert len(due_ids(lab)) == 4
+
+
+def downtime(lab, kind, target):
+    lab.do(
+        "INSERT INTO downtimes (name, kind, target, starts_at, ends_at, reason, made_by) VALUES"
+        f" ('cooling', '{kind}', '{target}', panda_now(), panda_now() + interval '1 hour', '', 'olga')"
+    )
+
+
+@pytest.mark.parametrize(("kind", "target"), [("storage", "NORTH-DISK"), ("site", "NORTH")])
+def test_nothing_is_read_from_a_storage_in_downtime(lab, kind, target):
+    lab.put("s:d/a", b"x")
+    lab.put("s:d/b", b"x")
+    lab.put("s:d/b", b"x", "WEST-DISK")
+    request(lab, lab.bound_jobs(inputs=["s:d"]))
+    downtime(lab, kind, target)
+
+    assert len(due_ids(lab)) == 1
+    assert moving(lab) == {("WEST-DISK", "SOUTH-DISK")}
+    [held] = [row for row in lab.transfers() if row.status == "queued"]
+    assert held.tries == 0
+
+    lab.do("DELETE FROM downtimes")
+    lab.do("UPDATE transfers SET due_at = panda_now() WHERE status = 'queued'")
+    assert due_ids(lab) == [held.transfer_id]
+
+
+def test_a_transfer_whose_source_went_into_downtime_takes_another_one(lab):
+    lab.put("s:d/a", b"x")
+    lab.put("s:d/a", b"x", "WEST-DISK")
+    [panda_id] = lab.bound_jobs(inputs=["s:d/a"])
+    request(lab, [panda_id])
+    ids = due_ids(lab)
+    assert moving(lab) == {("NORTH-DISK", "SOUTH-DISK")}
+    downtime(lab, "storage", "NORTH-DISK")
+
+    transfers.carry_out(lab.begin, ids, lab.settings)
+
+    [row] = lab.transfers()
+    assert (row.status, row.source) == ("done", "WEST-DISK")
+
+
+def test_nothing_is_brought_to_a_storage_in_downtime(lab):
+    lab.put("s:d/a", b"x")
+    request(lab, lab.bound_jobs(inputs=["s:d"]) + lab.bound_jobs(queue="WEST-Q", inputs=["s:d"]))
+    downtime(lab, "storage", "SOUTH-DISK")
+
+    due_ids(lab)
+
+    assert moving(lab) == {("NORTH-DISK", "WEST-DISK")}
 
 
 def test_what_most_jobs_wait_for_goes_first(lab):

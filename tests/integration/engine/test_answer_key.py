@@ -4,6 +4,8 @@ Each case is a real one: the job got stuck by the engine itself, and where the k
 job goes on.
 """
 
+from pathlib import Path
+
 import pytest
 
 from panda.auth import users
@@ -12,9 +14,12 @@ from panda.dataservice import catalog
 from panda.db.session import run
 from panda.dispatcher import matching, pilot_why, quotas
 from panda.dispatcher.tally import Tally, tally
-from panda.jobs import counters, estimates, kill, retry
+from panda.dispatcher.words import OutputReport
+from panda.jobs import counters, estimates, kill, rebroker, retry, switches
 from panda.jobs.quotas import table
+from panda.jobs.switches import Place
 from panda.sites.status import set_queue_status
+from panda.sites.waking import look_again
 from panda.states import JobStatus
 from workflows import beat
 
@@ -24,8 +29,12 @@ KEY = {
         ["No queue fits it", "needs 16000 MB of memory, the queue has 8000"],
         "ask for 8000 MB of memory instead of 16000: 2 more queues (NORTH-Q, SOUTH-Q)",
     ),
+    "too much memory and a missing tag": (
+        ["No queue fits it", "needs 20000 MB of memory, the queue has 8000"],
+        "ask for 8000 MB of memory instead of 20000, and do without the tag nosuch: 2 more queues (NORTH-Q, SOUTH-Q)",
+    ),
     "all replicas at an offline storage": (
-        ["No queue fits it", "1 of its input files are on no storage that is online"],
+        ["No queue fits it", "1 of its input files is on no storage that is online"],
         "if storage SOUTH-DISK, which has 1 input file, were online: 2 more queues (NORTH-Q, SOUTH-Q)",
     ),
     "share": (
@@ -35,6 +44,37 @@ KEY = {
     "downtime": (
         ["No queue fits it", "is in downtime until", "(new cooling)"],
         "wait until the downtime of site NORTH ends",
+    ),
+    "a queue that would take it now": (
+        ["NORTH-Q would take it now, and brokerage looks again at", "UTC. When it looked last: No queue fits it"],
+        "nothing: 1 queue (NORTH-Q) would take it now; brokerage looks again at",
+    ),
+    "paused brokerage": (
+        ["No queue fits it", "brokerage is paused by olga: the disk burns"],
+        "let brokerage go on (site NORTH): brokerage is paused by olga: the disk burns: 1 more queue (NORTH-Q)",
+    ),
+    "paused dispatch": (
+        ["It is ready at NORTH-Q", "dispatch is paused by olga: the disk burns"],
+        "let jobs be handed out again: dispatch is paused by olga",
+    ),
+    "data only at a storage in downtime": (
+        [
+            "1 of its input files is on no storage that is online",
+            "Storage SOUTH-DISK, which has 1 input file that no",
+            "is in downtime until",
+            "(new cooling)",
+        ],
+        ": storage SOUTH-DISK has 1 input file: 1 more queue (NORTH-Q)",
+    ),
+    "ready job at a queue in downtime": (
+        ["It is ready at NORTH-Q, where site NORTH is in downtime until", "(new cooling)"],
+        "wait until the downtime of site NORTH ends",
+    ),
+    "brokeroff queue that still runs its ready jobs": (
+        [
+            "It is ready at NORTH-Q, next in line; the queue is brokeroff (power cut), and still runs what is ready there"
+        ],
+        "start pilots at NORTH-Q",
     ),
     "quota of bytes": (
         ["No queue fits it", "alice may keep no more on NORTH-DISK: 3 of 2 GB"],
@@ -63,6 +103,10 @@ KEY = {
     "transfer failing": (
         ["1 input file is on the way", "failed:"],
         "let brokerage look elsewhere than at NORTH-Q: 1 more queue (SOUTH-Q)",
+    ),
+    "outputs that cannot be shipped": (
+        ["1 output file is on the way", "failed: storage SOUTH-DISK is offline"],
+        "mend what SOUTH-DISK says: storage SOUTH-DISK is offline",
     ),
     "parent set failed": (["which it depends on, did not finish; it is held"], "give the failed jobs of set:"),
     "no pilots": (["It is ready at NORTH-Q", "no pilot has asked there for 10 minutes"], "start pilots at NORTH-Q"),
@@ -123,6 +167,12 @@ def test_too_much_memory(world):
     assert world.status(submitted(world, defaults={"memory_mb": 8_000})) == "activated"
 
 
+def test_too_much_memory_and_a_missing_tag(world):
+    stuck = submitted(world, defaults={"memory_mb": 20_000, "tags": ["nosuch"]})
+
+    assert solved(world, "too much memory and a missing tag", stuck).who == "owner"
+
+
 def a_file(world, storage):
     world.query(
         "INSERT INTO datasets (scope, name, owner, created_at, n_files, size_bytes)"
@@ -166,15 +216,78 @@ def test_share(world):
     assert running
 
 
+def downtime(world, kind, target, *, minutes=60):
+    world.query(
+        "INSERT INTO downtimes (name, kind, target, starts_at, ends_at, reason, made_by) VALUES (%(target)s, %(kind)s,"
+        " %(target)s, panda_now(), panda_now() + make_interval(mins => %(minutes)s), 'new cooling', 'olga')"
+        " RETURNING 1", kind=kind, target=target, minutes=minutes,
+    )  # fmt: skip
+    matching.forget()
+
+
 def test_downtime(world):
     for site in ("NORTH", "SOUTH"):
-        world.query(
-            "INSERT INTO downtimes (name, kind, target, starts_at, ends_at, reason, made_by) VALUES (%(site)s, 'site',"
-            " %(site)s, panda_now(), panda_now() + interval '1 hour', 'new cooling', 'olga') RETURNING 1", site=site,
-        )  # fmt: skip
+        downtime(world, "site", site)
     stuck = submitted(world)
 
     assert solved(world, "downtime", stuck).who == "time"
+
+
+@pytest.mark.parametrize(("kind", "target"), [("storage", "SOUTH-DISK"), ("site", "SOUTH")])
+def test_data_only_at_a_storage_in_downtime(world, kind, target):
+    a_file(world, "SOUTH-DISK")
+    downtime(world, kind, target)
+    stuck = with_input(world, brokerage={"sites": ["NORTH"]})
+    world.settle()
+
+    change = solved(world, "data only at a storage in downtime", stuck)
+
+    assert change.say.startswith(f"wait until the downtime of {kind} {target} ends")
+    world.query("DELETE FROM downtimes RETURNING 1")
+    world.pass_time(60)
+    world.sweep()
+    world.settle()
+    assert world.job(stuck)["computing_site"] == "NORTH-Q"
+
+
+def test_files_on_their_way_wait_for_the_end_of_a_downtime(world):
+    a_file(world, "SOUTH-DISK")
+    stuck = with_input(world, brokerage={"sites": ["NORTH"]})
+    world.settle()
+    downtime(world, "storage", "SOUTH-DISK")
+
+    answer, changes = told(world, stuck)
+
+    assert "is held: all that have it are in downtime, storage SOUTH-DISK until" in answer.summary
+    assert "Storage SOUTH-DISK, which has 1 input file that no other one has, is in downtime" in answer.summary
+    assert [each.say.split(",")[0] for each in changes] == ["wait until the downtime of storage SOUTH-DISK ends"]
+
+
+def test_ready_job_at_a_queue_in_downtime(world):
+    world.jobs(3, brokerage={"sites": ["NORTH", "SOUTH"], "prefer": ["NORTH"]})
+    world.settle()
+    assert world.acquire(1, queue="NORTH-Q")
+    fold(world)
+    [stuck] = [row.panda_id for row in world.query("SELECT panda_id FROM ready WHERE queue = 'NORTH-Q' LIMIT 1")]
+    downtime(world, "site", "NORTH", minutes=20)
+
+    solved(world, "ready job at a queue in downtime", stuck)
+
+    answer, changes = told(world, stuck)
+    assert [each.who for each in changes] == ["owner", "time"]
+    assert changes[0].sentence == "let brokerage look elsewhere than at NORTH-Q: 1 more queue (SOUTH-Q)"
+    assert changes[0].command == f"panda rebroker {stuck} --exclude NORTH-Q"
+    assert answer.estimate is None
+    assert world.acquire(1, queue="NORTH-Q", pilot_id="other") == []
+
+
+def test_brokeroff_queue_that_still_runs_its_ready_jobs(world):
+    mine = submitted(world, brokerage={"sites": ["NORTH"]})
+    set_status(world, "NORTH-Q", "brokeroff")
+
+    assert solved(world, "brokeroff queue that still runs its ready jobs", mine).command == ""
+    assert not [each for each in told(world, mine).changes if "open queue" in each.say]
+    assert [each.panda_id for each in world.acquire(1, queue="NORTH-Q")] == [mine]
 
 
 def test_quota_of_bytes(world):
@@ -286,6 +399,23 @@ def test_transfer_failing(world):
     assert change.command == f"panda rebroker {stuck} --exclude NORTH-Q"
 
 
+def test_outputs_that_cannot_be_shipped(world):
+    accepted = world.submit(
+        jobs=[{"command": ["true"], "outputs": ["o"]}], brokerage={"sites": ["NORTH"]}, output_storage="SOUTH-DISK"
+    )
+    world.settle()
+    [job] = world.acquire(queue="NORTH-Q")
+    place = Path(job.outputs[0].url.removeprefix("file://"))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(b"result")
+    world.query("UPDATE storages SET status = 'offline' WHERE name = 'SOUTH-DISK' RETURNING 1")
+    world.report(job, "finished", outputs=[OutputReport(lfn="o", size_bytes=6, adler32="092202a0")])
+    world.settle()
+
+    assert solved(world, "outputs that cannot be shipped", accepted.first_panda_id).who == "operator"
+    assert told(world, accepted.first_panda_id).changes[-1].say == "wait: its transfers are tried again by themselves"
+
+
 def test_parent_set_failed(world):
     parent = world.submit(jobs=[{"command": ["false"]}])
     stuck = world.submit(
@@ -325,9 +455,56 @@ def test_queue_closed(world):
 
     assert solved(world, "queue closed", stuck).who == "operator"
     world.query("UPDATE queues SET status = 'online' RETURNING 1")  # and nobody told the waiting jobs
-    assert [change.say for change in told(world, stuck).changes] == [
-        "nothing: queues take it now, and brokerage looks again in a moment"
-    ]
+    answer, changes = told(world, stuck)
+    assert answer.summary.startswith(
+        f"NORTH-Q, SOUTH-Q would take it now, and brokerage looks again at {answer.until:%H:%M}"
+    )
+    assert changes[0].say.startswith(
+        "nothing: 2 queues (NORTH-Q, SOUTH-Q) would take it now; brokerage looks again at "
+    )
+
+
+def test_a_queue_that_would_take_it_now(world):
+    world.query("UPDATE queues SET max_ready = 1 WHERE name = 'NORTH-Q' RETURNING 1")
+    world.jobs(2, brokerage={"sites": ["NORTH"]})
+    world.settle()
+    [stuck] = [row.panda_id for row in world.query("SELECT panda_id FROM job_due WHERE waits_for = 'queue'")]
+    assert told(world, stuck).changes[-1].say == "wait until there is room"
+    assert len(world.acquire(1, queue="NORTH-Q")) == 1
+
+    change = solved(world, "a queue that would take it now", stuck)
+
+    assert (change.who, change.command) == ("time", "")
+    assert [each.command for each in told(world, stuck).changes] == ["", f"panda rebroker {stuck}"]
+    with world.begin() as connection:
+        rebroker.rebroker(connection, [stuck], by="alice", reason="")
+    world.settle()
+    assert world.status(stuck) == "activated"
+
+
+def test_paused_brokerage(world):
+    pause = Place(site="NORTH")
+    with world.begin() as connection:
+        switches.pause(connection, "brokerage", pause, by="olga", reason="the disk burns")
+    stuck = submitted(world, brokerage={"sites": ["NORTH"]})
+
+    change = solved(world, "paused brokerage", stuck)
+
+    assert (change.who, change.command) == ("operator", "panda resume brokerage --site NORTH --reason …")
+    assert not [each for each in told(world, stuck).changes if "were online" in each.say]
+    with world.begin() as connection:
+        switches.resume(connection, "brokerage", pause, by="olga", reason="it is out")
+        look_again(connection)
+    world.settle()
+    assert world.status(stuck) == "activated"
+
+
+def test_paused_dispatch(world):
+    stuck = submitted(world, brokerage={"sites": ["NORTH"]})
+    with world.begin() as connection:
+        switches.pause(connection, "dispatch", Place(queue="NORTH-Q"), by="olga", reason="the disk burns")
+
+    assert solved(world, "paused dispatch", stuck).command == "panda resume dispatch --queue NORTH-Q --reason …"
 
 
 def test_requirement(world):

@@ -32,7 +32,7 @@ def set_status(world, queue, status):
 
 def leave(world, after_s=61):
     world.pass_time(after_s)
-    beat.leave_offline_queues()
+    beat.leave_closed_queues()
     for group in world.claim(final=False):
         if group.stage == "broker":
             world.run_chain(group.stage, group.panda_ids)
@@ -202,6 +202,54 @@ def test_a_queue_is_looked_through_once_each_time_it_goes_offline(world, monkeyp
 
     assert looked == [["SOUTH-Q"], ["NORTH-Q"], ["SOUTH-Q"]]
     assert {world.status(i) for i in jobs} == {"defined"}
+
+
+def plan(world, kind, target, since_s, until_s):
+    sql = (
+        "INSERT INTO downtimes (name, kind, target, starts_at, ends_at, reason, made_by) VALUES ('cooling', %(kind)s,"
+        " %(target)s, panda_now() + make_interval(secs => %(since_s)s),"
+        " panda_now() + make_interval(secs => %(until_s)s), 'kernel', 'olga') RETURNING 1"
+    )
+    world.query(sql, kind=kind, target=target, since_s=float(since_s), until_s=float(until_s))
+
+
+@pytest.mark.parametrize(("kind", "target"), [("queue", "NORTH-Q"), ("site", "NORTH")])
+def test_jobs_leave_a_queue_that_goes_into_downtime(world, placed, kind, target):
+    plan(world, kind, target, 0, 7200)
+
+    leave(world)
+
+    assert queues_of(world, placed) == {"SOUTH-Q": 4}
+    reasons = {row.reason for row in world.query("SELECT reason FROM job_events WHERE by = 'brokerage'")}
+    assert any(f"{kind} {target} is in downtime until" in (reason or "") for reason in reasons)
+
+
+def test_jobs_whose_files_are_on_their_way_leave_a_queue_in_downtime(world):
+    jobs = waiting_for_data(world, 3)
+    plan(world, "queue", "NORTH-Q", 0, 7200)
+
+    leave(world)
+
+    assert {(world.status(i), world.due(i).waits_for) for i in jobs} == {("defined", "queue")}  # they want only NORTH
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "since_s", "until_s"),
+    [
+        ("queue", "NORTH-Q", 0, 1800),  # it ends soon
+        ("queue", "NORTH-Q", 30, 7200),  # it has just begun
+        ("queue", "NORTH-Q", 3600, 7200),  # it is to come
+        ("queue", "NORTH-Q", -7200, -3600),  # it is over
+        ("storage", "NORTH-DISK", 0, 7200),  # pilots still get what is ready
+        ("site", "ELSEWHERE", 0, 7200),
+    ],
+)
+def test_jobs_stay_where_a_downtime_does_not_keep_them_for_long(world, placed, kind, target, since_s, until_s):
+    plan(world, kind, target, since_s, until_s)
+
+    leave(world)
+
+    assert queues_of(world, placed) == {"NORTH-Q": 2, "SOUTH-Q": 2}
 
 
 def test_a_queue_that_is_closed_for_a_moment_keeps_its_jobs(world, placed):

@@ -394,6 +394,32 @@ def test_what_cannot_be_meant_is_answered_with_a_reason(
     assert answer.text
 
 
+def test_a_queue_tells_how_pilots_asked_and_what_they_had_too_little_of(world: World, operator: Browser) -> None:
+    none = operator.json("/queues/north?json")["data"]
+    assert (none["asks"], none["misfits"]) == ([], [])
+    world.sql("UPDATE shapes SET tags = '{avx512}' WHERE shape_id = 1")
+    for shape_id, word, n, most, hours in (
+        (0, "got", 5, 0, 0), (0, "nothing_fits", 1200, 0, 0), (0, "nothing_fits", 40, 0, 30), (0, "paused", 2, 0, 2),
+        (1, "memory_mb", 1100, 4000, 0), (1, "memory_mb", 50, 6000, 2), (1, "tags", 30, 0, 0),
+    ):  # fmt: skip
+        world.sql(
+            "INSERT INTO dispatch_counts VALUES (date_trunc('hour', panda_now()) - make_interval(hours => %(hours)s),"
+            " 'north', %(shape_id)s, %(word)s, %(n)s, %(most)s, panda_now())",
+            shape_id=shape_id, word=word, n=n, most=most, hours=hours,
+        )  # fmt: skip
+    world.sql("INSERT INTO dispatch_counts VALUES (panda_now(), 'south', 0, 'got', 7, 0, panda_now())")
+
+    data = operator.json("/queues/north?json")["data"]
+    page = operator.get("/queues/north").text
+
+    assert [(each["word"], each["n"]) for each in data["asks"]] == [("nothing_fits", 1200), ("got", 5), ("paused", 2)]
+    assert [(each["word"], each["n"], each["needs"], each["most"]) for each in data["misfits"]] == [
+        ("memory_mb", 1150, 8000, 6000), ("tags", 30, ["avx512"], 0),
+    ]  # fmt: skip
+    assert "nothing fitted" in page
+    assert "MB of memory" in page
+
+
 def test_a_mistyped_status_is_corrected(world: World, operator: Browser) -> None:
     assert "did you mean &#39;running&#39;" in operator.get("/jobs?status=runing").text
 

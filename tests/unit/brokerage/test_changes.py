@@ -7,7 +7,7 @@ import pytest
 from panda.brokerage.changes import MOST, changes
 from panda.brokerage.criteria.locality import Locality as LocalityCriterion
 from panda.brokerage.policies import Policy, built_in
-from panda.brokerage.subjects import Load, Locality, Planned
+from panda.brokerage.subjects import Away, Load, Locality, Planned
 from tests.unit.brokerage.subjects import a_kind, a_queue, wishes
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -43,7 +43,31 @@ def told(kind, queues, **facts):
             ["owner: ask for 43200 s of wall time instead of 86400: 1 more queue (A)"],
         ),
         ({"cores": 1}, [a_queue("A", min_cores=8)], ["owner: ask for 8 cores instead of 1: 1 more queue (A)"]),
-        ({"memory_mb": 20_000, "cores": 16}, [a_queue("A")], []),  # two things at once are no single change
+        (
+            {"walltime_s": 600},
+            [a_queue("A", min_walltime_s=3600, corepower=5.0)],
+            ["owner: ask for 1800 s of wall time instead of 600: 1 more queue (A)"],
+        ),
+        # no single one
+        (
+            {"memory_mb": 20_000, "cores": 16},
+            [a_queue("A")],
+            ["owner: ask for 16000 MB of memory instead of 20000, and ask for 8 cores instead of 16: 1 more queue (A)"],
+        ),
+        (
+            {"memory_mb": 20_000, "tags": frozenset({"avx512"})},
+            [a_queue("A"), a_queue("B"), a_queue("C", memory_mb=9_000)],
+            [
+                "owner: ask for 16000 MB of memory instead of 20000, and do without the tag avx512: 2 more queues (A, B)",
+                "owner: ask for 9000 MB of memory instead of 20000, and do without the tag avx512: 1 more queue (C)",
+            ],
+        ),
+        (
+            {"memory_mb": 20_000},
+            [a_queue("A", status="offline")],
+            ["operator: ask for 16000 MB of memory instead of 20000, and if the queue were online: 1 more queue (A)"],
+        ),
+        ({"memory_mb": 20_000, "cores": 16, "gpus": 3}, [a_queue("A")], []),  # three are another job
         (
             {"tags": frozenset({"avx2", "linux"})},
             [a_queue("A"), a_queue("B", tags=frozenset())],
@@ -134,7 +158,7 @@ def test_inputs_at_storages_that_are_away_want_these_back():
     kind = a_kind(locality=Locality(2))
     queues = [a_queue("A"), a_queue("B", storage="OAK", storage_status="offline")]
 
-    assert told(kind, queues, storages_away={"OAK": 2, "ELM": 1}) == [
+    assert told(kind, queues, storages_away=Away({"OAK": 2, "ELM": 1})) == [
         "operator: if storage OAK, which has 2 input files, were online: 2 more queues (A, B)"
     ]
     assert told(kind, queues) == [

@@ -47,6 +47,8 @@ CASES = [
     ("wishes", {"wishes": wishes(sites=["!S"])}, {}, "the job set excludes S"),
     ("wishes", {"wishes": wishes(sites=["!MERIDIAN-*"])}, {"site": "MERIDIAN-3"}, "the job set excludes MERIDIAN-*"),
     ("wishes", {"wishes": wishes(sites=["!MERIDIAN-*"])}, {"site": "MERIDIAN"}, None),
+    ("wishes", {"wishes": wishes(sites=["NL"])}, {"cloud": "NL"}, None),
+    ("wishes", {"wishes": wishes(sites=["!N*"])}, {"cloud": "NL"}, "the job set excludes N*"),
     ("wishes", {"wishes": wishes(sites=["S", "!Q"])}, {}, "the job set excludes Q"),
     ("wishes", {"wishes": wishes(exclude=["Q"])}, {}, "the job set excludes Q"),
     ("resources", {"cores": 9}, {}, "needs 9 cores, the queue has 8"),
