@@ -94,7 +94,7 @@ def test_nothing_is_woken_for_a_queue_without_room_or_one_that_is_closed(world):
 
 def test_jobs_that_no_room_would_help_are_left_alone(world):
     limit(world, "NORTH-Q", max_ready=4)
-    impossible = world.jobs(5, brokerage={"sites": ["NOWHERE"]})
+    impossible = world.jobs(5, brokerage={"sites": ["NOWHERE*"]})
     world.jobs(6, brokerage={"sites": ["NORTH-Q"]})
     world.settle()
     world.acquire(4, queue="NORTH-Q")
