@@ -66,6 +66,7 @@ LONG: list[tuple[str, dict[tuple[str, str], Any], str]] = [
     (
         "put big.root --dataset user.ann:in",
         {
+            ("GET", "/v1/storages"): page({"name": "D"}),
             ("POST", "/v1/datasets"): DATASET,
             ("GET", "/v1/datasets/user.ann:in/files"): page(),
             ("PUT", "/v1/datasets/user.ann:in/files/big.root"): CTRL_C,
@@ -121,6 +122,7 @@ def test_files_that_are_there_are_not_sent_again(at_script: Scripted, panda: Pan
     for name in ("old.txt", "new.txt", "changed.txt"):
         (tmp_path / name).write_text("abc")
     there = {"size_bytes": 3, "adler32": "024d0127"}
+    at_script.on("GET", "/v1/storages", page({"name": "D"}))
     at_script.on("POST", "/v1/datasets", DATASET)
     at_script.on(
         "GET", "/v1/datasets/user.ann:in/files", page({"lfn": "old.txt", **there}, {"lfn": "changed.txt", **there, "size_bytes": 4})
@@ -131,4 +133,5 @@ def test_files_that_are_there_are_not_sent_again(at_script: Scripted, panda: Pan
     ended = panda("put", *sorted(tmp_path.iterdir()), "--dataset", "user.ann:in", "-q")
 
     assert (ended.code, ended.out.split()) == (0, ["changed.txt", "new.txt", "old.txt"])
-    assert [target.rpartition("/")[2] for target in at_script.targets("PUT")] == ["changed.txt", "new.txt"]
+    sent = [target.rpartition("/")[2] for target in at_script.targets("PUT")]
+    assert sent == ["changed.txt?storage=D", "new.txt?storage=D"]
