@@ -47,8 +47,13 @@ def told(problem: Exception) -> Told | None:
     if isinstance(problem, click.ClickException):
         return Told(exits.ERROR, "error", problem.format_message())
     if isinstance(problem, OSError):
-        return Told(exits.ERROR, "os_error", str(problem))
+        return Told(exits.ERROR, "os_error", sentence_of(problem))
     return _of_the_client(problem) or _of_the_server_side(problem)
+
+
+def sentence_of(problem: OSError) -> str:
+    """Which file or folder, and what is wrong with it."""
+    return f"{problem.filename}: {problem.strerror}" if problem.filename and problem.strerror else str(problem)
 
 
 def _path(problem: click.UsageError) -> str:

@@ -1,5 +1,6 @@
 """`panda datasets`, `panda put`, `panda get`: data in and out."""
 
+import errno
 import threading
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from panda.cli import columns, exits
 from panda.cli.completions import complete_sources
 from panda.cli.filling import as_they_come, look_at
 from panda.cli.parallel import at_once
-from panda.cli.problems import CommandProblem
+from panda.cli.problems import CommandProblem, sentence_of
 from panda.cli.progress import bytes_shown
 from panda.cli.selectors import newest, parse
 from panda.cli.session import connect
@@ -24,6 +25,9 @@ from panda.client import Client, DatasetFile
 from panda.client.checksums import is_intact
 from panda.client.datasets import content_told
 from panda.names import checked
+
+#: A disk or a quota is full, or no file may be that large.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @click.command(
@@ -150,7 +154,7 @@ def _there(client: Client, dataset: str, names: Sequence[str]) -> dict[str, Data
 
 @contextmanager
 def _broken_off(told: str) -> Iterator[None]:
-    """Ctrl-C, a full disk or a lost server in the middle: how to go on is said."""
+    """Ctrl-C or a full disk in the middle: how to go on is said, where the same command can."""
     try:
         yield
     except KeyboardInterrupt:
@@ -160,9 +164,8 @@ def _broken_off(told: str) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as problem:
-        raise CommandProblem(
-            str(problem), code="os_error", exit_code=exits.ERROR, hint=f"the same command goes on: {told}"
-        ) from None
+        hint = f"with more room the same command goes on: {told}" if problem.errno in NO_ROOM else ""
+        raise CommandProblem(sentence_of(problem), code="os_error", exit_code=exits.ERROR, hint=hint) from None
 
 
 @click.command(

@@ -113,9 +113,23 @@ def test_a_full_disk_under_get_leaves_nothing_half_and_says_so(script: Scripted,
 
     assert ended.returncode == 1
     assert "File too large" in ended.stderr
-    assert "the same command goes on" in ended.stderr
+    assert f"{tmp_path / 'got' / 'big.root'}: " in ended.stderr
+    assert "it has 3000000 bytes, " in ended.stderr
+    assert "with more room the same command goes on" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert list((tmp_path / "got").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_is_named_and_no_way_on_is_promised(at_script: Scripted, panda: Panda) -> None:
+    at_script.on("GET", "/v1/datasets/user.ann:in", DATASET)
+    at_script.on("GET", "/v1/datasets/user.ann:in/files", page(FILE))
+    at_script.on("GET", "/v1/datasets/user.ann:in/files/big.root", Reply(200, BYTES))
+
+    ended = panda("get", "user.ann:in", "--dest", "/proc/x")
+
+    assert ended.code == 1
+    assert "/proc/x: No such file or directory" in ended.err
+    assert "goes on" not in ended.err
 
 
 def test_files_that_are_there_are_not_sent_again(at_script: Scripted, panda: Panda, tmp_path: Path) -> None:
