@@ -36,6 +36,13 @@ INSERT INTO tokens (token_hash, owner, label, roles, created_at)
     SELECT decode(lpad(i::text, 4, '0'), 'hex'), 'user-' || i, 'laptop', ARRAY['user'], panda_now() FROM generate_series(1, 5) i
 """  # fmt: skip
 
+SHORT_ROWS = """
+INSERT INTO saved_views (owner, name, filter, created_at) SELECT 'anna', 'view-' || i, 'status:failed', panda_now() FROM generate_series(1, 3) i;
+INSERT INTO switches (what, site, queue, node, set_by, reason, set_at) SELECT 'dispatch', '', 'QUEUE-' || i, '', 'otto', 'r', panda_now() FROM generate_series(1, 3) i;
+INSERT INTO storage_quotas SELECT 'quota-' || i, ARRAY['anna'], ARRAY['*'], ARRAY['anna'], ARRAY['%%'], true, i FROM generate_series(1, 3) i;
+INSERT INTO quotas (subject, queued_jobs) SELECT 'user:user-' || i, i FROM generate_series(1, 3) i
+"""  # fmt: skip
+
 
 @pytest.fixture
 def ten(anna, engine, sites):
@@ -214,3 +221,31 @@ def test_jobs_are_counted_by_what_is_asked(anna, ten, engine):
     assert (by_two["n"], by_two["exact"], by_two["down_to"]) == (10, True, None)
     only = anna.get("/v1/jobs/counts", params={"filter": "status:pending", "by": "owner"}).json
     assert only["data"] == [{"by": {"owner": "anna"}, "n": 6}]
+
+
+#: Lists that are known as a whole, and the role that sees them; what a page of two is made of.
+SHORT = {
+    "views": "anna", "switches": "anna", "site-rules": "anna", "shares": "anna", "quotas": "root",
+    "storage-quotas": "anna",
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("by_hand")
+@pytest.mark.parametrize("noun", SHORT)
+def test_short_lists_read_what_they_are_asked(noun, anna, caller, full, begin):
+    with begin() as connection:
+        for statement in SHORT_ROWS.split(";"):
+            run(connection, statement)
+    somebody = anna if SHORT[noun] == "anna" else caller("root", "admin")
+    whole = somebody.get(f"/v1/{noun}").json["data"]
+
+    for wrong in ("limit=0", "limit=1000000", "limit=x", "after=0", "format=xml"):
+        answer = somebody.get(f"/v1/{noun}?{wrong}")
+        assert (answer.status_code, answer.json["code"]) == (400, "invalid"), wrong
+    assert somebody.get(f"/v1/{noun}?fields=no").json["code"] == "unknown_field"
+    assert len(whole) >= (3 if noun != "shares" else 1)
+    assert pages_of(somebody, f"/v1/{noun}") == whole
+    first = next(iter(whole[0]))
+    assert somebody.get(f"/v1/{noun}?fields={first}&limit=1").json["data"] == [{first: whole[0][first]}]
+    table = list(csv.DictReader(io.StringIO(somebody.get(f"/v1/{noun}?format=csv").text)))
+    assert [row[first] for row in table] == [str(each[first]) for each in whole]
