@@ -116,6 +116,7 @@ def _add_jobs(app: App, begin: Begin, settings: Settings, spool: Spool) -> None:
     app.add_route(f"{job}/events", jobs.JobEventsResource(begin))
     app.add_route(f"{job}/files", jobs.JobFilesResource(begin))
     app.add_route(f"{job}/attempts", jobs.JobAttemptsResource(begin))
+    app.add_route(f"{job}/attempts/{{attempt_nr:{ATTEMPT}}}", jobs.JobAttemptResource(begin))
     app.add_route(f"{job}/why", why.JobWhyResource(begin, settings))
     app.add_route(f"{job}/usage", usage.JobUsageResource(begin))
     app.add_route(f"{job}/logs", jobs.JobLogsResource(begin))

@@ -249,6 +249,7 @@ class AsyncClient(_Mirror[Client]):
     events = _mirrored(Client.events)
     files = _mirrored(Client.files)
     attempts = _mirrored(Client.attempts)
+    attempt = _mirrored(Client.attempt)
     usage = _mirrored(Client.usage)
     why = _mirrored(Client.why)
     why_pilot = _mirrored(Client.why_pilot)

@@ -85,9 +85,11 @@ def test_every_noun_is_listed_page_by_page_in_order_and_shown(caller, full):
         assert seen == whole, noun
         identity = "did" if noun == "datasets" else next(iter(seen[0]))
         name = seen[0]["dataset"] if identity == "did" else seen[0][identity]
-        if noun != "attempts":
-            shown = somebody.get(f"/v1/{noun}/{name}").json
-            assert {**shown, "failures_left": None} == {"failures_left": None, **seen[0]}, noun
+        at = f"/v1/{noun}/{name}"
+        if noun == "attempts":
+            at = f"/v1/jobs/{seen[0]['panda_id']}/attempts/{seen[0]['attempt_nr']}"
+        shown = somebody.get(at).json
+        assert {**shown, "failures_left": None} == {"failures_left": None, **seen[0]}, noun
 
 
 @pytest.mark.usefixtures("by_hand")

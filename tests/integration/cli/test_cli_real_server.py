@@ -124,6 +124,8 @@ def test_failed_jobs_of_a_set_get_a_new_attempt(real: Begin, panda: Panda, setti
 
     assert refused.code == 2
     assert retried.json[0]["n"] == 2
+    first_id = int(panda("jobs", "last", "-q").out.split()[0])
+    assert Client.from_env().attempt(first_id, 1).outcome == "failed"
     assert panda("actions", "--fields", "action,status,n_done").out.splitlines()[0] == "retry\tdone\t2"
     assert panda("jobs", "last", "--fields", "attempt_nr").out == "2\n2\n"
 
