@@ -40,8 +40,8 @@ LINKS = {
     "openapi": "/openapi.json",
     "docs": "/docs",
 }
-#: What a part says of itself when jobs wait because of it.
-NOT_WELL = frozenset({"down", "late", "silent"})
+#: What is said of a part when jobs wait because of it; one that was not seen yet may be about to start.
+NOT_WELL = frozenset({"down", "late", "silent", "not seen"})
 #: Seconds that Redis has for an answer.
 REDIS_TIMEOUT_S = 1.0
 
@@ -89,7 +89,8 @@ class ReadyResource:
     @public()
     @gives(schemas.Ready, status=(200, 503))
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Which part is down. Without Redis, relay, beat or workers jobs are accepted and wait: `degraded`."""
+        """Which part is down. Without Redis, relay, beat or workers jobs are accepted and wait: `degraded`,
+        also as long as these were not seen since the installation began."""
         parts = {"database": "ok", "migrations": "ok", "redis": self._redis_state()}
         parts |= dict.fromkeys(("relay", "beat", "workers"), "unknown")
         try:
