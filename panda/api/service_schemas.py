@@ -122,6 +122,8 @@ class TokenCreated(Reply, kw_only=True):
     """Shown this once."""
     owner: str
     roles: list[str]
+    user_made: bool
+    """There was no user of that name; there is one now."""
 
 
 class LoginWays(Reply, kw_only=True):

@@ -17,12 +17,14 @@ from panda.api.described import Page, gives
 from panda.api.listing import LIST, LIST_PROBLEMS, of_owner, show_list
 from panda.api.parameters import word
 from panda.auth import audit_log, policy, tokens
-from panda.auth.nouns import TOKENS
+from panda.auth.nouns import TOKENS, USERS
 from panda.auth.policy import Action
+from panda.db import lists
 from panda.db.migrate import is_current
 from panda.db.session import Begin
 from panda.jobs import gauges
 from panda.logs import Log
+from panda.names import checked
 from panda.settings import Settings, client_url
 
 log = Log("panda.api")
@@ -141,12 +143,20 @@ class TokensResource:
         self._body = Body(schemas.TokenRequest, max_mb)
 
     @allowed(Action.CREATE_TOKEN)
-    @gives(schemas.TokenCreated, status=201, takes=schemas.TokenRequest, problems={422: "bad_name unknown_role"})
+    @gives(
+        schemas.TokenCreated,
+        status=201,
+        takes=schemas.TokenRequest,
+        problems={422: "bad_name unknown_role unknown_queue"},
+    )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Make a token for somebody, who becomes a user with these roles if they are none yet."""
+        """Make a token for somebody, who becomes a user with these roles if they are none yet: `user_made` says so."""
         asked = self._body.read(req)
         facts: dict[str, Any] = msgspec.to_builtins(asked)
         with self._begin() as connection:
+            if asked.queue:
+                tokens.require_queue(connection, asked.queue)
+            is_new = lists.one(connection, USERS, checked(asked.owner, "owner")) is None
             plain = tokens.create(connection, asked.owner, asked.roles, asked.label, asked.ttl_s, queue=asked.queue)
             audit_log.record(
                 connection, req.context.identity.subject, "create_token", asked.owner, facts=facts,
@@ -154,7 +164,7 @@ class TokensResource:
             )  # fmt: skip
         resp.status = falcon.HTTP_201
         resp.set_header("Cache-Control", "no-store")
-        show(resp, schemas.TokenCreated(token=plain, owner=asked.owner, roles=asked.roles))
+        show(resp, schemas.TokenCreated(token=plain, owner=asked.owner, roles=asked.roles, user_made=is_new))
 
     @allowed(Action.READ_TOKENS, *LIST, "owner")
     @gives(Page(schemas.Token, is_list=True), problems=LIST_PROBLEMS)
