@@ -41,7 +41,7 @@ from panda.api import (
 from panda.api.etags import Etags
 from panda.api.middleware import Gate
 from panda.api.origin import Origins
-from panda.api.rates import Rates
+from panda.api.rates import Rates, Strangers
 from panda.auth.verifiers import verifier
 from panda.db.session import Begin
 from panda.jobs.spool import Spool
@@ -65,7 +65,7 @@ def create_app(begin: Begin, settings: Settings) -> App:
         meter,
         Origins(settings.api.trusted_proxies),
         metrics.LocalScraper(enabled=settings.api.metrics_to_this_machine),
-        Gate(verify),
+        Gate(verify, Strangers(settings.api)),
         Rates(settings.api),
         Etags(),
     ]
