@@ -133,7 +133,14 @@ def revoke_tokens(name: str, reason: str, look: Look) -> None:
 # ---- tokens -----------------------------------------------------------------------------------------------
 
 
-@click.group()
+@click.group(
+    cls=VerbGroup,
+    examples=(
+        "panda token create ann --role user --ttl 90d",
+        "panda token list --filter 'owner:ann revoked:none'",
+        "panda token revoke 12",
+    ),
+)
 def token() -> None:
     """Make tokens, list and end them."""
 

@@ -8,10 +8,16 @@ import click
 from panda.cli import exits
 from panda.cli.session import where
 from panda.cli.show import say
-from panda.cli.verbs import Verb
+from panda.cli.verbs import Verb, VerbGroup
 
 
-@click.group()
+@click.group(
+    cls=VerbGroup,
+    examples=(
+        "panda simulate fleet examples/fleet/fleet.toml --seconds 60",
+        "panda simulate fleet fleet.toml --jobs 20000 --seconds 1800 --seed 7 -o json",
+    ),
+)
 def simulate() -> None:
     """Play a fleet of pilots against a server, for tests of load and fairness."""
 

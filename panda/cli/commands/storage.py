@@ -8,7 +8,7 @@ from panda.cli import columns, exits
 from panda.cli.commands.local import FOLDER, database_url
 from panda.cli.session import connect
 from panda.cli.show import Column, Look, emit, output_options, say
-from panda.cli.verbs import Verb
+from panda.cli.verbs import Verb, VerbGroup
 
 FOUND = (
     Column("kind"),
@@ -19,7 +19,13 @@ FOUND = (
 DAY_S = 86_400.0
 
 
-@click.group()
+@click.group(
+    cls=VerbGroup,
+    examples=(
+        "panda storage quotas",
+        "panda storage scan NORTH-DISK",
+    ),
+)
 def storage() -> None:
     """Compare storages with the catalogue; show who may keep how much."""
 
