@@ -110,6 +110,7 @@ def _add_jobs(app: App, begin: Begin, settings: Settings, spool: Spool) -> None:
     app.add_route("/v1/jobs/actions", actions.JobActionsResource(begin, settings.api, SMALL_MB))
     app.add_route("/v1/actions", actions.ActionsResource(begin))
     app.add_route(f"/v1/actions/{{action_id:{ID}}}", actions.ActionResource(begin))
+    app.add_route("/v1/usage", usage.UsageResource(begin))
     app.add_route("/v1/attempts", fleet.AttemptsResource(begin))
     job = f"/v1/jobs/{{panda_id:{ID}}}"
     app.add_route(job, jobs.JobResource(begin, settings.engine))

@@ -232,6 +232,7 @@ class AsyncClient(_Mirror[Client]):
     queues = _paged(Client.queues)
     sites = _paged(Client.sites)
     storages = _paged(Client.storages)
+    used = _paged(Client.used)
     transfers = _paged(Client.transfers)
     links = _mirrored(Client.links)
     jobset_datasets = _mirrored(Client.jobset_datasets)

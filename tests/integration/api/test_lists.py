@@ -251,3 +251,34 @@ def test_short_lists_read_what_they_are_asked(noun, anna, caller, full, begin):
     assert somebody.get(f"/v1/{noun}?fields={first}&limit=1").json["data"] == [{first: whole[0][first]}]
     table = list(csv.DictReader(io.StringIO(somebody.get(f"/v1/{noun}?format=csv").text)))
     assert [row[first] for row in table] == [str(each[first]) for each in whole]
+
+
+@pytest.mark.usefixtures("by_hand")
+def test_what_was_used_is_summed_by_what_is_asked(anna, caller, sites, begin):
+    with begin() as connection:
+        run(connection, """
+INSERT INTO usage (day, owner, share, queue, n_finished, n_failed, n_cancelled, wall_s, cpu_s, core_s)
+SELECT panda_now()::date - ago, owner, 'default', queue, 1, 2, 0, 10, 5, core_s FROM (VALUES
+    (0, 'anna', 'HOLLAND-CPU', 40), (1, 'anna', '', 2), (40, 'anna', 'HOLLAND-CPU', 1000), (1, 'bert', 'HOLLAND-CPU', 100)
+) AS t(ago, owner, queue, core_s)""")  # fmt: skip
+    operator = caller("otto", "operator")
+
+    def told(somebody, query):
+        return [(each["name"], each["core_s"]) for each in somebody.get(f"/v1/usage?{query}").json["data"]]
+
+    assert told(operator, "") == [("bert", 100), ("anna", 42)]
+    assert told(operator, "days=90") == [("anna", 1042), ("bert", 100)]
+    assert told(operator, "by=site&owner=anna") == [("HOLLAND", 40), ("", 2)]
+    assert [core_s for _, core_s in told(operator, "by=day&days=2")] == [102, 40]
+    assert told(anna, "") == [("anna", 42)]
+    assert anna.get("/v1/usage?owner=bert").status_code == 403
+    assert operator.get("/v1/usage?by=moon").json["code"] == "unknown_group"
+    assert operator.get("/v1/usage?days=0").status_code == 400
+    [sum_of_anna] = anna.get("/v1/usage").json["data"]
+    assert sum_of_anna == {"name": "anna", "n_finished": 2, "n_failed": 4, "n_cancelled": 0, "wall_s": 20, "cpu_s": 10,
+                           "core_s": 42}  # fmt: skip
+
+
+def test_jobs_have_one_order(anna, ten):
+    for word in ("changed", "priority", "queue"):
+        assert anna.get(f"/v1/jobs?sort={word}").json["code"] == "unknown_sort"

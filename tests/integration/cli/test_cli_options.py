@@ -96,6 +96,7 @@ HEALTHY: dict[tuple[str, str], Any] = {
     ("GET", "/v1/transfers"): page({"transfer_id": 1, "lfn": "a.txt", "status": "failed"}),
     ("GET", "/v1/links"): page({"source": "A", "destination": "B"}),
     ("GET", "/v1/storage-quotas"): page({"quota": "users", "owner": "ann", "used_bytes": 1, "limit_bytes": 2, "each": True}),
+    ("GET", "/v1/usage"): page({"name": "S", "core_s": 7200.0, "cpu_s": 3600.0, "wall_s": 3600.0, "n_finished": 1}),
     ("GET", "/v1/queues"): page(QUEUE),
     ("GET", "/v1/site-versions"): page({"version_id": 4, "at": AT, "who": "ann"}),
     ("GET", "/v1/site-versions/4"): {"version": {}, "changes": [CHANGE]},
@@ -257,6 +258,8 @@ audit-log --filter 'who:ann' --sort -audit_id --limit 1 -o json --fields who -q
 whoami -o json --fields subject -q
 jobs 7 --query '[].panda_id'
 jobs 7 --jq '.[].panda_id'
+usage --by site --period 7d --owner ann -o json --fields name,core_h -q
+usage 7 -o json
 health -o json --fields part -q
 api POST /v1/jobs/7/cancel -d '{"reason": "r"}'
 api GET /v1/jobs/7 --query panda_id
@@ -299,6 +302,10 @@ AT_HOME = """
 2 simulate fleet DIR/none.toml --seed 1 --seconds 1 --jobs 1 --connections 1 --drain 1 --pilot-token-file x --pilots-only -o json
 0 --url http://127.0.0.1:1 --version
 0 --help
+0 help
+0 help token create
+2 help jbos
+2 help jobs list
 """
 
 

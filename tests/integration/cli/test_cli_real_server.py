@@ -315,7 +315,7 @@ def test_places_and_people_are_shown(real: Begin, panda: Panda) -> None:
     assert panda("sites", "-q").out == "HOLLAND\n"
     assert panda("storages", "-q").out == "HOLLAND-DISK\n"
     assert panda("shares").out == "default\t\t1.0\t0.0\t0\t0\t0.0\n"
-    assert (panda("storage", "quotas").code, panda("switches").code, panda("views").code) == (0, 0, 0)
+    assert [panda(*words).code for words in (("storage", "quotas"), ("switches",), ("views",), ("usage",))] == [0] * 4
     forbidden = panda("site", "set", "HOLLAND", "offline", "--reason", "r", "-o", "json")
     assert (forbidden.code, json.loads(forbidden.err)["error"]["code"]) == (4, "forbidden")
     assert panda("shares", "set", "default", "--weight", "2", "--reason", "r").code == 4
