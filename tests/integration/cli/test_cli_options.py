@@ -401,6 +401,28 @@ def test_a_broken_server_is_told_in_a_sentence(
         assert {each.headers["Host"] for each in at_script.received} == {at_script.url.removeprefix("http://")}
 
 
+@pytest.mark.parametrize(
+    ("row", "reply", "hint"),
+    [
+        ("jobs -o json", BROKEN["half an answer"][0], "the same command may be given again"),
+        ("cancel 7 --yes", BROKEN["half an answer"][0], "look with `panda status` before you try again"),
+        ("submit -- true", BROKEN["half an answer"][0], "look with `panda status` before you try again"),
+        ("jobs", BROKEN["away"][0], "`panda health` tells which part is down"),
+    ],
+)
+def test_the_hint_after_a_loss_fits_what_was_asked(
+    row: str, reply: Reply, hint: str, at_script: Scripted, typed: Callable[[str], Ended],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(at_script, "next_reply", lambda method, target: reply)
+
+    ended = typed(row)
+
+    assert ended.code == 7
+    assert hint in ended.err
+    assert ended.err.count("try again") == ("try again" in hint)
+
+
 def test_every_option_of_every_command_stands_in_a_row() -> None:
     all_options = {(path, option.name) for path, command in commands(command_line, "") for option in options(command)}
 
