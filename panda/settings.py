@@ -69,6 +69,9 @@ class Api:
     """Requests that a token may save up and make in one burst."""
     pilot_requests_per_s: int = 0
     """The same for tokens of pilots, with ten times as many at once; 0: any number."""
+    strangers_per_s: int = 50
+    """Answers 401 per second that one process gives to one address in the long run, and ten times as many at once;
+    beyond that it answers 429. An address is the peer's, or what one of `trusted_proxies` says. 0: any number."""
     confirm_above: int = 100
     """An action on more jobs than this is begun only when the previewed count is repeated."""
     preview_s: int = 600

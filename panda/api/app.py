@@ -41,7 +41,7 @@ from panda.api import (
 from panda.api.etags import Etags
 from panda.api.middleware import Gate
 from panda.api.origin import Origins
-from panda.api.rates import Rates
+from panda.api.rates import Rates, Strangers
 from panda.auth.verifiers import verifier
 from panda.db.session import Begin
 from panda.jobs.spool import Spool
@@ -65,7 +65,7 @@ def create_app(begin: Begin, settings: Settings) -> App:
         meter,
         Origins(settings.api.trusted_proxies),
         metrics.LocalScraper(enabled=settings.api.metrics_to_this_machine),
-        Gate(verify),
+        Gate(verify, Strangers(settings.api)),
         Rates(settings.api),
         Etags(),
     ]
@@ -111,12 +111,14 @@ def _add_jobs(app: App, begin: Begin, settings: Settings, spool: Spool) -> None:
     app.add_route("/v1/jobs/actions", actions.JobActionsResource(begin, settings.api, SMALL_MB))
     app.add_route("/v1/actions", actions.ActionsResource(begin))
     app.add_route(f"/v1/actions/{{action_id:{ID}}}", actions.ActionResource(begin))
+    app.add_route("/v1/usage", usage.UsageResource(begin))
     app.add_route("/v1/attempts", fleet.AttemptsResource(begin))
     job = f"/v1/jobs/{{panda_id:{ID}}}"
     app.add_route(job, jobs.JobResource(begin, settings.engine))
     app.add_route(f"{job}/events", jobs.JobEventsResource(begin))
     app.add_route(f"{job}/files", jobs.JobFilesResource(begin))
     app.add_route(f"{job}/attempts", jobs.JobAttemptsResource(begin))
+    app.add_route(f"{job}/attempts/{{attempt_nr:{ATTEMPT}}}", jobs.JobAttemptResource(begin))
     app.add_route(f"{job}/why", why.JobWhyResource(begin, settings))
     app.add_route(f"{job}/usage", usage.JobUsageResource(begin))
     app.add_route(f"{job}/logs", jobs.JobLogsResource(begin))

@@ -136,6 +136,22 @@ class JobAttemptsResource:
         show_page(resp, [schemas.Attempt(**row._asdict()) for row in attempts])
 
 
+class JobAttemptResource:
+    """/v1/jobs/{panda_id}/attempts/{attempt_nr}"""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+
+    @allowed(Action.READ_JOBS)
+    @gives(schemas.JobAttempt, problems={404: "not_expanded"})
+    def on_get(self, req: falcon.Request, resp: falcon.Response, panda_id: int, attempt_nr: int) -> None:
+        """An attempt of a job: one that has ended, or the one that is under way with a pilot."""
+        with self._begin() as connection:
+            policy.require(req.context.identity, Action.READ_JOBS, queries.owner_of(connection, panda_id))
+            attempt = queries.attempt(connection, panda_id, attempt_nr)
+        show(resp, schemas.JobAttempt(panda_id=panda_id, **attempt._asdict()))
+
+
 class JobLogsResource:
     """/v1/jobs/{panda_id}/logs"""
 

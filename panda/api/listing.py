@@ -11,9 +11,9 @@ import msgspec
 
 from panda.api.answers import show_page
 from panda.api.errors import BadRequest
-from panda.api.parameters import page_limit, word
+from panda.api.parameters import MAX_ID, optional_whole, page_limit, word
 from panda.db import lists
-from panda.db.lists import Noun
+from panda.db.lists import MAX_PAGE, Noun
 from panda.db.session import Begin
 from panda.errors import NotFound, UnknownName
 from panda.query import EVERYTHING, Expression, all_of, equal_to, read
@@ -27,6 +27,9 @@ LIST_PROBLEMS = {
     400: "bad_filter bad_cursor",
     422: "unknown_field unknown_sort unserved_sort",
 }
+#: Query parameters of a list that is short and known as a whole, and what it refuses with.
+SHORT_LIST = ("after", "limit", "fields", "format")
+SHORT_LIST_PROBLEMS = {422: "unknown_field"}
 CSV = "text/csv"
 
 
@@ -94,15 +97,42 @@ def show_list(
             connection, noun, all_of(also, asked.expression), after=asked.after, limit=asked.limit, sort=asked.sort
         )
     items = [make(row) if make else item(**row._asdict()) for row in page.items]
-    if page.next is not None:
-        resp.append_header("Link", f'<{_following(req, page.next)}>; rel="next"')
-    if asked.is_csv:
-        names = asked.fields or tuple(field.name for field in msgspec.structs.fields(item))
+    _show(req, resp, item, items, page.next, asked.fields, asked.is_csv)
+
+
+def show_short_list(
+    req: falcon.Request, resp: falcon.Response, item: type[msgspec.Struct], found: Sequence[msgspec.Struct]
+) -> None:
+    """A page of a list that is known as a whole, in its own order; without `limit` as much as a page may hold. The
+    cursor is how many came before: what changes between two pages may be seen twice, or not.
+
+    Raises:
+        BadRequest. UnknownName: `unknown_field`.
+    """
+    begin, limit = optional_whole(req, "after", 1, MAX_ID) or 0, page_limit(req, MAX_PAGE)
+    fields, is_csv = _fields(req, item), wants_csv(req)
+    end = begin + limit
+    _show(req, resp, item, found[begin:end], end if end < len(found) else None, fields, is_csv)
+
+
+def _show(
+    req: falcon.Request,
+    resp: falcon.Response,
+    item: type[msgspec.Struct],
+    items: Sequence[msgspec.Struct],
+    following: int | str | None,
+    fields: tuple[str, ...] | None,
+    is_csv: bool,
+) -> None:
+    if following is not None:
+        resp.append_header("Link", f'<{_following(req, following)}>; rel="next"')
+    if is_csv:
+        names = fields or tuple(field.name for field in msgspec.structs.fields(item))
         show_csv(resp, names, [[getattr(each, name) for name in names] for each in items])
-    elif asked.fields is not None:
-        show_page(resp, [{name: getattr(each, name) for name in asked.fields} for each in items], page.next)
+    elif fields is not None:
+        show_page(resp, [{name: getattr(each, name) for name in fields} for each in items], following)
     else:
-        show_page(resp, items, page.next)
+        show_page(resp, items, following)
 
 
 def found_one(begin: Begin, noun: Noun, identity: str | int) -> Any:

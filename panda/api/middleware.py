@@ -10,6 +10,7 @@ from typing import Any
 import falcon
 
 from panda.api.errors import BadRequest
+from panda.api.rates import Strangers
 from panda.auth import policy
 from panda.auth.access import ANY_PARAMETER, Access, access_of
 from panda.auth.identity import Identity
@@ -24,8 +25,8 @@ BEARER = "bearer "
 class Gate:
     """Falcon middleware."""
 
-    def __init__(self, verify: Verifier) -> None:
-        self._verify = verify
+    def __init__(self, verify: Verifier, strangers: Strangers) -> None:
+        self._verify, self._strangers = verify, strangers
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         given = req.env.get("HTTP_X_REQUEST_ID", "")
@@ -38,7 +39,7 @@ class Gate:
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: Any, params: dict[str, Any]
     ) -> None:
-        """Raises Unauthenticated, Forbidden, UnknownName (`unknown_parameter`)."""
+        """Raises Unauthenticated, TooManyRequests, Forbidden, UnknownName (`unknown_parameter`)."""
         responder = getattr(resource, f"on_{req.method.lower()}", None)
         if responder is None:  # Falcon answers 405, and OPTIONS, by itself
             return
@@ -46,7 +47,11 @@ class Gate:
         if access is None:
             raise Forbidden("nobody", f"call {req.method} {req.path}")
         if access.action is not None:
-            identity = self._identity(req)
+            try:
+                identity = self._identity(req)
+            except Unauthenticated:
+                self._strangers.count(req)
+                raise
             policy.require(identity, access.action)
             req.context.identity = identity
         if req.query_string and ANY_PARAMETER not in access.parameters:

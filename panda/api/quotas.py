@@ -8,9 +8,10 @@ from sqlalchemy.engine import Row
 
 from panda.api import quota_schemas as schemas
 from panda.api.access import allowed
-from panda.api.answers import show, show_page
+from panda.api.answers import show
 from panda.api.body import Body
 from panda.api.described import Page, gives
+from panda.api.listing import SHORT_LIST, SHORT_LIST_PROBLEMS, show_short_list
 from panda.api.schemas import Affected
 from panda.auth import policy, users
 from panda.auth.policy import Action
@@ -25,13 +26,13 @@ class QuotasResource:
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
 
-    @allowed(Action.READ_QUOTAS, "limit")
-    @gives(Page(schemas.Quota))
+    @allowed(Action.READ_QUOTAS, *SHORT_LIST)
+    @gives(Page(schemas.Quota, is_list=True), problems=SHORT_LIST_PROBLEMS)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Every quota that was set, by subject; there are no pages."""
+        """Every quota that was set, by subject."""
         with self._begin() as connection:
             found = table.all_of_them(connection)
-        show_page(resp, [_shown(row) for row in found])
+        show_short_list(req, resp, schemas.Quota, [_shown(row) for row in found])
 
 
 class QuotaResource:

@@ -1,6 +1,7 @@
 """How many requests one token may make: a bucket for each, filled by the clock, in this process alone.
 
-Pilots have a bucket of their own size, or none: a site that runs well is loud.
+Pilots have a bucket of their own size, or none: a site that runs well is loud. Who has no
+good token has one by address.
 """
 
 import math
@@ -18,15 +19,18 @@ from panda.settings import Api
 REMEMBERED = 10_000
 #: Bursts of a pilot's token, which many pilots of a site may share, are that much larger.
 PILOT_BURST = 10
+#: Bursts of refusals of one address, which many callers may share, in seconds of its rate.
+STRANGER_BURST_S = 10
 
 
 class TooManyRequests(PandaError):
-    """The token was used too often in a short time; the same request may be sent after `Retry-After`."""
+    """The token was used, or the address was refused, too often in a short time; the same request may be sent after
+    `Retry-After`."""
 
     code = "too_many_requests"
 
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"this token is used too often; try again in {retry_after_s} s")
+    def __init__(self, retry_after_s: int, what: str = "this token is used too often") -> None:
+        super().__init__(f"{what}; try again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
 
 
@@ -50,6 +54,23 @@ class Buckets:
             taken = left >= 1
             self._left[key] = (left - 1 if taken else left, now)
             return 0.0 if taken else (1 - left) / self._per_s
+
+
+class Strangers:
+    """Callers without a good token, by address. One whose bucket is empty hears 429 instead of 401; a good token is
+    never refused for it, since many callers may share an address."""
+
+    def __init__(self, limits: Api) -> None:
+        self._buckets = Buckets(limits.strangers_per_s, limits.strangers_per_s * STRANGER_BURST_S)
+
+    def count(self, req: falcon.Request) -> None:
+        """One more is refused. Raises TooManyRequests."""
+        # What a stranger says of proxies counts for nothing: then it is the peer. "": a socket that has no address.
+        address = req.context.origin.address or req.env.get("REMOTE_ADDR", "")
+        wait_s = self._buckets.take(hash(address), monotonic()) if address else 0.0
+        if wait_s > 0:
+            told = "calls without a good token come too often from this address"
+            raise TooManyRequests(max(1, math.ceil(wait_s)), told)
 
 
 class Rates:

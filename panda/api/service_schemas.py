@@ -122,6 +122,8 @@ class TokenCreated(Reply, kw_only=True):
     """Shown this once."""
     owner: str
     roles: list[str]
+    user_made: bool
+    """There was no user of that name; there is one now."""
 
 
 class LoginWays(Reply, kw_only=True):
@@ -264,3 +266,18 @@ class ViewRequest(Request, kw_only=True):
     """PUT /v1/views/{name}"""
 
     filter: Annotated[str, Meta(max_length=4_000)]
+
+
+class UsageSum(Reply, kw_only=True):
+    """What was used under one name in some days."""
+
+    name: str
+    """A user, share, queue, site or day, as was asked; empty: at none."""
+    n_finished: int
+    n_failed: int
+    """Attempts; the others are jobs."""
+    n_cancelled: int
+    wall_s: float
+    cpu_s: float
+    core_s: float
+    """Wall time by cores."""

@@ -4,9 +4,10 @@ import falcon
 
 from panda.api import schemas
 from panda.api.access import allowed
-from panda.api.answers import show, show_page
+from panda.api.answers import show
 from panda.api.body import Body
 from panda.api.described import Page, gives
+from panda.api.listing import SHORT_LIST, SHORT_LIST_PROBLEMS, show_short_list
 from panda.auth.policy import Action
 from panda.db.session import Begin
 from panda.jobs import share_changes, share_usage, shares
@@ -19,14 +20,14 @@ class SharesResource:
         self._begin = begin
         self._body = Body(schemas.ShareRequest, max_mb)
 
-    @allowed(Action.READ_SHARES, "limit")
-    @gives(Page(schemas.Share))
+    @allowed(Action.READ_SHARES, *SHORT_LIST)
+    @gives(Page(schemas.Share, is_list=True), problems=SHORT_LIST_PROBLEMS)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """The tree of shares, each one followed by those below it; there are no pages. Running cores are as of
+        """The tree of shares, each one followed by those below it. Running cores are as of
         the last count, which is at most some seconds old."""
         with self._begin() as connection:
             found = share_usage.standings(connection)
-        show_page(resp, [schemas.Share(**each._asdict()) for each in found])
+        show_short_list(req, resp, schemas.Share, [schemas.Share(**each._asdict()) for each in found])
 
     @allowed(Action.SET_SHARE)
     @gives(

@@ -5,9 +5,16 @@ from dataclasses import asdict
 import falcon
 
 from panda.api.access import allowed
-from panda.api.answers import show_page
 from panda.api.described import Page, gives
-from panda.api.listing import CURSOR, LIST, LIST_PROBLEMS, show_list
+from panda.api.listing import (
+    CURSOR,
+    LIST,
+    LIST_PROBLEMS,
+    SHORT_LIST,
+    SHORT_LIST_PROBLEMS,
+    show_list,
+    show_short_list,
+)
 from panda.api.site_schemas import SiteRule, SiteRuleAct
 from panda.auth.policy import Action
 from panda.db.session import Begin
@@ -24,10 +31,10 @@ class SiteRulesResource:
         self._begin = begin
         self._settings = settings
 
-    @allowed(Action.READ_SITES, "limit")
-    @gives(Page(SiteRule))
+    @allowed(Action.READ_SITES, *SHORT_LIST)
+    @gives(Page(SiteRule, is_list=True), problems=SHORT_LIST_PROBLEMS)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """The rules as they are now, with all thresholds; there are no pages."""
+        """The rules as they are now, with all thresholds."""
         try:
             found = rules.current(self._settings)
         except (ConfigError, Invalid) as problem:
@@ -44,7 +51,7 @@ class SiteRulesResource:
                     name=rule.name, of=of[type(rule)], settings=settings, where=found.where, n_acted=n, acted_at=at
                 )
             )
-        show_page(resp, shown)
+        show_short_list(req, resp, SiteRule, shown)
 
 
 class SiteRuleActsResource:

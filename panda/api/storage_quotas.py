@@ -4,8 +4,8 @@ import falcon
 
 from panda.api import data_schemas
 from panda.api.access import allowed
-from panda.api.answers import show_page
 from panda.api.described import Page, gives
+from panda.api.listing import SHORT_LIST, SHORT_LIST_PROBLEMS, show_short_list
 from panda.api.parameters import word
 from panda.auth import policy
 from panda.auth.policy import Action
@@ -19,11 +19,12 @@ class StorageQuotasResource:
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
 
-    @allowed(Action.READ_STORAGE_QUOTAS, "owner")
-    @gives(Page(data_schemas.StorageQuota))
+    @allowed(Action.READ_STORAGE_QUOTAS, *SHORT_LIST, "owner")
+    @gives(Page(data_schemas.StorageQuota, is_list=True), problems=SHORT_LIST_PROBLEMS)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Quotas that concern somebody (users: themselves), and what is used of them; there are no pages."""
+        """Quotas that concern somebody (users: themselves), and what is used of them."""
         owner = policy.scope(req.context.identity, Action.READ_STORAGE_QUOTAS, word(req, "owner"))
         with self._begin() as connection:
             found = space.quotas(connection, owner)
-        show_page(resp, [data_schemas.StorageQuota(**row._asdict()) for row in found], None)
+        shown = [data_schemas.StorageQuota(**row._asdict()) for row in found]
+        show_short_list(req, resp, data_schemas.StorageQuota, shown)

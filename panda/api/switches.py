@@ -4,9 +4,10 @@ import falcon
 
 from panda.api import schemas
 from panda.api.access import allowed
-from panda.api.answers import show, show_page
+from panda.api.answers import show
 from panda.api.body import Body
 from panda.api.described import Page, gives
+from panda.api.listing import SHORT_LIST, SHORT_LIST_PROBLEMS, show_short_list
 from panda.auth.policy import Action
 from panda.db.session import Begin
 from panda.jobs import switches
@@ -20,21 +21,19 @@ class SwitchesResource:
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
 
-    @allowed(Action.READ_SITES, "limit")
-    @gives(Page(schemas.Switch))
+    @allowed(Action.READ_SITES, *SHORT_LIST)
+    @gives(Page(schemas.Switch, is_list=True), problems=SHORT_LIST_PROBLEMS)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Everything that is paused, the newest first; there are no pages."""
+        """Everything that is paused, the newest first."""
         with self._begin() as connection:
             found = switches.current(connection)
-        show_page(
-            resp,
-            [
-                schemas.Switch(
-                    what=each.what, **each.place._asdict(), by=each.by, reason=each.reason, at=each.at, until=each.until
-                )
-                for each in found
-            ],
-        )
+        shown = [
+            schemas.Switch(
+                what=each.what, **each.place._asdict(), by=each.by, reason=each.reason, at=each.at, until=each.until
+            )
+            for each in found
+        ]
+        show_short_list(req, resp, schemas.Switch, shown)
 
 
 class SwitchResource:

@@ -17,12 +17,14 @@ from panda.api.described import Page, gives
 from panda.api.listing import LIST, LIST_PROBLEMS, of_owner, show_list
 from panda.api.parameters import word
 from panda.auth import audit_log, policy, tokens
-from panda.auth.nouns import TOKENS
+from panda.auth.nouns import TOKENS, USERS
 from panda.auth.policy import Action
+from panda.db import lists
 from panda.db.migrate import is_current
 from panda.db.session import Begin
 from panda.jobs import gauges
 from panda.logs import Log
+from panda.names import checked
 from panda.settings import Settings, client_url
 
 log = Log("panda.api")
@@ -40,8 +42,8 @@ LINKS = {
     "openapi": "/openapi.json",
     "docs": "/docs",
 }
-#: What a part says of itself when jobs wait because of it.
-NOT_WELL = frozenset({"down", "late", "silent"})
+#: What is said of a part when jobs wait because of it; one that was not seen yet may be about to start.
+NOT_WELL = frozenset({"down", "late", "silent", "not seen"})
 #: Seconds that Redis has for an answer.
 REDIS_TIMEOUT_S = 1.0
 
@@ -89,7 +91,8 @@ class ReadyResource:
     @public()
     @gives(schemas.Ready, status=(200, 503))
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Which part is down. Without Redis, relay, beat or workers jobs are accepted and wait: `degraded`."""
+        """Which part is down. Without Redis, relay, beat or workers jobs are accepted and wait: `degraded`,
+        also as long as these were not seen since the installation began."""
         parts = {"database": "ok", "migrations": "ok", "redis": self._redis_state()}
         parts |= dict.fromkeys(("relay", "beat", "workers"), "unknown")
         try:
@@ -140,12 +143,20 @@ class TokensResource:
         self._body = Body(schemas.TokenRequest, max_mb)
 
     @allowed(Action.CREATE_TOKEN)
-    @gives(schemas.TokenCreated, status=201, takes=schemas.TokenRequest, problems={422: "bad_name unknown_role"})
+    @gives(
+        schemas.TokenCreated,
+        status=201,
+        takes=schemas.TokenRequest,
+        problems={422: "bad_name unknown_role unknown_queue"},
+    )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Make a token for somebody, who becomes a user with these roles if they are none yet."""
+        """Make a token for somebody, who becomes a user with these roles if they are none yet: `user_made` says so."""
         asked = self._body.read(req)
         facts: dict[str, Any] = msgspec.to_builtins(asked)
         with self._begin() as connection:
+            if asked.queue:
+                tokens.require_queue(connection, asked.queue)
+            is_new = lists.one(connection, USERS, checked(asked.owner, "owner")) is None
             plain = tokens.create(connection, asked.owner, asked.roles, asked.label, asked.ttl_s, queue=asked.queue)
             audit_log.record(
                 connection, req.context.identity.subject, "create_token", asked.owner, facts=facts,
@@ -153,7 +164,7 @@ class TokensResource:
             )  # fmt: skip
         resp.status = falcon.HTTP_201
         resp.set_header("Cache-Control", "no-store")
-        show(resp, schemas.TokenCreated(token=plain, owner=asked.owner, roles=asked.roles))
+        show(resp, schemas.TokenCreated(token=plain, owner=asked.owner, roles=asked.roles, user_made=is_new))
 
     @allowed(Action.READ_TOKENS, *LIST, "owner")
     @gives(Page(schemas.Token, is_list=True), problems=LIST_PROBLEMS)

@@ -1,16 +1,44 @@
-"""/v1/jobs/{panda_id}/usage: what a job used while it ran, for plots."""
+"""/v1/usage: what was used, by whom and where. /v1/jobs/{panda_id}/usage: what a job used while it ran, for plots."""
 
 import falcon
 
 from panda.api import schemas
 from panda.api.access import allowed
 from panda.api.answers import show
-from panda.api.described import gives
-from panda.api.parameters import optional_whole
+from panda.api.described import Page, gives
+from panda.api.listing import SHORT_LIST, SHORT_LIST_PROBLEMS, show_short_list
+from panda.api.parameters import optional_whole, whole, whole_number, word
+from panda.api.service_schemas import UsageSum
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.db.session import Begin
-from panda.jobs import queries, usage
+from panda.jobs import queries, usage, used
+
+DAYS = 30
+
+
+class UsageResource:
+    """/v1/usage?by=&days=&owner="""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+
+    @allowed(Action.READ_JOBS, *SHORT_LIST, "by", "days", "owner")
+    @gives(
+        Page(UsageSum, is_list=True),
+        parameters={
+            "by": {"enum": list(used.GROUPS), "description": "What to sum by; none: by user."},
+            "days": whole_number(1, used.MOST_DAYS, f"How many days, today's among them; none: {DAYS}."),
+        },
+        problems={422: f"{SHORT_LIST_PROBLEMS[422]} unknown_group"},
+    )
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """What attempts that ended used in the last days; most core time first, days in order."""
+        owner = policy.scope(req.context.identity, Action.READ_JOBS, word(req, "owner"))
+        days = whole(req, "days", DAYS, 1, used.MOST_DAYS)
+        with self._begin() as connection:
+            found = used.sums(connection, word(req, "by") or "user", days, owner)
+        show_short_list(req, resp, UsageSum, [UsageSum(**row._asdict()) for row in found])
 
 
 class JobUsageResource:

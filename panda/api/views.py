@@ -4,9 +4,10 @@ import falcon
 
 from panda.api import schemas
 from panda.api.access import allowed
-from panda.api.answers import show, show_page
+from panda.api.answers import show
 from panda.api.body import Body
 from panda.api.described import Page, gives
+from panda.api.listing import SHORT_LIST, SHORT_LIST_PROBLEMS, show_short_list
 from panda.auth.policy import Action
 from panda.db.session import Begin
 from panda.jobs import views
@@ -18,13 +19,13 @@ class ViewsResource:
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
 
-    @allowed(Action.KEEP_VIEWS, "limit")
-    @gives(Page(schemas.View))
+    @allowed(Action.KEEP_VIEWS, *SHORT_LIST)
+    @gives(Page(schemas.View, is_list=True), problems=SHORT_LIST_PROBLEMS)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """The caller's views, by name; there are no pages."""
+        """The caller's views, by name."""
         with self._begin() as connection:
             found = views.of(connection, req.context.identity.subject)
-        show_page(resp, [schemas.View(**each._asdict()) for each in found])
+        show_short_list(req, resp, schemas.View, [schemas.View(**each._asdict()) for each in found])
 
 
 class ViewResource:

@@ -33,6 +33,7 @@ CREATE = """
 INSERT INTO tokens (token_hash, owner, label, roles, created_at, expires_at)
 VALUES (%(hash)s, %(owner)s, %(label)s, %(roles)s, panda_now(), panda_now() + make_interval(secs => %(ttl_s)s))
 """
+QUEUES = "SELECT name FROM queues WHERE removed_at IS NULL"
 ID = "SELECT token_id FROM tokens WHERE token_hash = %(hash)s"
 VERIFY = """
 SELECT t.owner, t.roles, u.roles AS owner_roles, u.banned_at IS NOT NULL AS is_banned,
@@ -74,6 +75,13 @@ def create(
         {"hash": _hash(plain), "owner": owner, "label": label, "roles": bound, "ttl_s": ttl_s},
     )
     return plain
+
+
+def require_queue(connection: Connection, queue: str) -> None:
+    """A token that is bound to a queue that there is not would serve nobody. Raises UnknownName (`unknown_queue`)."""
+    known = [row.name for row in rows(connection, QUEUES)]
+    if queue not in known:
+        raise UnknownName("queue", queue[:60], known, where="queue")
 
 
 def verify(connection: Connection, plain: str) -> Identity:

@@ -73,6 +73,7 @@ VERBS = {
     "token": _entry(PLACES, "people", "token", "Make tokens, list and end them."),
     "incidents": _entry(PLACES, "people", "incidents", "List what operators should know, and answer it."),
     "audit-log": _entry(PLACES, "nouns", "audit_log", "List what people with power did."),
+    "usage": _entry(PLACES, "usage", "usage", "Show what was used, by whom and where, or by one job."),
     "health": _entry(PLACES, "server", "health", "Show which part of the server is well."),
     "config": _entry(PLACES, "config", "config", "Show and change settings, and where they come from."),
     "web": _entry(PLACES, "web", "web", "Tell the address of a page, or open it."),
@@ -87,6 +88,7 @@ VERBS = {
     "recover": _entry(HERE, "recovery", "recover", "Make a restored database safe to start."),
     "chaos": _entry(HERE, "chaos", "chaos", "Break a system of its own, and prove that no job was lost."),
     "simulate": _entry(HERE, "simulate", "simulate", "Play a fleet of pilots against a server."),
+    "help": _entry(HERE, "help", "help_of", "Show the help of a verb."),
     "completion": _entry(HERE, "server", "completion", "Print the completion script of a shell."),
 }
 EXAMPLES = (

@@ -47,8 +47,13 @@ def told(problem: Exception) -> Told | None:
     if isinstance(problem, click.ClickException):
         return Told(exits.ERROR, "error", problem.format_message())
     if isinstance(problem, OSError):
-        return Told(exits.ERROR, "os_error", str(problem))
+        return Told(exits.ERROR, "os_error", sentence_of(problem))
     return _of_the_client(problem) or _of_the_server_side(problem)
+
+
+def sentence_of(problem: OSError) -> str:
+    """Which file or folder, and what is wrong with it."""
+    return f"{problem.filename}: {problem.strerror}" if problem.filename and problem.strerror else str(problem)
 
 
 def _path(problem: click.UsageError) -> str:
@@ -69,7 +74,8 @@ def _of_the_client(problem: Exception) -> Told | None:
         errors.WaitTimeout: exits.TIMED_OUT,
     }
     exit_code = _of_kind(problem, kinds)
-    hint = str(problem.problem.get("hint") or "") or HINTS.get(problem.code, "")
+    code = "may_be_done" if problem.may_be_done else problem.code
+    hint = str(problem.problem.get("hint") or "") or HINTS.get(code) or HINTS_BY_STATUS.get(problem.status, "")
     return Told(exit_code, problem.code, problem.message, hint, problem.request_id)
 
 
@@ -98,5 +104,8 @@ HINTS = {
     "not_json": "is PANDA_URL right? for example PANDA_URL=http://127.0.0.1:25080",
     "no_server": "is the address right (`panda config list --origin`)? `panda up` starts a server on this machine",
     "bad_url": "for example PANDA_URL=http://127.0.0.1:25080",
-    "lost_reply": "look with `panda status` before you try again",
+    "lost_reply": "nothing was changed; the same command may be given again",
+    "may_be_done": "look with `panda status` before you try again",
 }
+#: The same, by HTTP status.
+HINTS_BY_STATUS = {503: "`panda health` tells which part is down; the same command may work later"}

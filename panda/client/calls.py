@@ -24,6 +24,8 @@ LONGEST_RETRY_AFTER_S = 60.0
 PUT_OFF = frozenset({429, 503})
 #: Something between us and the server failed; it may have done it.
 UNSURE = frozenset({502, 504})
+#: What changes nothing.
+READING = frozenset({"GET", "HEAD"})
 
 T = TypeVar("T")
 Query = Mapping[str, str | int | float | None]
@@ -98,7 +100,8 @@ class Calls:
         try:
             yield granted
         except LostReply as problem:
-            raise Unavailable(f"the answer broke off: {problem}", code="lost_reply") from problem
+            message, wrote = f"the answer broke off: {problem}", method not in READING
+            raise Unavailable(message, code="lost_reply", may_be_done=wrote) from problem
         finally:
             granted.close()
 
@@ -127,8 +130,9 @@ class Calls:
             except LostReply as lost:
                 if not harmless:
                     message = f"the connection broke: {lost}; whether it was done is not known"
-                    raise Unavailable(message, code="lost_reply") from lost
-                problem = Unavailable(f"the connection broke: {lost}", code="lost_reply")
+                    raise Unavailable(message, code="lost_reply", may_be_done=True) from lost
+                wrote = request.method not in READING
+                problem = Unavailable(f"the connection broke: {lost}", code="lost_reply", may_be_done=wrote)
             else:
                 if response.status not in PUT_OFF and not (harmless and response.status in UNSURE):
                     break

@@ -280,9 +280,17 @@ class Client:
         """The job's attempts, oldest first."""
         return one_page(self._calls, f"/v1/jobs/{panda_id}/attempts", Attempt)
 
+    def attempt(self, panda_id: int, attempt_nr: int) -> Attempt:
+        """One of the job's attempts. Raises NotFound."""
+        return parsed(Attempt, self._calls.get(f"/v1/jobs/{panda_id}/attempts/{attempt_nr}"))
+
     def usage(self, panda_id: int, *, attempt: int | None = None) -> dict[str, Any]:
         """What a job used while it ran: `points`, one per heartbeat, at most 200."""
         return mapping(self._calls.get(f"/v1/jobs/{panda_id}/usage", {"attempt": attempt}), "usage", points=list)
+
+    def used(self, *, by: str = "user", days: int = 30, owner: str | None = None) -> Pages[Reply]:
+        """Sums over the last days by user, share, queue, site or day; facts in `.raw`: `name`, `core_s` and more."""
+        return pages(self._calls, "/v1/usage", Reply, {"by": by, "days": days, "owner": owner})
 
     def why(self, panda_id: int) -> Why:
         """Why the job is where it is: its wait, who comes first, what would let it run, what brokerage said."""

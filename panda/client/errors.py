@@ -11,7 +11,8 @@ class ClientError(Exception):
     """The root of everything that the client raises for a call.
 
     `code` is the server's stable word for the problem, `status` the HTTP status (0: no answer came),
-    `request_id` names the request in the server's logs, `problem` is the server's whole answer.
+    `request_id` names the request in the server's logs, `problem` is the server's whole answer. `may_be_done`: it was
+    no mere reading, and whether it was done is not known.
     """
 
     default_code = "error"
@@ -24,8 +25,10 @@ class ClientError(Exception):
         status: int = 0,
         request_id: str = "",
         problem: Mapping[str, Any] | None = None,
+        may_be_done: bool = False,
     ) -> None:
         super().__init__(message)
+        self.may_be_done = may_be_done
         self.message = message
         self.code = code or self.default_code
         self.status = status

@@ -67,13 +67,20 @@ class PartFile:
         self._tally = self._nothing()
 
     def append(self, blocks: Iterable[bytes], moved: Moved) -> None:
-        """Write what comes next. Raises OSError; what `blocks` raises."""
+        """Write what comes next. Raises OSError, with the file's name and what it wants; what `blocks` raises."""
         for block in blocks:
-            view = memoryview(block)
-            while view:
-                view = view[os.write(self._file, view) :]
+            self._write(block)
             self._tally.count(block)
             moved(len(block))
+
+    def _write(self, block: bytes) -> None:
+        view = memoryview(block)
+        try:
+            while view:
+                view = view[os.write(self._file, view) :]
+        except OSError as problem:
+            message = f"{problem.strerror} (it has {self._wanted.size_bytes} bytes, {self.n_bytes} were written)"
+            raise OSError(problem.errno, message, str(self._path)) from problem
 
     def finish(self) -> None:
         """Give the file its name.

@@ -76,7 +76,9 @@ class Tokens:
     def create(
         self, owner: str, roles: Sequence[str], *, label: str = "", ttl_s: float | None = None, queue: str = ""
     ) -> dict[str, Any]:
-        """A token for somebody (admins only); it is shown this once. `queue` binds a pilot's to one queue."""
+        """A token for somebody (admins only); it is shown this once. `queue` binds a pilot's to one queue.
+
+        `user_made` in the answer: there was no such user, and there is one now. Raises Invalid: `unknown_queue`."""
         document = {"owner": owner, "roles": list(roles), "label": label, "ttl_s": ttl_s, "queue": queue}
         return mapping(self._calls.json("POST", "/v1/tokens", document), "token", token=str)
 

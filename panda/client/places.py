@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from panda.client.calls import Calls, mapping, segment
-from panda.client.pages import Pages, one_page, pages
+from panda.client.pages import Pages, pages
 from panda.client.replies import Affected, Reply, parsed
 
 Changes = list[dict[str, Any]]
@@ -35,7 +35,7 @@ class Places:
 
     def rules(self) -> Sequence[Reply]:
         """The rules by which queues and nodes are taken out, as they are now; facts in `.raw`."""
-        return one_page(self._calls, "/v1/site-rules", Reply)
+        return [*pages(self._calls, "/v1/site-rules", Reply)]
 
     def roll_back(
         self, version_id: int, *, reason: str, names: Sequence[str] = (), status: bool = False, dry_run: bool = False

@@ -211,6 +211,14 @@ def attempts(connection: Connection, panda_id: int) -> list[Row[Any]]:
     return rows(connection, ATTEMPTS, {"panda_id": panda_id})
 
 
+def attempt(connection: Connection, panda_id: int, attempt_nr: int) -> Row[Any]:
+    """One of them. Raises NotFound."""
+    found = [row for row in attempts(connection, panda_id) if row.attempt_nr == attempt_nr]
+    if not found:
+        raise NotFound("attempt", f"{attempt_nr} of job {panda_id}")
+    return found[0]
+
+
 def logs(connection: Connection, panda_id: int) -> list[Row[Any]]:
     """The logs that there are, of every attempt."""
     return rows(connection, LOGS, {"panda_id": panda_id})

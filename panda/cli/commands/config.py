@@ -7,7 +7,7 @@ import click
 
 from panda.cli.session import configuration, where
 from panda.cli.show import Column, Look, emit, output_options, say
-from panda.cli.verbs import Verb
+from panda.cli.verbs import Verb, VerbGroup
 
 if TYPE_CHECKING:
     from panda.client.environment import Surroundings
@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 NAME, VALUE, ORIGIN = Column("name", "setting"), Column("value"), Column("origin", "from")
 
 
-@click.group()
+@click.group(
+    cls=VerbGroup,
+    examples=(
+        "panda config list --origin",
+        "panda config set profiles.lab.url https://panda.lab.example.org",
+        "panda config path",
+    ),
+)
 def config() -> None:
     """Show and change settings of this command and of the Python client."""
 

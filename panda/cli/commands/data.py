@@ -1,8 +1,10 @@
 """`panda datasets`, `panda put`, `panda get`: data in and out."""
 
+import errno
 import threading
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from panda.cli import columns, exits
 from panda.cli.completions import complete_sources
 from panda.cli.filling import as_they_come, look_at
 from panda.cli.parallel import at_once
-from panda.cli.problems import CommandProblem
+from panda.cli.problems import CommandProblem, sentence_of
 from panda.cli.progress import bytes_shown
 from panda.cli.selectors import newest, parse
 from panda.cli.session import connect
@@ -22,6 +24,10 @@ from panda.cli.waits import seconds_of
 from panda.client import Client, DatasetFile
 from panda.client.checksums import is_intact
 from panda.client.datasets import content_told
+from panda.names import checked
+
+#: A disk or a quota is full, or no file may be that large.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @click.command(
@@ -95,20 +101,39 @@ def datasets(
 def put(files: Sequence[Path], dataset: str, storage: str | None, close: bool, look: Look) -> None:
     """Upload files into a dataset. Checksums are computed here and compared there.
 
+    Nothing is made before the storage and the names of the files are known to be good.
+
     What was broken off goes on when the same command is given again: files that are there are not sent again.
     """
-    names = [file.name for file in files]
+    names = [checked(file.name, str(file)) for file in files]
     if len(set(names)) < len(names):
         raise click.UsageError("two of the files have one name")
     client = connect()
+    place = _place(client, storage)  # before anything is made
     client.datasets.create(dataset)
     with _broken_off("what is there is not sent again"):
-        emit(look, _sent(client, files, dataset, storage), columns.FILES, columns.file_name)
+        emit(look, _sent(client, files, dataset, place), columns.FILES, columns.file_name)
     if close:
         client.datasets.close(dataset)
 
 
-def _sent(client: Client, files: Sequence[Path], dataset: str, storage: str | None) -> Iterator[Item]:
+def _place(client: Client, storage: str | None) -> str:
+    """The storage that takes the files. Raises CommandProblem: none of that name, or none named of several."""
+    known = sorted(str(each.raw.get("name")) for each in client.storages())
+    if storage in known:
+        return storage
+    if storage is not None:
+        near = get_close_matches(storage, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none'}"
+        message = f"there is no storage {storage}"
+        raise CommandProblem(message, code="not_found", exit_code=exits.NOT_FOUND, hint=hint)
+    if len(known) != 1:
+        message = f"say which storage takes the files: {', '.join(known) or 'there is none'}"
+        raise CommandProblem(message, code="storage_missing", exit_code=exits.INVALID, hint="--storage NAME")
+    return known[0]
+
+
+def _sent(client: Client, files: Sequence[Path], dataset: str, storage: str) -> Iterator[Item]:
     there = _there(client, dataset, [file.name for file in files])
     for file in files:
         known = there.get(file.name)
@@ -129,7 +154,7 @@ def _there(client: Client, dataset: str, names: Sequence[str]) -> dict[str, Data
 
 @contextmanager
 def _broken_off(told: str) -> Iterator[None]:
-    """Ctrl-C, a full disk or a lost server in the middle: how to go on is said."""
+    """Ctrl-C or a full disk in the middle: how to go on is said, where the same command can."""
     try:
         yield
     except KeyboardInterrupt:
@@ -139,9 +164,8 @@ def _broken_off(told: str) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as problem:
-        raise CommandProblem(
-            str(problem), code="os_error", exit_code=exits.ERROR, hint=f"the same command goes on: {told}"
-        ) from None
+        hint = f"with more room the same command goes on: {told}" if problem.errno in NO_ROOM else ""
+        raise CommandProblem(sentence_of(problem), code="os_error", exit_code=exits.ERROR, hint=hint) from None
 
 
 @click.command(
@@ -178,7 +202,8 @@ def get(
     """Fetch the files of a dataset or the outputs of a job set. Each is verified; intact ones are not fetched again.
 
     While jobs still write into it, what is there is fetched, and how many have not ended is said; --wait fetches the
-    rest as it comes, and then exits with 9 if some jobs did not finish, with 8 when the time ran out.
+    rest as it comes, and then exits with 9 if some jobs did not finish, with 8 when the time ran out. A dataset that
+    is named and has no file that fits is an error (3), but with --wait.
     What was broken off goes on when the same command is given again, also in the middle of a file.
     """
     if (waits and dry_run) or (timeout and not waits):
@@ -198,7 +223,11 @@ def get(
             found = ({name: value for name, value in item.items() if name != "at"} for item in fetch(frozenset()))
         n_files = emit(look, found, columns.FILES, columns.file_name)
     if not n_files:
-        say(f"{dataset} has no file{'' if match == '*' else f' that fits {match}'}")
+        none = f"{dataset} has no file{'' if match == '*' else f' that fits {match}'}"
+        if jobset_id is None and not waits:
+            hint = f"{seen.to_come}; --wait waits for it" if seen.to_come else ""
+            raise CommandProblem(none, code="no_files", exit_code=exits.NOT_FOUND, hint=hint)
+        say(none)
     elif not dry_run:
         say(f"{n_files} file{'' if n_files == 1 else 's'} of {dataset} in {folder}")
     if waits:

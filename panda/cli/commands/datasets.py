@@ -8,7 +8,7 @@ import click
 from panda.cli import columns, units
 from panda.cli.session import connect
 from panda.cli.show import Column, Look, emit, output_options
-from panda.cli.verbs import Verb
+from panda.cli.verbs import Verb, VerbGroup
 
 LINEAGE = (Column("role"), Column("panda_id", "job", "number"), Column("status", kind="status"), Column("dataset"),
            Column("lfn", "file"))  # fmt: skip
@@ -80,7 +80,14 @@ def replicate(dataset: str, storage: str | None, drop: bool, look: Look) -> None
     emit(look, (rule.raw for rule in found), columns.DATASET_RULES, lambda rule: str(rule["storage"]))
 
 
-@click.group()
+@click.group(
+    cls=VerbGroup,
+    examples=(
+        "panda container create user.ann:all",
+        "panda container add user.ann:all user.ann:run1 user.ann:run2",
+        "panda container remove user.ann:all user.ann:run1",
+    ),
+)
 def container() -> None:
     """Make containers, which hold datasets, and change what they hold."""
 
@@ -117,7 +124,7 @@ def container_add(name: str, datasets: Sequence[str], look: Look) -> None:
     cls=Verb,
     examples=(
         "panda container remove user.ann:all user.ann:run1",
-        "panda container remove user.ann:all user.ann:run1 user.ann:run2",
+        "panda container remove user.ann:all user.ann:run2 -q",
     ),
 )
 @click.argument("name", metavar="SCOPE:NAME")

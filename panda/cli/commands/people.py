@@ -7,7 +7,7 @@ import click
 
 from panda.cli import columns
 from panda.cli.session import connect
-from panda.cli.show import Column, Look, emit, output_options
+from panda.cli.show import Column, Look, emit, output_options, say
 from panda.cli.verbs import Verb, VerbGroup
 from panda.client import Affected
 
@@ -133,7 +133,14 @@ def revoke_tokens(name: str, reason: str, look: Look) -> None:
 # ---- tokens -----------------------------------------------------------------------------------------------
 
 
-@click.group()
+@click.group(
+    cls=VerbGroup,
+    examples=(
+        "panda token create ann --role user --ttl 90d",
+        "panda token list --filter 'owner:ann revoked:none'",
+        "panda token revoke 12",
+    ),
+)
 def token() -> None:
     """Make tokens, list and end them."""
 
@@ -153,7 +160,7 @@ def token() -> None:
 @click.option("--queue", default="", help="The one queue that a pilot with it may serve.")
 @output_options
 def create_token(owner: str, roles: Sequence[str], label: str, ttl: str | None, queue: str, look: Look) -> None:
-    """Make a token for somebody (admins only). It is shown this once."""
+    """Make a token for somebody (admins only). It is shown this once. Who is no user yet becomes one."""
     from panda.cli.units import seconds
 
     try:
@@ -161,6 +168,8 @@ def create_token(owner: str, roles: Sequence[str], label: str, ttl: str | None, 
     except ValueError as problem:
         raise click.UsageError(f"--ttl: {problem}") from None
     made = connect().create_token(owner, roles, label=label, ttl_s=ttl_s, queue=queue)
+    if made.get("user_made"):
+        say(f"user {owner} was made")
     emit(look, [made], (Column("token"),), lambda item: str(item.get("token", "")), single=True)
 
 

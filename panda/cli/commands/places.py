@@ -18,7 +18,13 @@ REASON = click.option("--reason", required=True, help="For those who wonder; kep
 STATUSES = ("online", "test", "brokeroff", "offline")
 
 
-@click.group()
+@click.group(
+    cls=VerbGroup,
+    examples=(
+        "panda site set NORTH-Q offline --reason 'disk full'",
+        "panda site set NORTH online --reason 'disk replaced'",
+    ),
+)
 def site() -> None:
     """Open or close a queue, or all queues of a site."""
 

@@ -7,10 +7,16 @@ import click
 from panda.cli import exits
 from panda.cli.commands.local import FOLDER, database_url
 from panda.cli.show import say
-from panda.cli.verbs import Verb
+from panda.cli.verbs import Verb, VerbGroup
 
 
-@click.group()
+@click.group(
+    cls=VerbGroup,
+    examples=(
+        "panda secrets rotate",
+        "panda secrets rotate --data /srv/panda",
+    ),
+)
 def secrets() -> None:
     """Look after the key that users' secrets are sealed with."""
 

@@ -6,12 +6,19 @@ from pathlib import Path
 import click
 
 from panda.cli import exits
+from panda.cli.problems import CommandProblem
 from panda.cli.session import where
 from panda.cli.show import say
-from panda.cli.verbs import Verb
+from panda.cli.verbs import Verb, VerbGroup
 
 
-@click.group()
+@click.group(
+    cls=VerbGroup,
+    examples=(
+        "panda simulate fleet examples/fleet/fleet.toml --seconds 60",
+        "panda simulate fleet fleet.toml --jobs 20000 --seconds 1800 --seed 7 -o json",
+    ),
+)
 def simulate() -> None:
     """Play a fleet of pilots against a server, for tests of load and fairness."""
 
@@ -71,6 +78,10 @@ def fleet(
         described, server.url.value, pilot_token, "" if pilots_only else server.token.value, seed=seed, seconds=seconds,
         jobs=jobs, n_connections=connections, drain_s=drain_s,
     )  # fmt: skip
-    report = play(plan, say)
+    try:
+        report = play(plan, say)
+    except KeyboardInterrupt:
+        hint = "its pilots are gone; what it submitted stays (`panda sets`)"
+        raise CommandProblem("broken off", code="interrupted", exit_code=exits.INTERRUPTED, hint=hint) from None
     click.echo(report.to_json() if form == "json" else report.text())
     return exits.OK

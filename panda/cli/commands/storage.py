@@ -6,9 +6,10 @@ import click
 
 from panda.cli import columns, exits
 from panda.cli.commands.local import FOLDER, database_url
+from panda.cli.problems import CommandProblem
 from panda.cli.session import connect
 from panda.cli.show import Column, Look, emit, output_options, say
-from panda.cli.verbs import Verb
+from panda.cli.verbs import Verb, VerbGroup
 
 FOUND = (
     Column("kind"),
@@ -19,7 +20,13 @@ FOUND = (
 DAY_S = 86_400.0
 
 
-@click.group()
+@click.group(
+    cls=VerbGroup,
+    examples=(
+        "panda storage quotas",
+        "panda storage scan NORTH-DISK",
+    ),
+)
 def storage() -> None:
     """Compare storages with the catalogue; show who may keep how much."""
 
@@ -54,6 +61,9 @@ def scan(name: str, min_age: float, data: Path, look: Look) -> int:
     try:
         found = findings_of(begin_of(engine), name, min_age_s=min_age * DAY_S / 24)
         n = emit(look, (asdict(each) for each in found), FOUND, lambda item: str(item["path"]))
+    except KeyboardInterrupt:
+        hint = "nothing was changed; the same command begins anew"
+        raise CommandProblem("broken off", code="interrupted", exit_code=exits.INTERRUPTED, hint=hint) from None
     finally:
         engine.dispose()
     say(f"{n} found" if n else "storage and catalogue agree")

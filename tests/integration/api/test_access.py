@@ -83,6 +83,19 @@ def test_a_token_with_an_unknown_role_is_not_made(caller):
     assert (answer.status_code, answer.json["code"]) == (422, "unknown_role")
 
 
+def test_a_token_for_a_queue_that_there_is_not_is_not_made(caller, sites, begin):
+    root = caller("root", "admin")
+
+    answer = root.post("/v1/tokens", {"owner": "north", "roles": ["pilot"], "queue": "HOLLAND-CPV"})
+    right = root.post("/v1/tokens", {"owner": "north", "roles": ["pilot"], "queue": "HOLLAND-CPU"})
+    again = root.post("/v1/tokens", {"owner": "north", "roles": ["pilot"], "queue": "HOLLAND-CPU"})
+
+    assert (answer.status_code, answer.json["code"], answer.json["where"]) == (422, "unknown_queue", "queue")
+    assert "did you mean 'HOLLAND-CPU'?" in answer.json["detail"]
+    assert (right.status_code, right.json["user_made"]) == (201, True)
+    assert (again.status_code, again.json["user_made"]) == (201, False)
+
+
 def test_an_operator_closes_a_queue_and_says_why(operator, sites, begin):
     answer = operator.post("/v1/queues/HOLLAND-CPU/status", {"status": "offline", "reason": "power cut"})
 

@@ -105,6 +105,9 @@ def test_events_attempts_and_files_are_listed(anna, ten, engine):
 
     assert [event["now"] for event in events] == ["pending", "defined", "assigned", "activated", "failed"]
     assert [(each["attempt_nr"], each["outcome"]) for each in attempts] == [(1, "failed")]
+    assert anna.get(f"/v1/jobs/{ten[0]}/attempts/1").json == {"panda_id": ten[0], **attempts[0]}
+    for there_is_none in ("2", "0", "x"):
+        assert anna.get(f"/v1/jobs/{ten[0]}/attempts/{there_is_none}").status_code == 404
     assert anna.get(f"/v1/jobs/{ten[0]}/files").json == {"data": [], "page": {"next": None}}
     assert anna.get(f"/v1/jobs/{ten[0]}/logs").json["data"] == []
 
@@ -123,12 +126,16 @@ def test_files_go_page_by_page(anna, engine):
     assert seen == names
 
 
-@pytest.mark.parametrize("part", ["", "/events", "/files", "/attempts", "/why", "/logs", "/logs/payload.stdout"])
+@pytest.mark.parametrize(
+    "part", ["", "/events", "/files", "/attempts", "/attempts/1", "/why", "/logs", "/logs/payload.stdout"]
+)
 def test_somebody_elses_job_is_nobodys_business(caller, ten, part):
     assert caller("bert", "user").get(f"/v1/jobs/{ten[0]}{part}").status_code == 403
 
 
-@pytest.mark.parametrize("part", ["", "/events", "/files", "/attempts", "/why", "/logs", "/logs/payload.stdout"])
+@pytest.mark.parametrize(
+    "part", ["", "/events", "/files", "/attempts", "/attempts/1", "/why", "/logs", "/logs/payload.stdout"]
+)
 def test_a_job_that_does_not_exist_is_not_found(anna, part):
     assert anna.get(f"/v1/jobs/4711{part}").status_code == 404
 

@@ -36,6 +36,13 @@ INSERT INTO tokens (token_hash, owner, label, roles, created_at)
     SELECT decode(lpad(i::text, 4, '0'), 'hex'), 'user-' || i, 'laptop', ARRAY['user'], panda_now() FROM generate_series(1, 5) i
 """  # fmt: skip
 
+SHORT_ROWS = """
+INSERT INTO saved_views (owner, name, filter, created_at) SELECT 'anna', 'view-' || i, 'status:failed', panda_now() FROM generate_series(1, 3) i;
+INSERT INTO switches (what, site, queue, node, set_by, reason, set_at) SELECT 'dispatch', '', 'QUEUE-' || i, '', 'otto', 'r', panda_now() FROM generate_series(1, 3) i;
+INSERT INTO storage_quotas SELECT 'quota-' || i, ARRAY['anna'], ARRAY['*'], ARRAY['anna'], ARRAY['%%'], true, i FROM generate_series(1, 3) i;
+INSERT INTO quotas (subject, queued_jobs) SELECT 'user:user-' || i, i FROM generate_series(1, 3) i
+"""  # fmt: skip
+
 
 @pytest.fixture
 def ten(anna, engine, sites):
@@ -78,9 +85,11 @@ def test_every_noun_is_listed_page_by_page_in_order_and_shown(caller, full):
         assert seen == whole, noun
         identity = "did" if noun == "datasets" else next(iter(seen[0]))
         name = seen[0]["dataset"] if identity == "did" else seen[0][identity]
-        if noun != "attempts":
-            shown = somebody.get(f"/v1/{noun}/{name}").json
-            assert {**shown, "failures_left": None} == {"failures_left": None, **seen[0]}, noun
+        at = f"/v1/{noun}/{name}"
+        if noun == "attempts":
+            at = f"/v1/jobs/{seen[0]['panda_id']}/attempts/{seen[0]['attempt_nr']}"
+        shown = somebody.get(at).json
+        assert {**shown, "failures_left": None} == {"failures_left": None, **seen[0]}, noun
 
 
 @pytest.mark.usefixtures("by_hand")
@@ -214,3 +223,62 @@ def test_jobs_are_counted_by_what_is_asked(anna, ten, engine):
     assert (by_two["n"], by_two["exact"], by_two["down_to"]) == (10, True, None)
     only = anna.get("/v1/jobs/counts", params={"filter": "status:pending", "by": "owner"}).json
     assert only["data"] == [{"by": {"owner": "anna"}, "n": 6}]
+
+
+#: Lists that are known as a whole, and the role that sees them; what a page of two is made of.
+SHORT = {
+    "views": "anna", "switches": "anna", "site-rules": "anna", "shares": "anna", "quotas": "root",
+    "storage-quotas": "anna",
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("by_hand")
+@pytest.mark.parametrize("noun", SHORT)
+def test_short_lists_read_what_they_are_asked(noun, anna, caller, full, begin):
+    with begin() as connection:
+        for statement in SHORT_ROWS.split(";"):
+            run(connection, statement)
+    somebody = anna if SHORT[noun] == "anna" else caller("root", "admin")
+    whole = somebody.get(f"/v1/{noun}").json["data"]
+
+    for wrong in ("limit=0", "limit=1000000", "limit=x", "after=0", "format=xml"):
+        answer = somebody.get(f"/v1/{noun}?{wrong}")
+        assert (answer.status_code, answer.json["code"]) == (400, "invalid"), wrong
+    assert somebody.get(f"/v1/{noun}?fields=no").json["code"] == "unknown_field"
+    assert len(whole) >= (3 if noun != "shares" else 1)
+    assert pages_of(somebody, f"/v1/{noun}") == whole
+    first = next(iter(whole[0]))
+    assert somebody.get(f"/v1/{noun}?fields={first}&limit=1").json["data"] == [{first: whole[0][first]}]
+    table = list(csv.DictReader(io.StringIO(somebody.get(f"/v1/{noun}?format=csv").text)))
+    assert [row[first] for row in table] == [str(each[first]) for each in whole]
+
+
+@pytest.mark.usefixtures("by_hand")
+def test_what_was_used_is_summed_by_what_is_asked(anna, caller, sites, begin):
+    with begin() as connection:
+        run(connection, """
+INSERT INTO usage (day, owner, share, queue, n_finished, n_failed, n_cancelled, wall_s, cpu_s, core_s)
+SELECT panda_now()::date - ago, owner, 'default', queue, 1, 2, 0, 10, 5, core_s FROM (VALUES
+    (0, 'anna', 'HOLLAND-CPU', 40), (1, 'anna', '', 2), (40, 'anna', 'HOLLAND-CPU', 1000), (1, 'bert', 'HOLLAND-CPU', 100)
+) AS t(ago, owner, queue, core_s)""")  # fmt: skip
+    operator = caller("otto", "operator")
+
+    def told(somebody, query):
+        return [(each["name"], each["core_s"]) for each in somebody.get(f"/v1/usage?{query}").json["data"]]
+
+    assert told(operator, "") == [("bert", 100), ("anna", 42)]
+    assert told(operator, "days=90") == [("anna", 1042), ("bert", 100)]
+    assert told(operator, "by=site&owner=anna") == [("HOLLAND", 40), ("", 2)]
+    assert [core_s for _, core_s in told(operator, "by=day&days=2")] == [102, 40]
+    assert told(anna, "") == [("anna", 42)]
+    assert anna.get("/v1/usage?owner=bert").status_code == 403
+    assert operator.get("/v1/usage?by=moon").json["code"] == "unknown_group"
+    assert operator.get("/v1/usage?days=0").status_code == 400
+    [sum_of_anna] = anna.get("/v1/usage").json["data"]
+    assert sum_of_anna == {"name": "anna", "n_finished": 2, "n_failed": 4, "n_cancelled": 0, "wall_s": 20, "cpu_s": 10,
+                           "core_s": 42}  # fmt: skip
+
+
+def test_jobs_have_one_order(anna, ten):
+    for word in ("changed", "priority", "queue"):
+        assert anna.get(f"/v1/jobs?sort={word}").json["code"] == "unknown_sort"

@@ -28,15 +28,33 @@ def test_a_living_process_is_alive_whatever_else_is_down(settings):
     assert TestClient(create_app(away, settings)).simulate_get("/healthz").status_code == 200
 
 
+BEAT = "INSERT INTO tick_leases VALUES ('sweep', panda_now(), 'h', panda_now())"
+WORKERS = "INSERT INTO engine_state VALUES ('canary.final', panda_now()::text)"
+
+
 def test_ready_names_every_part(begin, settings):
+    with begin() as connection:
+        for statement in (BEAT, WORKERS):
+            run(connection, statement)
+
     answer = ready_of(begin, settings)
 
     assert answer.status_code == 200
     assert answer.json == {
         "status": "ok",
         "parts": {"database": "ok", "migrations": "ok", "redis": "not configured", "relay": "ok",
-                  "beat": "not seen", "workers": "not seen"},
+                  "beat": "ok", "workers": "ok"},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("statement", "part"), [(BEAT, "workers"), (WORKERS, "beat")])
+def test_what_was_not_seen_yet_is_not_well(begin, settings, statement, part):
+    with begin() as connection:
+        run(connection, statement)
+
+    answer = ready_of(begin, settings)
+
+    assert (answer.status_code, answer.json["status"], answer.json["parts"][part]) == (200, "degraded", "not seen")
 
 
 @pytest.mark.parametrize(("statement", "part", "told"), [

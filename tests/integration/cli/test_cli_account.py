@@ -197,3 +197,14 @@ def test_what_reads_an_expression_may_be_missing(
     ended = panda("jobs", option, "x")
 
     assert (ended.code, f"wants the package {package}" in ended.err) == (1, True)
+
+
+@pytest.mark.parametrize("user_made", [True, False])
+def test_a_token_tells_of_a_user_that_was_made_with_it(at_script: Scripted, panda: Panda, user_made: bool) -> None:
+    made = {"token": "panda_x", "owner": "nosuchuser", "roles": ["user"], "user_made": user_made}
+    at_script.on("POST", "/v1/tokens", Reply(201, made))
+
+    ended = panda("token", "create", "nosuchuser", "--role", "user", "-q")
+
+    assert (ended.code, ended.out) == (0, "panda_x\n")
+    assert ("user nosuchuser was made" in ended.err) == user_made

@@ -101,6 +101,7 @@ HEALTHY: dict[tuple[str, str], Any] = {
     ("GET", "/v1/transfers"): page({"transfer_id": 1, "lfn": "a.txt", "status": "failed"}),
     ("GET", "/v1/links"): page({"source": "A", "destination": "B"}),
     ("GET", "/v1/storage-quotas"): page({"quota": "users", "owner": "ann", "used_bytes": 1, "limit_bytes": 2, "each": True}),
+    ("GET", "/v1/usage"): page({"name": "S", "core_s": 7200.0, "cpu_s": 3600.0, "wall_s": 3600.0, "n_finished": 1}),
     ("GET", "/v1/queues"): page(QUEUE),
     ("GET", "/v1/site-versions"): page({"version_id": 4, "at": AT, "who": "ann"}),
     ("GET", "/v1/site-versions/4"): {"version": {}, "changes": [CHANGE]},
@@ -270,6 +271,8 @@ audit-log --filter 'who:ann' --sort -audit_id --limit 1 -o json --fields who -q
 whoami -o json --fields subject -q
 jobs 7 --query '[].panda_id'
 jobs 7 --jq '.[].panda_id'
+usage --by site --period 7d --owner ann -o json --fields name,core_h -q
+usage 7 -o json
 health -o json --fields part -q
 api POST /v1/jobs/7/cancel -d '{"reason": "r"}'
 api GET /v1/jobs/7 --query panda_id
@@ -312,6 +315,10 @@ AT_HOME = """
 2 simulate fleet DIR/none.toml --seed 1 --seconds 1 --jobs 1 --connections 1 --drain 1 --pilot-token-file x --pilots-only -o json
 0 --url http://127.0.0.1:1 --version
 0 --help
+0 help
+0 help token create
+2 help jbos
+2 help jobs list
 """
 
 
@@ -405,6 +412,28 @@ def test_a_broken_server_is_told_in_a_sentence(
     assert len(ended.err.strip()) > 10
     if reply.headers.get("Location"):
         assert {each.headers["Host"] for each in at_script.received} == {at_script.url.removeprefix("http://")}
+
+
+@pytest.mark.parametrize(
+    ("row", "reply", "hint"),
+    [
+        ("jobs -o json", BROKEN["half an answer"][0], "the same command may be given again"),
+        ("cancel 7 --yes", BROKEN["half an answer"][0], "look with `panda status` before you try again"),
+        ("submit -- true", BROKEN["half an answer"][0], "look with `panda status` before you try again"),
+        ("jobs", BROKEN["away"][0], "`panda health` tells which part is down"),
+    ],
+)
+def test_the_hint_after_a_loss_fits_what_was_asked(
+    row: str, reply: Reply, hint: str, at_script: Scripted, typed: Callable[[str], Ended],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(at_script, "next_reply", lambda method, target: reply)
+
+    ended = typed(row)
+
+    assert ended.code == 7
+    assert hint in ended.err
+    assert ended.err.count("try again") == ("try again" in hint)
 
 
 def test_every_option_of_every_command_stands_in_a_row() -> None:

@@ -124,6 +124,8 @@ def test_failed_jobs_of_a_set_get_a_new_attempt(real: Begin, panda: Panda, setti
 
     assert refused.code == 2
     assert retried.json[0]["n"] == 2
+    first_id = int(panda("jobs", "last", "-q").out.split()[0])
+    assert Client.from_env().attempt(first_id, 1).outcome == "failed"
     assert panda("actions", "--fields", "action,status,n_done").out.splitlines()[0] == "retry\tdone\t2"
     assert panda("jobs", "last", "--fields", "attempt_nr").out == "2\n2\n"
 
@@ -143,6 +145,43 @@ def test_files_go_in_and_come_out_as_they_were(real: Begin, panda: Panda, tmp_pa
     }
     assert panda("datasets", "--fields", "dataset,n_files,status").out == "user.anna:in\t3\tclosed\n"
     assert panda("put", tmp_path / "c.txt", "--dataset", "user.anna:in").code in (0, 5)
+
+
+def test_put_makes_nothing_before_it_knows_where_to(real: Begin, panda: Panda, tmp_path: Path) -> None:
+    for name in ("a", "b c"):
+        (tmp_path / name).write_text(name)
+    with real() as connection:
+        run(
+            connection,
+            "INSERT INTO storages (name, site, kind, root) VALUES ('SPARE-DISK', 'HOLLAND', 'local', %(root)s)",
+            {"root": str(tmp_path / "spare")},
+        )
+    into = ("--dataset", "user.anna:in")
+
+    untold, unknown = panda("put", tmp_path / "a", *into), panda("put", tmp_path / "a", *into, "--storage", "SPARE-DSK")
+    badly_named = panda("put", tmp_path / "a", tmp_path / "b c", *into, "--storage", "SPARE-DISK")
+
+    assert (untold.code, unknown.code, badly_named.code) == (6, 3, 6)
+    assert "HOLLAND-DISK, SPARE-DISK" in untold.err
+    assert "did you mean SPARE-DISK?" in unknown.err
+    assert "'b c' is no name" in badly_named.err
+    assert panda("datasets", "-q").out == ""
+    assert panda("put", tmp_path / "a", *into, "--storage", "SPARE-DISK").code == 0
+
+
+def test_get_of_a_named_dataset_without_files_is_an_error(real: Begin, panda: Panda, tmp_path: Path) -> None:
+    panda("datasets", "--create", "user.anna:in")
+
+    empty = panda("get", "user.anna:in", "--dest", tmp_path / "back")
+    (tmp_path / "a").write_text("a")
+    panda("put", tmp_path / "a", "--dataset", "user.anna:in", "--close")
+    none_fits = panda("get", "user.anna:in", "--match", "*.root", "--dry-run")
+
+    assert (empty.code, none_fits.code) == (3, 3)
+    assert "user.anna:in has no file" in empty.err
+    assert "has no file that fits *.root" in none_fits.err
+    assert not (tmp_path / "back").exists()
+    assert panda("get", "user.anna:in", "--match", "*.root", "--wait").code == 0
 
 
 def put_output(begin: Begin, lfn: str) -> None:
@@ -276,6 +315,7 @@ def test_places_and_people_are_shown(real: Begin, panda: Panda) -> None:
     assert panda("sites", "-q").out == "HOLLAND\n"
     assert panda("storages", "-q").out == "HOLLAND-DISK\n"
     assert panda("shares").out == "default\t\t1.0\t0.0\t0\t0\t0.0\n"
+    assert [panda(*words).code for words in (("storage", "quotas"), ("switches",), ("views",), ("usage",))] == [0] * 4
     forbidden = panda("site", "set", "HOLLAND", "offline", "--reason", "r", "-o", "json")
     assert (forbidden.code, json.loads(forbidden.err)["error"]["code"]) == (4, "forbidden")
     assert panda("shares", "set", "default", "--weight", "2", "--reason", "r").code == 4

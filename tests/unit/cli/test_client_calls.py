@@ -124,7 +124,18 @@ def test_a_retry_whose_answer_was_lost_is_not_repeated() -> None:
 
     assert len(script.sent) == 1
     assert lost.value.code == "lost_reply"
+    assert lost.value.may_be_done
     assert script.sent[0].fresh
+
+
+def test_a_reading_whose_answer_was_lost_again_and_again_changed_nothing() -> None:
+    client, _, _ = client_of(*[LostReply("reset")] * 5)
+
+    with pytest.raises(Unavailable) as lost:
+        client.job(1)
+
+    assert lost.value.code == "lost_reply"
+    assert not lost.value.may_be_done
 
 
 @pytest.mark.parametrize("act", [NotSent("refused"), Answer(503), Answer(429)])
