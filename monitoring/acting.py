@@ -147,7 +147,7 @@ class SheetPage(Page):
         return deed.key
 
     def _done(self, req: falcon.Request, resp: falcon.Response, deed: Deed, told: str, back: str) -> None:
-        if render.wants_json(req):
+        if render.is_for_program(req):
             resp.content_type = "application/json"
             resp.data = msgspec.json.encode({"data": {"outcome": told, "key": deed.key}})
             return

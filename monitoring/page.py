@@ -5,19 +5,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 import falcon
+import msgspec
 
-from monitoring import queries, render
+from monitoring import queries, render, tables
 from monitoring.celery_side import CeleryView
 from monitoring.gate import Session, Sessions
 from monitoring.health import Health
 from monitoring.looks import ACTIVE
-from monitoring.reading import Memory, Reader
+from monitoring.reading import Block, Memory, Reader
 from monitoring.render import Renderer
 from panda.auth import policy
 from panda.auth.identity import Identity
 from panda.auth.policy import Action
 from panda.db.session import Begin, rows
-from panda.errors import Forbidden
+from panda.errors import Forbidden, Invalid, Unavailable
 from panda.jobs.spool import Spool
 from panda.settings import Settings
 
@@ -61,9 +62,14 @@ class Page:
         csv: str | None = None,
         **more: Any,
     ) -> None:
-        """`csv`: the key of the list in `data` that a table of it holds. `more` is for the page alone."""
-        if render.wants_csv(req) and csv is not None:
-            render.answer_csv(resp, data[csv])
+        """`csv`: the key of the list in `data` that a table of it holds. `more` is for the page alone.
+
+        Raises:
+            Invalid: `no_table`, a table is asked for and this page has none.
+            Unavailable: its list could not be read.
+        """
+        if render.wants_csv(req):
+            render.answer_csv(resp, _listed(data, csv), tables.COLUMNS[template])
             return
         if render.wants_json(req):
             render.answer_json(resp, data, as_of)
@@ -99,6 +105,18 @@ class Page:
     def _whose(self, req: falcon.Request, owner: str | None) -> str | None:
         """Whose things a list may show this reader. Raises Forbidden."""
         return policy.scope(session_of(req).identity, Action.READ_JOBS, owner)
+
+
+def _listed(data: dict[str, Any], key: str | None) -> list[Any]:
+    """The list of a page for its table. Raises Invalid, Unavailable."""
+    if key is None:
+        raise Invalid("this page has no table; it is JSON with ?json", where="csv", code="no_table")
+    found = data[key]
+    trouble = found.trouble if isinstance(found, Block) else data.get("trouble")
+    if trouble:
+        raise Unavailable(f"the table could not be read: {trouble}")
+    listed = found.value or [] if isinstance(found, Block) else found
+    return [msgspec.structs.asdict(row) if isinstance(row, msgspec.Struct) else row for row in listed]
 
 
 def number_of(req: falcon.Request, name: str) -> int | None:

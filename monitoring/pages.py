@@ -52,15 +52,17 @@ class Job(Page):
         except asked.NotExpanded as problem:
             hints = [(f"/jobsets/{problem.jobset.jobset_id}", f"job set {problem.jobset.jobset_id}")]
             render.problem(
-                req, resp, parts.renderer, falcon.HTTP_404, f"Job {panda_id} is not made yet", f"{problem}.", hints
-            )
+                req, resp, parts.renderer, falcon.HTTP_404, f"Job {panda_id} is not made yet", f"{problem}.", hints,
+                code="not_made_yet",
+            )  # fmt: skip
             return
         except NotFound:
             detail = (
                 "No job, live or archived, has this number. A PandaID is what `panda submit` and `panda status` print."
             )
             hints = [("/jobs", "the newest jobs"), (f"/jobsets/{panda_id}", f"job set {panda_id}")]
-            render.problem(req, resp, parts.renderer, falcon.HTTP_404, f"There is no job {panda_id}", detail, hints)
+            render.problem(req, resp, parts.renderer, falcon.HTTP_404, f"There is no job {panda_id}", detail, hints,
+                           code="not_found")  # fmt: skip
             return
         policy.require(session_of(req).identity, Action.READ_JOBS, facts["owner"])
         data = job_page.job_page(
@@ -144,8 +146,9 @@ class JobSet(Page):
             detail = "No job set has this number."
             hints = [("/jobsets", "the newest job sets"), (f"/jobs/{jobset_id}", f"job {jobset_id}")]
             render.problem(
-                req, resp, self._parts.renderer, falcon.HTTP_404, f"There is no job set {jobset_id}", detail, hints
-            )
+                req, resp, self._parts.renderer, falcon.HTTP_404, f"There is no job set {jobset_id}", detail, hints,
+                code="not_found",
+            )  # fmt: skip
             return
         policy.require(session_of(req).identity, Action.READ_JOBS, facts["owner"])
         sample = asked_for | {"sample": job_queries.SET_SAMPLE}

@@ -29,7 +29,8 @@ class Search(Page):
                 "a site, a user, a pilot, a Celery id, or write a filter such as status:failed or a command."
             )
             hints = [("/jobs", "the newest jobs"), ("/jobsets", "the newest job sets"), ("/sites", "the sites")]
-            render.problem(req, resp, self._parts.renderer, falcon.HTTP_404, "Nothing found", detail, hints)
+            render.problem(req, resp, self._parts.renderer, falcon.HTTP_404, "Nothing found", detail, hints,
+                           code="nothing_found")  # fmt: skip
             return
         resp.status = falcon.HTTP_303
         resp.location = target
