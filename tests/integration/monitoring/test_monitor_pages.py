@@ -331,6 +331,29 @@ def test_the_overview_counts_and_explains(world: World, operator: Browser) -> No
     assert not data["is_first_run"]
 
 
+def test_a_pilot_that_is_busy_for_long_is_alive(world: World, operator: Browser) -> None:
+    """A pilot asks when it has room; one that works for hours is heard of through its leases alone."""
+    world.sql(
+        "UPDATE pilots SET last_seen_at = panda_now() - interval '3 hours', last_panda_ids = %(ids)s",
+        ids=[world.jobs["running"]],
+    )
+
+    busy = operator.json("/")["data"]
+    keys = [trouble["key"] for trouble in operator.json("/troubles")["data"]["troubles"]]
+    fleet = operator.json("/queues/north")["data"]["fleet"]
+    told = next(part["told"] for part in busy["health"] if part["name"] == "Pilots")
+    page = operator.get("/pilots/pilot-1").text
+    world.sql("UPDATE leases SET lease_until = panda_now() - interval '1 s'")
+    gone = operator.json("/")["data"]
+
+    assert (busy["queues"][0]["pilots"], busy["kpis"]["cores_of_pilots"], told) == (1, 8, "1 · 8 cores")
+    assert "pilots north" not in keys
+    assert [(row["n"], row["n_alive"]) for row in fleet] == [(1, 1)]
+    assert "busy: it asks when it has room" in page
+    assert gone["queues"][0]["pilots"] == 0
+    assert "pilots north" in [trouble["key"] for trouble in operator.json("/troubles")["data"]["troubles"]]
+
+
 def test_the_errors_of_the_day_say_what_their_newest_job_said(world: World, operator: Browser) -> None:
     world.sql(FAILED_ONCE, code="pilot:1137", n=2)
     world.sql(FAILED_ONCE, code="payload:3", n=1)
