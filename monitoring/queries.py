@@ -93,6 +93,14 @@ LEFT JOIN LATERAL (
     ORDER BY error_code, ended_at DESC LIMIT 1) AS archived ON true
 ORDER BY top.n DESC, top.error_code
 """
+#: Attempts that failed in a day; those of the hour that is cut by its beginning do not count.
+FAILED_BY_HOUR = """
+SELECT hour, sum(n)::bigint AS n FROM error_hours WHERE hour > (SELECT panda_now()) - interval '24 hours'
+GROUP BY hour ORDER BY hour
+"""
+N_FAILED = """
+SELECT coalesce(sum(n), 0)::bigint AS n FROM error_hours WHERE hour > (SELECT panda_now()) - interval '24 hours'
+"""
 ERROR_TREND = """
 SELECT error_code, failed_stage, floor(extract(epoch FROM (SELECT panda_now()) - hour) / 7200)::int AS ago,
     sum(n)::bigint AS n

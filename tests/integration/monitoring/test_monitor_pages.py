@@ -354,6 +354,23 @@ def test_a_pilot_that_is_busy_for_long_is_alive(world: World, operator: Browser)
     assert "pilots north" in [trouble["key"] for trouble in operator.json("/troubles")["data"]["troubles"]]
 
 
+def test_after_a_retry_the_overview_still_counts_the_attempts_that_failed(world: World, operator: Browser) -> None:
+    """The status of a job is that of its newest attempt: counters of failed jobs lose those that were retried."""
+    world.sql(FAILED_ONCE, code="pilot:1137", n=6)
+    world.sql("INSERT INTO job_count_deltas VALUES ('failed', 'north', -1)")
+    for hours, n in ((3, 2), (2, 5), (1, 9)):
+        world.sql("INSERT INTO count_history SELECT date_trunc('hour', panda_now()) - make_interval(hours => %(h)s), 'finished', %(n)s",
+                  h=hours, n=n)  # fmt: skip
+
+    data, page = operator.json("/")["data"], operator.get("/").text
+
+    assert data["jobs"].get("failed", 0) == 0
+    assert data["kpis"]["day"]["failed"] == sum(row["n"] for row in data["errors"]) == 6
+    assert data["kpis"]["day"]["failure_rate"] == 6 / 7
+    assert "6 attempts failed" in page
+    assert data["kpis"]["lines"]["failure_rate"] == [0.0, 0.0]
+
+
 def test_the_errors_of_the_day_say_what_their_newest_job_said(world: World, operator: Browser) -> None:
     world.sql(FAILED_ONCE, code="pilot:1137", n=2)
     world.sql(FAILED_ONCE, code="payload:3", n=1)
