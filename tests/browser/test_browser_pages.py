@@ -55,6 +55,31 @@ def test_every_page_is_accessible_quiet_and_stays_here(person, paths, scheme):
     assert troubles == []
 
 
+#: What of a page reaches over its right edge, and commands that have no room for a word.
+CRAMPED = """() => [
+    ...(document.documentElement.scrollWidth > innerWidth ? [...document.querySelectorAll("body *")].filter((each) =>
+        each.getBoundingClientRect().right > innerWidth + 1 && !each.closest(".scroll, .log, pre, svg, .hid")) : []),
+    ...[...document.querySelectorAll(".cli code")].filter((each) => each.offsetParent && each.offsetWidth < 100),
+    ...[...document.querySelectorAll("#logs h2 a")].filter((each) => {
+        const panel = each.closest(".panel").getBoundingClientRect(), link = each.getBoundingClientRect();
+        return link.right > panel.right + 1 || link.left < panel.left - 1; }),
+].slice(0, 4).map((each) => each.outerHTML.slice(0, 110))"""
+
+
+@pytest.mark.parametrize("width", [480, 900, 1400])
+def test_pages_fit_into_windows_of_any_width(person, paths, width):
+    with person("ada", "admin") as ada:
+        ada.page.set_viewport_size({"width": width, "height": 900})
+        found = {}
+        for path in paths:
+            ada.go(path)
+            cramped = ada.page.evaluate(CRAMPED)
+            if cramped:
+                found[path] = cramped
+
+    assert found == {}
+
+
 def test_what_people_write_is_never_run(person, paths):
     with person("ada", "admin") as ada:
         for path in paths:
