@@ -32,7 +32,7 @@ from monitoring import (
     usage_pages,
 )
 from monitoring.meters import Metrics
-from monitoring.page import Parts
+from monitoring.page import Parts, problem
 from monitoring.reading import TOO_SLOW, trouble_of
 from panda.errors import Conflict, Forbidden, Invalid, NotFound, PandaError, TooLarge, Unauthenticated, Unavailable
 from panda.logs import Log
@@ -153,8 +153,7 @@ class Guard:
         resp.complete = True
         resp.set_header("Cache-Control", "no-store")
         if render.is_for_program(req) or req.method not in ("GET", "HEAD"):
-            render.problem(
-                req, resp, self._parts.renderer, falcon.HTTP_401, "Log in first", "POST /login with a token.",
+            problem(self._parts, req, resp, falcon.HTTP_401, "Log in first", "POST /login with a token.",
                 code="unauthenticated",
             )  # fmt: skip
             return
@@ -170,7 +169,7 @@ class Failures:
     """Errors with a face."""
 
     def __init__(self, parts: Parts) -> None:
-        self._renderer = parts.renderer
+        self._parts = parts
 
     def ours(self, req: falcon.Request, resp: falcon.Response, error: PandaError, params: dict[str, Any]) -> None:
         status = next((status for kind, status in STATUS if isinstance(error, kind)), falcon.HTTP_400)
@@ -181,7 +180,7 @@ class Failures:
             falcon.HTTP_409: "Not possible now",
             falcon.HTTP_503: "Not possible now",
         }.get(status, "This cannot be meant")
-        render.problem(req, resp, self._renderer, status, title, f"{error}.", [("/", "the overview")],
+        problem(self._parts, req, resp, status, title, f"{error}.", [("/", "the overview")],
                        code=error.code)  # fmt: skip
 
     def http(self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, Any]) -> None:
@@ -189,7 +188,7 @@ class Failures:
         detail = error.description or "The address is not one of ours."
         status = falcon.code_to_http_status(error.status)
         code = CODES.get(status, "invalid" if status < "500" else "internal")
-        render.problem(req, resp, self._renderer, status, title, detail, [("/", "the overview")], code=code)
+        problem(self._parts, req, resp, status, title, detail, [("/", "the overview")], code=code)
 
     def store(self, req: falcon.Request, resp: falcon.Response, error: SQLAlchemyError, params: dict[str, Any]) -> None:
         is_slow = trouble_of(error) == TOO_SLOW
@@ -199,12 +198,12 @@ class Failures:
         detail = (
             f"Jobs are safe; try again in a moment. The overview shows which part has trouble. Request {request_id}."
         )
-        render.problem(req, resp, self._renderer, falcon.HTTP_503, title, detail, [("/", "the overview")],
+        problem(self._parts, req, resp, falcon.HTTP_503, title, detail, [("/", "the overview")],
                        code="too_slow" if is_slow else "unavailable")  # fmt: skip
 
     def unforeseen(self, req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
         request_id = uuid4().hex[:12]
         log.exception("page failed", path=req.path, request_id=request_id)
         detail = f"This is a mistake of ours; the log of the monitor tells more about request {request_id}."
-        render.problem(req, resp, self._renderer, falcon.HTTP_500, "Something broke", detail, [("/", "the overview")],
+        problem(self._parts, req, resp, falcon.HTTP_500, "Something broke", detail, [("/", "the overview")],
                        code="internal")  # fmt: skip

@@ -97,14 +97,39 @@ class Page:
         jobs = None if counts is None else sum(counts.get(status, 0) for status in ACTIVE)
         workers = [worker for worker in self._parts.celery.workers() if worker.is_alive]
         incidents = reader.block(lambda c: int(queries.facts(c, queries.N_INCIDENTS)[0]["n"])).value
-        return {
+        found = {
             "jobs": jobs, "queues": n_queues, "workers": len(workers) or None, "incidents": incidents or None,
             "troubles": self._parts.memory.last("n troubles"),
         }  # fmt: skip
+        self._parts.memory.keep("nav", found)
+        return found
 
     def _whose(self, req: falcon.Request, owner: str | None) -> str | None:
         """Whose things a list may show this reader. Raises Forbidden."""
         return policy.scope(session_of(req).identity, Action.READ_JOBS, owner)
+
+
+def problem(
+    parts: Parts,
+    req: falcon.Request,
+    resp: falcon.Response,
+    status: str,
+    title: str,
+    detail: str,
+    hints: list[tuple[str, str]] | None = None,
+    *,
+    code: str,
+) -> None:
+    """An error with a face, within the reader's own menu. Asks nobody: its numbers are those of the page before."""
+    session: Session | None = req.context.get("session")
+    render.problem(
+        req, resp, parts.renderer, status, title, detail, hints, code=code,
+        nav=parts.memory.last("nav") or render.NO_NAV, may=_leave(session.identity) if session else _nothing,
+    )  # fmt: skip
+
+
+def _nothing(*_: object) -> bool:
+    return False
 
 
 def _listed(data: dict[str, Any], key: str | None) -> list[Any]:

@@ -6,9 +6,9 @@ from urllib.parse import urlencode
 
 import falcon
 
-from monitoring import job_acts, job_page, job_queries, queries, render, trouble_pages
+from monitoring import job_acts, job_page, job_queries, queries, trouble_pages
 from monitoring.overview import PERIODS, overview
-from monitoring.page import Page, number_of, session_of
+from monitoring.page import Page, number_of, problem, session_of
 from monitoring.reading import Block
 from panda.auth import policy
 from panda.auth.identity import Identity
@@ -49,10 +49,9 @@ class Job(Page):
         parts = self._parts
         try:
             facts = job_page.find(parts.reader, panda_id)
-        except asked.NotExpanded as problem:
-            hints = [(f"/jobsets/{problem.jobset.jobset_id}", f"job set {problem.jobset.jobset_id}")]
-            render.problem(
-                req, resp, parts.renderer, falcon.HTTP_404, f"Job {panda_id} is not made yet", f"{problem}.", hints,
+        except asked.NotExpanded as early:
+            hints = [(f"/jobsets/{early.jobset.jobset_id}", f"job set {early.jobset.jobset_id}")]
+            problem(parts, req, resp, falcon.HTTP_404, f"Job {panda_id} is not made yet", f"{early}.", hints,
                 code="not_made_yet",
             )  # fmt: skip
             return
@@ -61,7 +60,7 @@ class Job(Page):
                 "No job, live or archived, has this number. A PandaID is what `panda submit` and `panda status` print."
             )
             hints = [("/jobs", "the newest jobs"), (f"/jobsets/{panda_id}", f"job set {panda_id}")]
-            render.problem(req, resp, parts.renderer, falcon.HTTP_404, f"There is no job {panda_id}", detail, hints,
+            problem(parts, req, resp, falcon.HTTP_404, f"There is no job {panda_id}", detail, hints,
                            code="not_found")  # fmt: skip
             return
         policy.require(session_of(req).identity, Action.READ_JOBS, facts["owner"])
@@ -145,8 +144,7 @@ class JobSet(Page):
         if facts is None:
             detail = "No job set has this number."
             hints = [("/jobsets", "the newest job sets"), (f"/jobs/{jobset_id}", f"job {jobset_id}")]
-            render.problem(
-                req, resp, self._parts.renderer, falcon.HTTP_404, f"There is no job set {jobset_id}", detail, hints,
+            problem(self._parts, req, resp, falcon.HTTP_404, f"There is no job set {jobset_id}", detail, hints,
                 code="not_found",
             )  # fmt: skip
             return

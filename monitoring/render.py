@@ -198,11 +198,13 @@ def problem(
     hints: list[tuple[str, str]] | None = None,
     *,
     code: str,
+    nav: dict[str, int | None],
+    may: Any,
 ) -> None:
     """An error with a face: RFC 9457 for programs, a page that helps for people.
 
     Args:
-        hints: (link, words). code: stays the same, whatever the words are.
+        hints: (link, words). code: stays the same, whatever the words are. nav, may: for the menu.
     """
     resp.status = status
     resp.set_header("Cache-Control", "no-store")
@@ -213,13 +215,9 @@ def problem(
     resp.content_type = "text/html; charset=utf-8"
     resp.text = renderer.page(
         "problem.html", title=title, detail=detail, hints=hints or [], as_of=datetime.now(UTC),
-        session=req.context.get("session"), theme=theme_of(req), path=req.path, json_link="", status=status, nav=NO_NAV,
-        told="", may=_nothing, csv_link="", topics="",
+        session=req.context.get("session"), theme=theme_of(req), path=req.path, json_link="", status=status, nav=nav,
+        told="", may=may, csv_link="", topics="",
     )  # fmt: skip
-
-
-def _nothing(*_: Any) -> bool:
-    return False
 
 
 def json_link(req: falcon.Request) -> str:

@@ -5,8 +5,8 @@ from uuid import UUID
 
 import falcon
 
-from monitoring import commands, data_pages, render, site_queries
-from monitoring.page import Page
+from monitoring import commands, data_pages, site_queries
+from monitoring.page import Page, problem
 from monitoring.queries import BIGGEST, facts
 from panda.errors import Invalid
 from panda.jobs.nouns import JOB_FIELDS
@@ -29,7 +29,7 @@ class Search(Page):
                 "a site, a user, a pilot, a Celery id, or write a filter such as status:failed or a command."
             )
             hints = [("/jobs", "the newest jobs"), ("/jobsets", "the newest job sets"), ("/sites", "the sites")]
-            render.problem(req, resp, self._parts.renderer, falcon.HTTP_404, "Nothing found", detail, hints,
+            problem(self._parts, req, resp, falcon.HTTP_404, "Nothing found", detail, hints,
                            code="nothing_found")  # fmt: skip
             return
         resp.status = falcon.HTTP_303

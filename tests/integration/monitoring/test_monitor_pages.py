@@ -477,6 +477,20 @@ def test_an_unknown_job_has_a_page_that_helps(world: World, operator: Browser) -
     assert as_json.headers["content-type"] == "application/problem+json"
 
 
+def test_a_page_that_is_not_there_keeps_the_menu_of_its_reader(
+    world: World, operator: Browser, parts: Parts, token: Token
+) -> None:
+    alice = Browser(parts, token("alice", "user"))
+    operator.get("/")
+
+    for path in ("/nowhere", "/jobs/123456", "/search?q=nothing-like-that", "/jobs?status=runing"):
+        mine, hers = operator.get(path).text, alice.get(path).text
+        for link in ("/troubles", "/incidents", "/admin", "/audit", "/users"):
+            assert f'<a href="{link}"' in mine, (path, link)
+            assert f'<a href="{link}"' not in hers, (path, link)
+        assert re.search(r'<a href="/jobs"[^>]*>Jobs<i>\d+</i>', mine), path
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
