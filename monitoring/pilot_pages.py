@@ -6,6 +6,7 @@ from sqlalchemy.engine import Connection
 from monitoring import site_queries
 from monitoring.page import Page, session_of
 from monitoring.queries import Facts, facts
+from monitoring.trouble_failures import is_black_hole
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.dispatcher import pilot_why
@@ -87,6 +88,8 @@ class Node(Page):
         here = [pilot for pilot in pilots.value or [] if pilot["node"] == node]
         pauses = reader.block(switches.current).value or []
         pause = next((each for each in pauses if each.place == Place(queue=queue, node=node)), None)
-        data = {"node": node, "queue": queue, "summary": mine, "jobs": jobs, "pilots": here,
+        others = [row for row in nodes.value or [] if row["node"] != node]
+        data = {"node": node, "queue": queue, "summary": mine,
+                "is_black_hole": mine is not None and is_black_hole(mine, others), "jobs": jobs, "pilots": here,
                 "trouble": resting.trouble or ended.trouble, "pause": pause}  # fmt: skip
         self._answer(req, resp, "node.html", data, self._now(), csv="jobs")

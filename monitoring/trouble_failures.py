@@ -26,6 +26,20 @@ NODE_FAILURES, NODE_SHARE = 8, 0.7
 OTHERS_SHARE = 0.4
 
 
+def is_black_hole(mine: Facts, others: list[Facts]) -> bool:
+    """Whether a node fails what it takes while the others of its queue do not. Rows of `site_queries.NODES`."""
+    n_others = sum(each["n"] for each in others)
+    return (
+        mine["n_failed"] >= max(NODE_FAILURES, NODE_SHARE * mine["n"])
+        and n_others > 0
+        and _share(others) < OTHERS_SHARE
+    )
+
+
+def _share(nodes: list[Facts]) -> float:
+    return float(sum(each["n_failed"] for each in nodes) / max(1, sum(each["n"] for each in nodes)))
+
+
 def black_holes(seen: Seen) -> Iterator[Trouble]:
     """A node that fails what it takes, while the others of its queue do not."""
     taken_out = {(p.place.queue, p.place.node) for p in seen.pauses if p.place.node}
@@ -36,11 +50,7 @@ def black_holes(seen: Seen) -> Iterator[Trouble]:
         queue, node = row["queue"], row["node"]
         mine = next((each for each in by_queue[queue] if each["node"] == node), None)
         others = [each for each in by_queue[queue] if each["node"] != node]
-        n_others = sum(each["n"] for each in others)
-        if mine is None or row["n"] < NODE_FAILURES or mine["n_failed"] < NODE_SHARE * mine["n"] or not n_others:
-            continue
-        share = sum(each["n_failed"] for each in others) / n_others
-        if share >= OTHERS_SHARE or (queue, node) in taken_out:
+        if mine is None or row["n"] < NODE_FAILURES or not is_black_hole(mine, others) or (queue, node) in taken_out:
             continue
         same = [each for each in seen.resting if each["queue"] == queue and each["node"] == node]
         failed_there = f'status:failed queue:{queue} node:"{node}"'
@@ -50,7 +60,7 @@ def black_holes(seen: Seen) -> Iterator[Trouble]:
             since=min((each["first_at"] for each in same), default=row["first_at"]),
             hits=whom(same) or f"{count(row['n'])} attempts",
             told=f"{count(mine['n_failed'])} of {count(mine['n'])} attempts failed there in a day, "
-            f"{percent(share)} on the other nodes.",
+            f"{percent(_share(others))} on the other nodes.",
             link=path, acts=[("Take the node out…", f"{path}/pause"),
                              ("Retry its failed jobs…", bulk_link("retry", failed_there))],
         )  # fmt: skip

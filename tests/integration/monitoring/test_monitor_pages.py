@@ -371,6 +371,21 @@ def test_after_a_retry_the_overview_still_counts_the_attempts_that_failed(world:
     assert data["kpis"]["lines"]["failure_rate"] == [0.0, 0.0]
 
 
+def test_a_node_is_called_a_black_hole_only_where_it_is_one(world: World, operator: Browser) -> None:
+    for panda_id in range(500, 504):
+        world.job(panda_id, "finished", archived=True, name="wn-good")
+    world.sql(
+        "INSERT INTO node_failures (hour, queue, node, n, wall_s) VALUES (date_trunc('hour', panda_now()), 'north', 'wn-bad', 9, 18)"
+    )
+
+    good, bad = operator.get("/nodes/north/wn-good"), operator.get("/nodes/north/wn-bad")
+
+    assert (good.status_code, bad.status_code) == (200, 200)
+    assert "black hole" not in good.text
+    assert "A black hole" in bad.text
+    assert "after 2.0 s on average" in bad.text
+
+
 def test_the_errors_of_the_day_say_what_their_newest_job_said(world: World, operator: Browser) -> None:
     world.sql(FAILED_ONCE, code="pilot:1137", n=2)
     world.sql(FAILED_ONCE, code="payload:3", n=1)
