@@ -105,12 +105,23 @@ class Field(msgspec.Struct, frozen=True):
     required: bool = False
 
 
+class Choice(msgspec.Struct, frozen=True):
+    """What the whole sheet depends on: another one is another sheet. `kept`: what its address says besides."""
+
+    name: str
+    label: str
+    value: str
+    options: list[tuple[str, str]]
+    kept: list[tuple[str, str]] = []
+
+
 class Sheet(msgspec.Struct, frozen=True):
     """What is asked before a deed: what exactly will happen, to what, at what cost."""
 
     title: str
     verb: str
     back: str
+    choice: Choice | None = None
     facts: list[tuple[str, str]] = []
     warnings: list[str] = []
     fields: list[Field] = []

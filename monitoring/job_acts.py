@@ -6,7 +6,7 @@ import falcon
 from sqlalchemy.engine import Connection
 
 from monitoring import job_page, looks, retry_plan
-from monitoring.acting import Deed, Field, Sheet, SheetPage
+from monitoring.acting import Choice, Deed, Field, Sheet, SheetPage
 from monitoring.page import session_of
 from monitoring.queries import Facts, facts
 from panda.auth import audit_log, policy
@@ -75,8 +75,7 @@ class JobRetry(SheetPage):
                 facts=[("Runs again", runs_again(start)), ("Where", where),
                        ("Attempt", f"{job['attempt_nr'] + 1} (of {max(job['max_attempts'], job['attempt_nr'] + 1)})"),
                        *retry_plan.told(plan, 1)[1:]],
-                fields=[Field("stage", "Start at", value=str(start),
-                              options=[(str(s), looks.STAGE_TITLE[s]) for s in possible])],
+                choice=Choice("stage", "Start at", str(start), [(str(s), looks.STAGE_TITLE[s]) for s in possible]),
                 cli=f"panda retry {panda_id} --stage {start}",
             ),
         )  # fmt: skip

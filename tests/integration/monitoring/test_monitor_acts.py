@@ -29,6 +29,28 @@ def test_a_job_is_retried_from_its_page_once_and_it_is_written_down(
     assert world.count("SELECT count(*) FROM audit_log WHERE who = 'olga' AND reason = 'because'") == 1
 
 
+def test_another_start_is_another_sheet(world: World, operator: Browser) -> None:
+    """What runs again, where, at what cost, and the command: all of it follows the stage that is chosen."""
+    panda_id = world.jobs["failed"]
+    world.sql("UPDATE jobs SET wall_s = 2 WHERE panda_id = %(id)s", id=panda_id)
+
+    kept = operator.json(f"/jobs/{panda_id}/retry")["data"]["sheet"]
+    whole = operator.json(f"/jobs/{panda_id}/retry?stage=broker")["data"]["sheet"]
+    page = operator.get(f"/jobs/{panda_id}/retry?stage=broker").text
+
+    assert kept["choice"]["value"] == "stage_out"
+    assert dict(kept["facts"])["It costs"] == "nothing: no payload runs again"
+    assert (
+        dict(whole["facts"])["It costs"]
+        == "at most 4.0 h of core time (wall time times cores); the last attempt took 8.0 s"
+    )
+    assert dict(whole["facts"])["Where"] == "a queue is chosen anew"
+    assert whole["cli"] == f"panda retry {panda_id} --stage broker"
+    assert '<option value="broker" selected>' in page
+    assert '<input type="hidden" name="stage" value="broker">' in page
+    assert page.index('class="choose"') < page.index('method="post" action="/jobs/')
+
+
 def test_what_is_refused_does_nothing(world: World, operator: Browser, parts: Parts) -> None:
     panda_id = world.jobs["failed"]
     refused = {
