@@ -80,7 +80,7 @@ def make_app(
     app.add_route("/jobs/{panda_id:int}/cancel", job_acts.JobCancel(parts))
     app.add_route("/jobsets", pages.JobSets(parts))
     app.add_route("/jobsets/{jobset_id:int}", pages.JobSet(parts))
-    app.add_route("/jobsets/{jobset_id:int}/retry", job_acts.JobSetRetry(parts))
+    app.add_route("/jobsets/{jobset_id:int}/retry", bulk.JobSetRetry(parts))
     app.add_route("/jobsets/{jobset_id:int}/cancel", job_acts.JobSetCancel(parts))
     _add_places(app, parts)
     _add_people(app, parts)
