@@ -9,7 +9,7 @@ import pytest
 from falcon.testing import Result, TestClient
 
 from monitoring.app import make_app
-from monitoring.celery_side import WorkerSeen
+from monitoring.celery_side import Chain, WorkerSeen
 from monitoring.gate import COOKIE, Sessions
 from monitoring.health import Health
 from monitoring.page import Parts
@@ -168,9 +168,13 @@ class CeleryStub:
     def __init__(self) -> None:
         self.seen: list[WorkerSeen] = []
         self.tasks: set[str] = set()
+        self.chains: dict[str, Chain] = {}
 
     def workers(self) -> list[WorkerSeen]:
         return self.seen
+
+    def chain_of(self, task_id: str) -> Chain:
+        return self.chains.get(task_id, Chain(task_id, []))
 
     def remembers(self, task_id: str) -> bool:
         return task_id in self.tasks

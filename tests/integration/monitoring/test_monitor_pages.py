@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from sqlalchemy import create_engine
 
 from monitoring import jobs_pages, queries
+from monitoring.celery_side import Chain
 from monitoring.page import Parts
 from monitoring.reading import Memory, Reader
 from panda.cli.main import panda
@@ -77,6 +78,7 @@ PAGES = (
 )
 
 
+UNKNOWN_TASK = "3c04f63e-9999-4222-8333-9f2c00000000"
 FAILED_ONCE = "INSERT INTO error_hours SELECT date_trunc('hour', panda_now()), %(code)s, 'stage_out', 'south', %(n)s, 1"
 
 
@@ -535,7 +537,7 @@ def test_a_mistyped_status_is_corrected(world: World, operator: Browser) -> None
     ("text", "target"),
     [
         ("7", "/jobs/7"), ("7 000", "/jobs/7000"), ("set:3", "/jobsets/3"), ("north", "/queues/north"),
-        ("alice", "/jobsets?owner=alice"), (CHAIN, f"/flower/task/{CHAIN}"), ("", "/"),
+        ("alice", "/jobsets?owner=alice"), (UNKNOWN_TASK, f"/flower/task/{UNKNOWN_TASK}"), ("", "/"),
         ("panda why 7", "/jobs/7"),
     ],
 )  # fmt: skip
@@ -544,6 +546,30 @@ def test_search_finds_by_number_name_or_celery_id(world: World, operator: Browse
 
     assert answer.status_code == 303
     assert answer.headers["location"] == target
+
+
+def test_a_celery_id_leads_to_the_jobs_that_its_chain_moved(
+    world: World, operator: Browser, celery: CeleryStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, later = "3c04f63e-2222-4222-8333-9f2c00000000", "3c04f63e-3333-4222-8333-9f2c00000000"
+    panda_id = world.jobs["running"]
+    celery.chains[later] = Chain(other, [panda_id])
+
+    def target(text: str) -> str:
+        return operator.get("/search", params={"q": text}).headers["location"]
+
+    moved = {job["panda_id"] for job in operator.json(target(CHAIN))["data"]["jobs"]}
+    world.event(panda_id, "starting", "running", 1, chain_id=other)
+    alone = target(later)
+    for k in range(20):
+        world.event(world.jobs["pending"], None, "pending", k)
+    monkeypatch.setattr("monitoring.search.LOOK_AT", 10)
+    monkeypatch.setattr("monitoring.search.BEYOND", 5)
+
+    assert moved == set(world.jobs.values()) - {world.jobs["pending"]}
+    assert alone == f"/jobs/{panda_id}"
+    assert target(other) == f"/flower/task/{other}"  # too long ago for a look at the newest
+    assert target(later) == f"/jobs/{panda_id}"  # its job says where to look
 
 
 def test_a_link_to_the_monitor_of_old_leads_to_the_job(operator: Browser) -> None:
