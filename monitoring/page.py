@@ -62,7 +62,8 @@ class Page:
         csv: str | None = None,
         **more: Any,
     ) -> None:
-        """`csv`: the key of the list in `data` that a table of it holds. `more` is for the page alone.
+        """`csv`: the key of the list in `data` that a table of it holds. `more` is for the page alone; of it `csv_word`
+        names the button, where the table is not all there is.
 
         Raises:
             Invalid: `no_table`, a table is asked for and this page has none.
@@ -76,6 +77,7 @@ class Page:
             return
         identity = session_of(req).identity
         more.setdefault("topics", "overview")
+        more.setdefault("csv_word", "CSV" if data.get("next") is None else "CSV of this page")
         render.answer(
             req, resp, self._parts.renderer, template, data, as_of, self._parts.memory.of("nav", self._nav),
             told=self._told(req, identity), may=_leave(identity), csv_link=render.csv_link(req) if csv else "", **more,
