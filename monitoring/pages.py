@@ -111,15 +111,16 @@ class RawLog(Page):
 
 
 class JobSets(Page):
-    """/jobsets?owner=&before="""
+    """/jobsets?owner=&name=&before="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         owner = self._whose(req, _text(req, "owner"))
+        name = _text(req, "name")
         before = number_of(req, "before") or queries.BIGGEST
-        found = self._parts.reader.block(lambda c: queries.jobsets(c, owner, before, PAGE_SIZE + 1))
+        found = self._parts.reader.block(lambda c: queries.jobsets(c, owner, before, PAGE_SIZE + 1, name))
         items = [jobset_facts(row) for row in (found.value or [])[:PAGE_SIZE]]
         onward = items[-1]["jobset_id"] if len(found.value or []) > PAGE_SIZE else None
-        asked_for = {"owner": owner} if owner else {}
+        asked_for = ({"owner": owner} if owner else {}) | ({"name": name} if name else {})
         data = {"jobsets": items, "next": onward, "trouble": found.trouble, "filters": asked_for}
         link = None if onward is None else "/jobsets?" + urlencode({**asked_for, "before": onward})
         self._answer(

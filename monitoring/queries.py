@@ -165,6 +165,19 @@ SELECT {JOBSET_COLUMNS} FROM jobsets WHERE owner = %(owner)s AND jobset_id < %(b
 ORDER BY jobset_id DESC LIMIT %(n)s
 """
 
+#: Of that name, among the newest.
+JOBSETS_NAMED = f"""
+SELECT {JOBSET_COLUMNS} FROM (
+    SELECT * FROM jobsets WHERE jobset_id < %(before)s ORDER BY jobset_id DESC LIMIT 5000) AS newest
+WHERE name = %(name)s ORDER BY jobset_id DESC LIMIT %(n)s
+"""
+JOBSETS_OF_OWNER_NAMED = f"""
+SELECT {JOBSET_COLUMNS} FROM (
+    SELECT * FROM jobsets WHERE owner = %(owner)s AND jobset_id < %(before)s
+    ORDER BY owner DESC, jobset_id DESC LIMIT 5000) AS newest
+WHERE name = %(name)s ORDER BY jobset_id DESC LIMIT %(n)s
+"""
+
 #: A list looks at no more than this many rows in each table, then says so and offers to go on.
 LOOK_AT = 20_000
 BIGGEST = 2**62
@@ -237,10 +250,13 @@ def by_queue(counts: Sequence[Facts]) -> dict[str, dict[str, int]]:
     return found
 
 
-def jobsets(connection: Connection, owner: str | None, before: int, n: int) -> list[Facts]:
-    """Job sets below `before`, newest first."""
-    sql = JOBSETS if owner is None else JOBSETS_OF_OWNER
-    return facts(connection, sql, {"owner": owner, "before": before, "n": n})
+def jobsets(connection: Connection, owner: str | None, before: int, n: int, name: str | None = None) -> list[Facts]:
+    """Job sets below `before`, newest first. Those of a name are looked for among the newest 5,000."""
+    if name is None:
+        sql = JOBSETS if owner is None else JOBSETS_OF_OWNER
+    else:
+        sql = JOBSETS_NAMED if owner is None else JOBSETS_OF_OWNER_NAMED
+    return facts(connection, sql, {"owner": owner, "before": before, "n": n, "name": name})
 
 
 def jobs(

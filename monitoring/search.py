@@ -6,9 +6,11 @@ from uuid import UUID
 import falcon
 from sqlalchemy.engine import Connection
 
-from monitoring import commands, data_pages, site_queries
-from monitoring.page import Page, problem
+from monitoring import commands, data_pages, queries, site_queries
+from monitoring.page import Page, problem, session_of
 from monitoring.queries import BIGGEST, facts
+from panda.auth import policy
+from panda.auth.policy import Action
 from panda.errors import Invalid
 from panda.jobs.nouns import JOB_FIELDS
 from panda.names import checked, split_did
@@ -32,16 +34,17 @@ LOOK_AT, BEYOND = 50_000, 5_000
 
 
 class Search(Page):
-    """/search?q=: a PandaID, set:12, a dataset, a queue, a site, a user, a pilot, a Celery id, a filter of jobs, or a
-    command as pages say it."""
+    """/search?q=: a PandaID, set:12, a dataset, a queue, a site, a user, a pilot, a Celery id, a filter of jobs, the
+    name of a job set, or a command as pages say it."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         text = (req.get_param("q") or "").strip()
-        target = self._target(text) if text else "/"
+        target = (self._target(text) or self._jobset(req, text)) if text else "/"
         if target is None:
             detail = (
                 f"Nothing is called {text[:80]!r}. Search for a PandaID, set:NUMBER, scope:name of a dataset, a queue, "
-                "a site, a user, a pilot, a Celery id, or write a filter such as status:failed or a command."
+                "a site, a user, a pilot, a Celery id, the name of a job set, or write a command, or a filter such as "
+                "status:failed."
             )
             hints = [("/jobs", "the newest jobs"), ("/jobsets", "the newest job sets"), ("/sites", "the sites")]
             problem(self._parts, req, resp, falcon.HTTP_404, "Nothing found", detail, hints,
@@ -111,6 +114,16 @@ class Search(Page):
         except BadFilter:
             return None
         return "/jobs?" + urlencode({"q": text})
+
+    def _jobset(self, req: falcon.Request, name: str) -> str | None:
+        """Sets of that name, among the newest that the reader may see."""
+        owner = policy.scope(session_of(req).identity, Action.READ_JOBS, None)
+        if not name.isprintable():
+            return None
+        found = self._parts.reader.ask(lambda c: queries.jobsets(c, owner, BIGGEST, 2, name))
+        if len(found) == 1:
+            return f"/jobsets/{found[0]['jobset_id']}"
+        return "/jobsets?" + urlencode({"name": name}) if found else None
 
     def _has(self, sql: str, asked: dict[str, str]) -> bool:
         return bool(self._parts.reader.ask(lambda c: facts(c, sql, asked)))

@@ -1,5 +1,6 @@
 """What every page promises: HTML for people, the same data as JSON, and never a failure of the whole."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,10 @@ from monitoring.page import Parts
 from monitoring.reading import Memory, Reader
 from panda.cli.main import panda
 from panda.cli.selectors import parse
-from panda.db.session import begin_of, make_engine, run
+from panda.db.session import begin_of, make_engine, rows, run
 from panda.jobs.quotas import table
 from panda.states import JobStatus, Stage
-from tests.integration.monitoring.conftest import CHAIN, NASTY, PAGES, Browser, CeleryStub, Token, World
+from tests.integration.monitoring.conftest import CHAIN, JOBSET, NASTY, PAGES, Browser, CeleryStub, Token, World
 
 UNKNOWN_TASK = "3c04f63e-9999-4222-8333-9f2c00000000"
 FAILED_ONCE = "INSERT INTO error_hours SELECT date_trunc('hour', panda_now()), %(code)s, 'stage_out', 'south', %(n)s, 1"
@@ -410,6 +411,28 @@ def test_search_finds_by_number_name_or_celery_id(world: World, operator: Browse
 
     assert answer.status_code == 303
     assert answer.headers["location"] == target
+
+
+def test_a_job_set_is_found_by_its_name(world: World, operator: Browser, parts: Parts, token: Token) -> None:
+    def target(browser: Browser) -> str | None:
+        return browser.get("/search", params={"q": "analysis"}).headers.get("location")
+
+    alone = target(operator)
+    bob = Browser(parts, token("bob", "user"))
+
+    assert alone == f"/jobsets/{world.jobset_id}"
+    assert target(bob) is None
+    with world.begin() as connection:
+        document = json.dumps({"name": "analysis", "jobs": []})
+        rows(
+            connection,
+            JOBSET.replace("'key-' || %(name)s", "'another'"),
+            {"name": "analysis", "owner": "bob", "document": document},
+        )
+    assert target(operator) == "/jobsets?name=analysis"
+    assert {row["owner"] for row in operator.json("/jobsets?name=analysis")["data"]["jobsets"]} == {"alice", "bob"}
+    assert [row["owner"] for row in bob.json("/jobsets?name=analysis")["data"]["jobsets"]] == ["bob"]
+    assert "is called so" in operator.get("/jobsets?name=hello").text
 
 
 def test_a_celery_id_leads_to_the_jobs_that_its_chain_moved(
