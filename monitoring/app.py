@@ -141,21 +141,25 @@ def _add_people(app: falcon.App[falcon.Request, falcon.Response], parts: Parts) 
 
 
 class Guard:
-    """Every page but the login needs a session; every answer gets the security headers."""
+    """Every page but the login needs a session, or to be read with a token; every answer gets the security headers."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         req.context.session = self._parts.sessions.get(req.cookies.get(gate.COOKIE))
+        token = gate.bearer_of(req.get_header("Authorization"))
+        if token is not None and req.method in ("GET", "HEAD") and not req.path.startswith(PUBLIC):
+            resp.set_header("Cache-Control", "no-store")
+            req.context.session = None  # whoever says who they are is that one or nobody
+            req.context.session = self._parts.sessions.of_token(token)
         if req.context.session is not None or req.path.startswith(PUBLIC):
             return
         resp.complete = True
         resp.set_header("Cache-Control", "no-store")
         if render.is_for_program(req) or req.method not in ("GET", "HEAD"):
-            problem(self._parts, req, resp, falcon.HTTP_401, "Log in first", "POST /login with a token.",
-                code="unauthenticated",
-            )  # fmt: skip
+            told = "POST /login with a token, or GET with `Authorization: Bearer …`."
+            problem(self._parts, req, resp, falcon.HTTP_401, "Log in first", told, code="unauthenticated")
             return
         resp.status = falcon.HTTP_303
         resp.location = "/login?" + urlencode({"next": req.relative_uri})

@@ -118,7 +118,7 @@ def answer_csv(resp: falcon.Response, listed: Sequence[Mapping[str, Any]], colum
     writer.writerows([_cell(row.get(name)) for name in columns] for row in listed)
     resp.content_type = "text/csv; charset=utf-8"
     resp.set_header("Cache-Control", "private, no-store")
-    resp.set_header("Vary", "Accept, Cookie")
+    resp.set_header("Vary", "Accept, Authorization, Cookie")
     resp.data = table.getvalue().encode()
 
 
@@ -137,7 +137,7 @@ def _cell(value: Any) -> Any:
 
 def answer_json(resp: falcon.Response, data: dict[str, Any], as_of: datetime) -> None:
     """`{"data": …, "as_of": …}`"""
-    resp.set_header("Vary", "Accept, Cookie")
+    resp.set_header("Vary", "Accept, Authorization, Cookie")
     resp.set_header("Cache-Control", "private, no-store")
     resp.content_type = "application/json"
     resp.data = envelope(data, as_of)
@@ -171,7 +171,7 @@ def answer(
     **more: Any,
 ) -> None:
     """Show `data` as a page."""
-    resp.set_header("Vary", "Accept, Cookie")
+    resp.set_header("Vary", "Accept, Authorization, Cookie")
     resp.set_header("Cache-Control", "private, no-store")
     resp.content_type = "text/html; charset=utf-8"
     session: Session | None = req.context.get("session")
