@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from monitoring import looks, retry_plan
 from monitoring.acting import Choice, Deed, Field, Sheet, SheetPage
 from monitoring.jobs_pages import asked_for, owned, views_of
-from monitoring.page import Page, Parts, session_of
+from monitoring.page import Page, Parts, check_words, session_of
 from monitoring.queries import facts
 from panda.auth import policy
 from panda.auth.identity import Identity
@@ -212,6 +212,7 @@ class Actions(Page):
     """/jobs/actions: what was begun lately."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req)
         identity = session_of(req).identity
         who = policy.scope(identity, Action.RETRY, None)
         found = self._parts.reader.block(lambda c: facts(c, NEWEST, {"who": who}))

@@ -18,7 +18,7 @@ from panda.auth import policy
 from panda.auth.identity import Identity
 from panda.auth.policy import Action
 from panda.db.session import Begin, rows
-from panda.errors import Forbidden, Invalid, Unavailable
+from panda.errors import Forbidden, Invalid, Unavailable, UnknownName
 from panda.jobs.spool import Spool
 from panda.settings import Settings
 
@@ -39,6 +39,10 @@ class Parts:
     renderer: Renderer
     static: dict[str, tuple[bytes, str]]
     memory: Memory
+
+
+#: What every address may say besides.
+ALWAYS = ("json", "csv", "done")
 
 
 class Page:
@@ -144,6 +148,13 @@ def _listed(data: dict[str, Any], key: str | None) -> list[Any]:
         raise Unavailable(f"the table could not be read: {trouble}")
     listed = found.value or [] if isinstance(found, Block) else found
     return [msgspec.structs.asdict(row) if isinstance(row, msgspec.Struct) else row for row in listed]
+
+
+def check_words(req: falcon.Request, *known: str) -> None:
+    """A list says nothing of what was asked with a word that it does not know. Raises UnknownName."""
+    for name in req.params:
+        if name not in known and name not in ALWAYS:
+            raise UnknownName("filter", name, known)
 
 
 def number_of(req: falcon.Request, name: str) -> int | None:

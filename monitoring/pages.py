@@ -8,7 +8,7 @@ import falcon
 
 from monitoring import job_acts, job_page, job_queries, queries, trouble_pages
 from monitoring.overview import PERIODS, overview
-from monitoring.page import Page, number_of, problem, session_of
+from monitoring.page import Page, check_words, number_of, problem, session_of
 from monitoring.reading import Block
 from panda.auth import policy
 from panda.auth.identity import Identity
@@ -25,6 +25,7 @@ class Overview(Page):
     """/"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req, "hours")
         hours = req.get_param_as_int("hours")
         if hours is not None and hours not in PERIODS:
             raise UnknownName("period", str(hours), [str(period) for period in PERIODS], where="hours")
@@ -114,6 +115,7 @@ class JobSets(Page):
     """/jobsets?owner=&name=&before="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req, "owner", "name", "before")
         owner = self._whose(req, _text(req, "owner"))
         name = _text(req, "name")
         before = number_of(req, "before") or queries.BIGGEST

@@ -4,7 +4,7 @@ import falcon
 from sqlalchemy.engine import Connection
 
 from monitoring import site_queries
-from monitoring.page import Page, session_of
+from monitoring.page import Page, check_words, session_of
 from monitoring.queries import Facts, facts
 from monitoring.trouble_failures import is_black_hole
 from panda.auth import policy
@@ -21,6 +21,7 @@ class Pilots(Page):
     """/pilots?queue="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req, "queue")
         policy.require(session_of(req).identity, Action.READ_SITES)
         reader, queue = self._parts.reader, req.get_param("queue") or None
         data = {

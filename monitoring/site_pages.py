@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from monitoring import looks, queries, site_queries
 from monitoring.acting import Deed, Field, Sheet, SheetPage
 from monitoring.overview import queues as with_jobs
-from monitoring.page import Page, session_of
+from monitoring.page import Page, check_words, session_of
 from monitoring.queries import Facts, facts
 from panda.auth import policy
 from panda.auth.policy import Action
@@ -36,6 +36,7 @@ class Sites(Page):
     """/sites, and /queues: every queue of every site, and the storages."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req)
         policy.require(session_of(req).identity, Action.READ_SITES)
         reader = self._parts.reader
 

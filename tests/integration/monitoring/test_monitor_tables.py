@@ -105,3 +105,24 @@ def test_a_table_that_cannot_be_read_is_no_empty_one(
     answer = operator.get("/errors?csv")
 
     assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/jobs", "/jobsets", "/jobs/actions", "/datasets", "/datasets/user.alice:out", "/errors", "/incidents", "/users",
+     "/pilots", "/sites", "/queues", "/tokens", "/transfers", "/troubles", "/usage", "/audit", "/admin", "/celery"],
+)  # fmt: skip
+def test_a_list_does_not_pass_over_a_word_that_it_does_not_know(world: World, operator: Browser, path: str) -> None:
+    world.furnish()
+
+    refused = operator.get(path, params={"lunch": "hello"}, accept="application/json")
+    done = operator.get(path, params={"done": "k1"}, accept="application/json")
+
+    assert (refused.status_code, refused.json["code"]) == (400, "unknown_filter")
+    assert "unknown filter 'lunch'" in refused.json["detail"]
+    assert done.status_code == 200
+
+
+def test_the_words_that_a_list_knows_are_told(world: World, operator: Browser) -> None:
+    assert "known: before, name, owner" in operator.get("/jobsets?lunch=hello&json").json["detail"]
+    assert "did you mean 'owner'" in operator.get("/jobsets?owner_=hello&json").json["detail"]
