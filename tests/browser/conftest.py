@@ -99,11 +99,11 @@ def token_of(system: System, begin):
 
 @pytest.fixture
 def person(chromium, system: System, token_of):
-    """person(name, *roles): logged in; `with` closes the browser."""
+    """person(name, *roles): logged in; `with` closes the browser. `url`: another way to the monitor."""
 
     @contextmanager
-    def open_browser(name: str, *roles: str, scheme: str = "light") -> Iterator[Person]:
-        somebody = Person(chromium, system.monitor.rstrip("/"), token_of(name, *roles), scheme)
+    def open_browser(name: str, *roles: str, scheme: str = "light", url: str = "") -> Iterator[Person]:
+        somebody = Person(chromium, url or system.monitor.rstrip("/"), token_of(name, *roles), scheme)
         try:
             yield somebody
         finally:
