@@ -152,7 +152,7 @@ class Previewed(SheetPage):
                 self._parts.settings.api, request_id=deed.request_id,
             )  # fmt: skip
             began.append(action.action_id)
-            return f"Action {action.action_id} on {looks.count(action.n_previewed)} jobs has begun."
+            return f"Action {action.action_id} on {looks.several(action.n_previewed, 'job')} has begun."
 
         deed_id = self._act(req, resp, act, "/jobs/actions")
         if began and resp.location:

@@ -163,7 +163,7 @@ class JobSetCancel(SetSheet):
                 connection, deed.who, "cancel", f"jobset {jobset_id}", reason=deed.reason, facts={"n": n_open},
                 request_id=deed.request_id,
             )  # fmt: skip
-            return f"The end of {looks.count(n_open)} open jobs is asked for; it is carried out in pieces."
+            return f"The end of {looks.several(n_open, 'open job')} is asked for; it is carried out in pieces."
 
         self._act(req, resp, act, f"/jobsets/{jobset_id}")
 

@@ -61,7 +61,7 @@ class Renderer:
         self._environment.filters.update(
             count=looks.count, percent=looks.percent, duration=looks.duration, size=looks.size,
             megabytes=looks.megabytes, moment=looks.moment, iso=looks.iso, pretty=_pretty, short=looks.short,
-            hours=looks.hours, compact=_compact,
+            hours=looks.hours, compact=_compact, several=looks.several,
         )  # fmt: skip
         self._environment.globals.update(
             looks=looks,

@@ -119,7 +119,7 @@ def told(plan: Plan, n: int) -> list[tuple[str, str]]:
     lost = "nothing"
     if plan.n_outputs:
         size = looks.size(plan.n_bytes * part)
-        lost = f"{about}{looks.count(plan.n_outputs * part)} outputs that were written and not published ({size})"
+        lost = f"{about}{looks.several(plan.n_outputs * part, 'output')} written and not published ({size})"
     found = [("Runs again", runs or looks.UNKNOWN), ("It costs", cost), ("Invalidated", lost)]
     if plan.children:
         found.append(("Sets that wait for them", ", ".join(map(str, plan.children))))

@@ -132,11 +132,11 @@ class SetQueue(SheetPage):
         consequence = [MEANS[QueueStatus(wanted)]] if wanted in set(QueueStatus) else []
         if wanted in ("offline", "brokeroff") and ready + coming:
             consequence.append(
-                f"{looks.count(ready)} ready jobs stay here and are brokered again after {wait} without a pilot; "
-                f"{looks.count(coming)} still wait for data."
+                f"{looks.several(ready, 'ready job')} will stay here and be brokered again after {wait} without a "
+                f"pilot; {looks.count(coming)} will go on waiting for data."
             )
         if wanted == "offline" and running:
-            consequence.append(f"{looks.count(running)} jobs that run are left to end.")
+            consequence.append(f"What runs is left to end: {looks.several(running, 'job')}.")
         sheet = Sheet(
             f"Status of queue {queue}", "Set the status", f"/queues/{queue}",
             facts=[("Now", found[0]["status"]), ("Because", found[0]["status_reason"] or looks.UNKNOWN),

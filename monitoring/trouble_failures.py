@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 from monitoring import codes
-from monitoring.looks import count, percent
+from monitoring.looks import count, percent, several
 from monitoring.queries import Facts
 from monitoring.trouble_seen import Seen
 from monitoring.trouble_words import Act, Trouble, bulk_link, whom
@@ -58,8 +58,8 @@ def black_holes(seen: Seen) -> Iterator[Trouble]:
         yield Trouble(
             kind="node", key=f"node {queue}/{node}", title=f"Node {node} of {queue} fails what it takes",
             since=min((each["first_at"] for each in same), default=row["first_at"]),
-            hits=whom(same) or f"{count(row['n'])} attempts",
-            told=f"{count(mine['n_failed'])} of {count(mine['n'])} attempts failed there in a day, "
+            hits=whom(same) or f"{several(row['n'], 'attempt')}",
+            told=f"{count(mine['n_failed'])} of {several(mine['n'], 'attempt')} failed there in a day, "
             f"{percent(_share(others))} on the other nodes.",
             link=path, acts=[("Take the node out…", f"{path}/pause"),
                              ("Retry its failed jobs…", bulk_link("retry", failed_there))],
@@ -100,7 +100,7 @@ def _failing(
     where = f" at {queue}" if is_one_place and kind != "poison" else ""
     first = min((row["first_at"] for row in same), default=None)
     marked = min((row["since"] for row in listed if row["since"]), default=None)
-    tried_again = f"{count(sum(row['n'] for row in listed))} attempts, all tried again"
+    tried_again = f"{several(sum(row['n'] for row in listed), 'attempt')}, all tried again"
     yield Trouble(
         kind=kind, key=f"code {code}", title=f"{words}{codes.meaning(code)}{where}",
         since=marked if mark == "rising" else first or marked, is_bad=kind != "errors" or mark == "rising",

@@ -16,7 +16,7 @@ def test_a_failed_job_is_found_read_retried_and_seen_to_finish(person, failed_jo
         expect(page.locator(".log")).to_contain_text("ERROR the disk is full")
         page.fill("input[name=find]", "disk")
         page.click("button:has-text('Find')")
-        expect(page.locator("#logs")).to_contain_text("1 lines hold")
+        expect(page.locator("#logs")).to_contain_text("1 line holds")
 
         (system.folder / "mended").touch()
         olga.go(f"/jobs/{failed_job}")
