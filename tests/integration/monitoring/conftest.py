@@ -22,6 +22,12 @@ from panda.settings import Settings
 from panda.states import ENTRY_STATUS, FINAL, LEASED, JobStatus
 
 NASTY = """<script>alert('x')</script>"><img src=x onerror=alert(1)>&amp;{{7*7}}"""
+#: What people and payloads may write wherever they may write something.
+CORPUS = (
+    NASTY + "' onmouseover='alert(2)",
+    "javascript:alert(1)//' onfocus='alert(2)' x=\"</script><script>alert(3)</script>",
+    '\x1b[31m<b onclick=alert(1)>\x1b[0m {"x": [1], "series": [{"label": "</div><script>alert(4)</script>"}]}',
+)
 CHAIN = "3c04f63e-1111-4222-8333-9f2c00000000"
 
 #: Addresses of pages, of a world that is furnished.
