@@ -105,12 +105,23 @@ class Field(msgspec.Struct, frozen=True):
     required: bool = False
 
 
+class Choice(msgspec.Struct, frozen=True):
+    """What the whole sheet depends on: another one is another sheet. `kept`: what its address says besides."""
+
+    name: str
+    label: str
+    value: str
+    options: list[tuple[str, str]]
+    kept: list[tuple[str, str]] = []
+
+
 class Sheet(msgspec.Struct, frozen=True):
     """What is asked before a deed: what exactly will happen, to what, at what cost."""
 
     title: str
     verb: str
     back: str
+    choice: Choice | None = None
     facts: list[tuple[str, str]] = []
     warnings: list[str] = []
     fields: list[Field] = []
@@ -147,7 +158,7 @@ class SheetPage(Page):
         return deed.key
 
     def _done(self, req: falcon.Request, resp: falcon.Response, deed: Deed, told: str, back: str) -> None:
-        if render.wants_json(req):
+        if render.is_for_program(req):
             resp.content_type = "application/json"
             resp.data = msgspec.json.encode({"data": {"outcome": told, "key": deed.key}})
             return

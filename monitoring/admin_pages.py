@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 import falcon
 
 from monitoring import codes, queries, stuck
-from monitoring.page import Page, number_of, session_of
+from monitoring.page import Page, check_words, number_of, session_of
 from monitoring.queries import Facts, facts
 from panda.auth import audit_log, policy
 from panda.auth.policy import Action
@@ -77,6 +77,7 @@ class Admin(Page):
     """/admin"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req)
         policy.require(session_of(req).identity, Action.READ_AUDIT)
         reader, memory = self._parts.reader, self._parts.memory
         usual = memory.of("usual stays", lambda: reader.block(stuck.usual).value or {}, stuck.USUAL_FOR_S, 600.0)
@@ -108,6 +109,7 @@ class CelerySummary(Page):
     """/celery"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req)
         reader = self._parts.reader
         found = reader.block(lambda c: sorted(facts(c, STAGES), key=lambda row: ORDER.get(row["stage"], len(ORDER))))
         workers = [
@@ -125,6 +127,7 @@ class Audit(Page):
     """/audit?who=&before="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req, "who", "before")
         policy.require(session_of(req).identity, Action.READ_AUDIT)
         who = (req.get_param("who") or "").replace("\x00", "") or None
         before = number_of(req, "before") or 2**62

@@ -32,9 +32,9 @@ from monitoring import (
     usage_pages,
 )
 from monitoring.meters import Metrics
-from monitoring.page import Parts
+from monitoring.page import Parts, problem
 from monitoring.reading import TOO_SLOW, trouble_of
-from panda.errors import Conflict, Forbidden, Invalid, NotFound, PandaError, TooLarge, Unauthenticated
+from panda.errors import Conflict, Forbidden, Invalid, NotFound, PandaError, TooLarge, Unauthenticated, Unavailable
 from panda.logs import Log
 from panda.request_meter import Meter
 
@@ -48,7 +48,10 @@ STATUS = (
     (NotFound, falcon.HTTP_404),
     (Conflict, falcon.HTTP_409),
     (TooLarge, falcon.HTTP_413),
+    (Unavailable, falcon.HTTP_503),
 )
+#: What Falcon refuses by itself -> our code for it.
+CODES = {falcon.HTTP_404: "not_found", falcon.HTTP_405: "method_not_allowed"}
 
 
 def make_app(
@@ -77,7 +80,7 @@ def make_app(
     app.add_route("/jobs/{panda_id:int}/cancel", job_acts.JobCancel(parts))
     app.add_route("/jobsets", pages.JobSets(parts))
     app.add_route("/jobsets/{jobset_id:int}", pages.JobSet(parts))
-    app.add_route("/jobsets/{jobset_id:int}/retry", job_acts.JobSetRetry(parts))
+    app.add_route("/jobsets/{jobset_id:int}/retry", bulk.JobSetRetry(parts))
     app.add_route("/jobsets/{jobset_id:int}/cancel", job_acts.JobSetCancel(parts))
     _add_places(app, parts)
     _add_people(app, parts)
@@ -138,21 +141,25 @@ def _add_people(app: falcon.App[falcon.Request, falcon.Response], parts: Parts) 
 
 
 class Guard:
-    """Every page but the login needs a session; every answer gets the security headers."""
+    """Every page but the login needs a session, or to be read with a token; every answer gets the security headers."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         req.context.session = self._parts.sessions.get(req.cookies.get(gate.COOKIE))
+        token = gate.bearer_of(req.get_header("Authorization"))
+        if token is not None and req.method in ("GET", "HEAD") and not req.path.startswith(PUBLIC):
+            resp.set_header("Cache-Control", "no-store")
+            req.context.session = None  # whoever says who they are is that one or nobody
+            req.context.session = self._parts.sessions.of_token(token)
         if req.context.session is not None or req.path.startswith(PUBLIC):
             return
         resp.complete = True
         resp.set_header("Cache-Control", "no-store")
-        if render.wants_json(req) or req.method not in ("GET", "HEAD"):
-            render.problem(
-                req, resp, self._parts.renderer, falcon.HTTP_401, "Log in first", "POST /login with a token."
-            )
+        if render.is_for_program(req) or req.method not in ("GET", "HEAD"):
+            told = "POST /login with a token, or GET with `Authorization: Bearer …`."
+            problem(self._parts, req, resp, falcon.HTTP_401, "Log in first", told, code="unauthenticated")
             return
         resp.status = falcon.HTTP_303
         resp.location = "/login?" + urlencode({"next": req.relative_uri})
@@ -166,7 +173,7 @@ class Failures:
     """Errors with a face."""
 
     def __init__(self, parts: Parts) -> None:
-        self._renderer = parts.renderer
+        self._parts = parts
 
     def ours(self, req: falcon.Request, resp: falcon.Response, error: PandaError, params: dict[str, Any]) -> None:
         status = next((status for kind, status in STATUS if isinstance(error, kind)), falcon.HTTP_400)
@@ -175,15 +182,17 @@ class Failures:
             falcon.HTTP_403: "Not yours",
             falcon.HTTP_404: "There is no such page",
             falcon.HTTP_409: "Not possible now",
+            falcon.HTTP_503: "Not possible now",
         }.get(status, "This cannot be meant")
-        render.problem(req, resp, self._renderer, status, title, f"{error}.", [("/", "the overview")])
+        problem(self._parts, req, resp, status, title, f"{error}.", [("/", "the overview")],
+                       code=error.code)  # fmt: skip
 
     def http(self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, Any]) -> None:
         title = "There is no such page" if isinstance(error, falcon.HTTPRouteNotFound) else error.title or "An error"
         detail = error.description or "The address is not one of ours."
-        render.problem(
-            req, resp, self._renderer, falcon.code_to_http_status(error.status), title, detail, [("/", "the overview")]
-        )
+        status = falcon.code_to_http_status(error.status)
+        code = CODES.get(status, "invalid" if status < "500" else "internal")
+        problem(self._parts, req, resp, status, title, detail, [("/", "the overview")], code=code)
 
     def store(self, req: falcon.Request, resp: falcon.Response, error: SQLAlchemyError, params: dict[str, Any]) -> None:
         is_slow = trouble_of(error) == TOO_SLOW
@@ -193,10 +202,12 @@ class Failures:
         detail = (
             f"Jobs are safe; try again in a moment. The overview shows which part has trouble. Request {request_id}."
         )
-        render.problem(req, resp, self._renderer, falcon.HTTP_503, title, detail, [("/", "the overview")])
+        problem(self._parts, req, resp, falcon.HTTP_503, title, detail, [("/", "the overview")],
+                       code="too_slow" if is_slow else "unavailable")  # fmt: skip
 
     def unforeseen(self, req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
         request_id = uuid4().hex[:12]
         log.exception("page failed", path=req.path, request_id=request_id)
         detail = f"This is a mistake of ours; the log of the monitor tells more about request {request_id}."
-        render.problem(req, resp, self._renderer, falcon.HTTP_500, "Something broke", detail, [("/", "the overview")])
+        problem(self._parts, req, resp, falcon.HTTP_500, "Something broke", detail, [("/", "the overview")],
+                       code="internal")  # fmt: skip

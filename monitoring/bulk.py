@@ -7,9 +7,9 @@ import falcon
 from sqlalchemy.engine import Connection
 
 from monitoring import looks, retry_plan
-from monitoring.acting import Deed, Field, Sheet, SheetPage
+from monitoring.acting import Choice, Deed, Field, Sheet, SheetPage
 from monitoring.jobs_pages import asked_for, owned, views_of
-from monitoring.page import Page, Parts, session_of
+from monitoring.page import Page, Parts, check_words, session_of
 from monitoring.queries import facts
 from panda.auth import policy
 from panda.auth.identity import Identity
@@ -17,9 +17,10 @@ from panda.auth.policy import Action
 from panda.db.session import run
 from panda.errors import Invalid, NotFound, UnknownName
 from panda.jobs import bulk
+from panda.jobs import queries as asked
 from panda.jobs.bulk import Wish
 from panda.jobs.nouns import JOB_FIELDS
-from panda.query import Expression, equal_to, write
+from panda.query import Expression, equal_to, read, write
 from panda.states import RETRY_STATUS, Stage
 
 #: The API asks for the same leave: whoever may cancel jobs may move them and their priority.
@@ -86,15 +87,20 @@ def _priority(text: str) -> int:
     return int(text)
 
 
-class Bulk(SheetPage):
-    """/jobs/bulk/{verb}?q= or ?job=&job=, and &stage="""
+#: Where the attempts of a retry may start.
+STARTS = [("", "the stage that each failed in"), *((str(s), looks.STAGE_TITLE[s]) for s in RETRY_STATUS)]
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response, verb: str) -> None:
-        """The preview. It leaves a row that expires, and does nothing."""
-        said, stage = write(meant(req, self._parts)) if verb in ACTIONS else "", req.get_param("stage") or ""
-        priority = req.get_param("priority") or "0"
-        back = "/jobs?" + urlencode({"q": req.get_param("q") or said})
-        wish = _wish(verb, said, stage, priority, session_of(req).identity, "")
+
+class Previewed(SheetPage):
+    """A sheet about many jobs, and the action that it begins: what stood on the sheet, nothing else."""
+
+    def _preview(
+        self, req: falcon.Request, resp: falcon.Response, verb: str, expression: Expression, back: str, cli: str = ""
+    ) -> None:
+        """The sheet. It leaves a row that expires, and does nothing. `cli`: another command than that of the filter."""
+        identity, said = session_of(req).identity, write(expression)
+        stage, priority = req.get_param("stage") or "", req.get_param("priority") or "0"
+        wish = _wish(verb, said, stage, priority, identity, "")
         found = bulk.preview(self._parts.begin, wish, self._parts.settings.api)
         shown = [row._asdict() for row in found.first]
         n, s = looks.count(found.n), "" if found.n == 1 else "s"
@@ -103,31 +109,34 @@ class Bulk(SheetPage):
             told.append(("New priority", priority))
         told += [(f"Left alone: {looks.count(number)}", why) for why, number in list(found.untouched.items())[:4]]
         if verb == "retry" and found.n:
-            mine = owned(session_of(req).identity, Action.RETRY, meant(req, self._parts))
+            mine = owned(identity, Action.RETRY, expression)
             told += retry_plan.of_filter(self._parts.reader, mine, wish.stage, found.n)
         listed = f"The first {len(shown)} of {n} are listed." if found.n > len(shown) else ""
         sheet = Sheet(
             f"{TITLES[verb]} {n} job{s}", f"{TITLES[verb]} {n} job{s}", back, facts=told,
+            choice=self._start(req, said, stage) if verb == "retry" else None,
             fields=self._fields(found, said, stage, priority), is_possible=found.n > 0, is_dangerous=verb == "cancel",
             warnings=[WARNINGS[verb]] if verb in WARNINGS and found.n else [],
             columns=["Job", "Name", "Queue", "Failed in", "Error", "Attempt"], rows=[_row(row) for row in shown],
-            note=listed if found.n else f"No job that fits can be {DONE[verb]}.", cli=_cli(verb, said, stage, priority),
+            note=listed if found.n else f"No job that fits can be {DONE[verb]}.",
+            cli=(cli + _more(verb, stage, priority)) if cli else _cli(verb, said, stage, priority),
         )  # fmt: skip
         self._ask(req, resp, sheet)
 
+    def _start(self, req: falcon.Request, said: str, stage: str) -> Choice:
+        """Of a sheet with an address of its own nothing else is said."""
+        return Choice("stage", "Start at", stage, STARTS, [("q", said)] if req.params.keys() & {"q", "job"} else [])
+
     def _fields(self, found: bulk.Preview, said: str, stage: str, priority: str) -> list[Field]:
-        hidden = {
-            "said": said, "stage": stage, "priority": priority, "token": found.token,
-            "action_id": str(found.action_id),
-        }  # fmt: skip
+        hidden = {"said": said, "priority": priority, "token": found.token, "action_id": str(found.action_id)}
         fields = [Field(name, kind="hidden", value=value) for name, value in hidden.items()]
         if found.n > self._parts.settings.api.confirm_above:
             help_ = "So that nobody hits more than they meant to."
             fields.insert(0, Field("number", f"Type {found.n} to confirm", required=True, help=help_))
         return fields
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response, verb: str) -> None:
-        """Begin what was previewed; the clock carries it out in chunks."""
+    def _begin_it(self, req: falcon.Request, resp: falcon.Response, verb: str) -> None:
+        """Begin what was previewed; the clock carries it out in chunks, and the action's page shows how far it is."""
         identity = session_of(req).identity
         began: list[int] = []
 
@@ -143,11 +152,44 @@ class Bulk(SheetPage):
                 self._parts.settings.api, request_id=deed.request_id,
             )  # fmt: skip
             began.append(action.action_id)
-            return f"Action {action.action_id} on {looks.count(action.n_previewed)} jobs has begun."
+            return f"Action {action.action_id} on {looks.several(action.n_previewed, 'job')} has begun."
 
         deed_id = self._act(req, resp, act, "/jobs/actions")
         if began and resp.location:
             resp.location = f"/jobs/actions/{began[0]}?{urlencode({'done': deed_id})}"
+
+
+class Bulk(Previewed):
+    """/jobs/bulk/{verb}?q= or ?job=&job=, and &stage="""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, verb: str) -> None:
+        if verb not in ACTIONS:
+            raise UnknownName("action", verb, list(ACTIONS))
+        expression = meant(req, self._parts)
+        back = "/jobs?" + urlencode({"q": req.get_param("q") or write(expression)})
+        self._preview(req, resp, verb, expression, back)
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, verb: str) -> None:
+        self._begin_it(req, resp, verb)
+
+
+class JobSetRetry(Previewed):
+    """/jobsets/{jobset_id}/retry?stage=: its failed jobs."""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, jobset_id: int) -> None:
+        self._check(req, jobset_id)
+        expression = read(f"jobset:{jobset_id} status:failed", JOB_FIELDS)
+        back = f"/jobsets/{jobset_id}"
+        self._preview(req, resp, "retry", expression, back, cli=f"panda retry set:{jobset_id}")
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, jobset_id: int) -> None:
+        self._check(req, jobset_id)
+        self._begin_it(req, resp, "retry")
+
+    def _check(self, req: falcon.Request, jobset_id: int) -> None:
+        """Raises NotFound, Forbidden."""
+        found = self._parts.reader.ask(lambda c: asked.jobset(c, jobset_id))
+        policy.require(session_of(req).identity, Action.RETRY, found.row.owner)
 
 
 def _row(job: dict[str, Any]) -> list[str]:
@@ -158,14 +200,19 @@ def _row(job: dict[str, Any]) -> list[str]:
 
 def _cli(verb: str, said: str, stage: str, priority: str) -> str:
     quoted = "'" + said.replace("'", "'\\''") + "'"
-    more = {"retry": f" --stage {stage}" if stage else "", "priority": f" --to {priority}"}.get(verb, "")
-    return f"panda {verb} {quoted}{more}"
+    return f"panda {verb} {quoted}{_more(verb, stage, priority)}"
+
+
+def _more(verb: str, stage: str, priority: str) -> str:
+    """The options of a command."""
+    return {"retry": f" --stage {stage}" if stage else "", "priority": f" --to {priority}"}.get(verb, "")
 
 
 class Actions(Page):
     """/jobs/actions: what was begun lately."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req)
         identity = session_of(req).identity
         who = policy.scope(identity, Action.RETRY, None)
         found = self._parts.reader.block(lambda c: facts(c, NEWEST, {"who": who}))

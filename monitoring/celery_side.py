@@ -4,6 +4,7 @@ The monitor talks to no worker of its own accord; it is a bare Celery app made f
 profile must agree with the workers' (`global_keyprefix` above all, or it hears nothing).
 """
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -13,6 +14,9 @@ from celery import Celery
 
 from panda.errors import ConfigError
 from panda.settings import REDIS_KEY_PREFIX, Settings
+
+#: PandaIDs of a task's arguments that are looked at.
+SOME = 20
 
 
 def bare_app(settings: Settings) -> Celery:
@@ -76,11 +80,20 @@ def _heard_at(worker: Any) -> datetime | None:
     return datetime.fromtimestamp(beats[-1], UTC) if beats else None
 
 
+@dataclass(frozen=True)
+class Chain:
+    """The chain that a task is of, by the id that events of jobs have; `panda_ids`: some that its task was given."""
+
+    chain_id: str
+    panda_ids: list[int]
+
+
 class CeleryView(Protocol):
     """What pages may ask about Celery."""
 
     def workers(self) -> list[WorkerSeen]: ...
     def remembers(self, task_id: str) -> bool: ...
+    def chain_of(self, task_id: str) -> "Chain": ...
 
 
 class Heard:
@@ -103,6 +116,15 @@ class Heard:
             ),
             key=lambda worker: worker.name,
         )
+
+    def chain_of(self, task_id: str) -> Chain:
+        """Of a task that was not heard of: it begins a chain, as far as anybody knows."""
+        task = None if self._state is None else self._state.tasks.data.get(task_id)
+        if task is None:
+            return Chain(task_id, [])
+        # Its arguments come as text, cut off where they are long.
+        numbers = [int(word) for word in re.findall(r"\b[0-9]{1,18}\b(?!\.\.)", str(task.args or ""))]
+        return Chain(task.root_id or task_id, numbers[:SOME])
 
     def remembers(self, task_id: str) -> bool:
         """Whether `/flower/task/{task_id}` would show something."""

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from itertools import pairwise
 from urllib.parse import quote, urlencode
 
 from panda.jobs.nouns import JOB_FIELDS
@@ -11,12 +12,18 @@ from panda.query import BadFilter, read
 PLACES = {
     "queues": "/queues", "sites": "/sites", "datasets": "/datasets", "get": "/datasets", "transfers": "/transfers",
     "users": "/users", "token": "/tokens", "pilots": "/pilots", "storage": "/transfers", "shares": "/usage",
-    "incidents": "/incidents", "quota": "/me", "views": "/me", "whoami": "/me",
+    "incidents": "/incidents", "quota": "/me", "views": "/me", "whoami": "/me", "storages": "/transfers",
+    "nodes": "/pilots", "errors": "/errors", "switches": "/admin", "downtimes": "/sites", "audit-log": "/audit",
+    "health": "/", "sets": "/jobsets", "actions": "/jobs/actions",
 }  # fmt: skip
 #: Those pages that have one for each name.
-NAMED = frozenset({"/queues", "/sites", "/datasets", "/users", "/pilots"})
+NAMED = frozenset({"/queues", "/sites", "/datasets", "/users", "/pilots", "/jobs/actions"})
+#: Commands of which no name is a page of its own, whatever those pages have.
+NAMELESS = frozenset({"nodes", "downtimes"})
+#: What an operator pauses, and the options that say where.
+PAUSES, PLACE = ("brokerage", "dispatch"), ("site", "queue", "node")
 #: Commands about jobs that only look.
-LOOKS = frozenset({"jobs", "status", "why", "logs", "wait", "events", "show", "list"})
+LOOKS = frozenset({"jobs", "status", "why", "logs", "wait", "events", "show", "list", "debug", "watch"})
 #: Those that act -> whether one job or set has a sheet for it; all that match a filter have one in any case.
 ACTS = {"retry": True, "cancel": True, "hold": False, "release": False, "rebroker": False}
 _NUMBER = re.compile(r"(set:)?([0-9]{1,18})\Z")
@@ -39,8 +46,24 @@ def page_of(line: str) -> str | None:
         named.append(word)
     if verb in PLACES:
         place = PLACES[verb]
-        return f"{place}/{quote(named[0], safe=':')}" if named and place in NAMED else place
+        has_own = bool(named) and place in NAMED and verb not in NAMELESS
+        return f"{place}/{quote(named[0], safe=':')}" if has_own else place
+    if verb in ("pause", "resume") and named and named[0] in PAUSES:
+        return _of_switch(verb, named[0], words)
     return _of_jobs(verb, named) if verb in LOOKS or verb in ACTS else None
+
+
+def _of_switch(verb: str, what: str, words: list[str]) -> str:
+    """The sheet of a pause, or of its end, at the place that the options say."""
+    said = dict(pairwise(words)) | dict(word.split("=", 1) for word in words if "=" in word)
+    place = {name: said[f"--{name}"] for name in PLACE if f"--{name}" in said}
+    if verb == "resume":
+        return "/admin/switches/resume?" + urlencode({"what": what, **place})
+    if "node" in place:
+        node, queue = quote(place["node"], safe=""), quote(place.get("queue", ""), safe="")
+        return f"/nodes/{queue}/{node}/pause" if queue else "/pilots"
+    where = next((f"{name}:{value}" for name, value in place.items()), "")
+    return "/admin/switches/pause?" + urlencode({"what": what, **({"place": where} if where else {})})
 
 
 def _of_jobs(verb: str, named: list[str]) -> str | None:

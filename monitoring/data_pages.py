@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import falcon
 
-from monitoring.page import Page, number_of, session_of
+from monitoring.page import Page, check_words, number_of, session_of
 from monitoring.queries import facts
 from panda.auth import policy
 from panda.auth.policy import Action
@@ -67,6 +67,7 @@ class Datasets(Page):
     """/datasets?before="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req, "before")
         policy.require(session_of(req).identity, Action.READ_DATA)
         before = number_of(req, "before") or 2**62
         found = self._parts.reader.block(lambda c: facts(c, DATASETS, {"before": before, "n": PAGE_SIZE + 1}))
@@ -80,6 +81,7 @@ class Dataset(Page):
     """/datasets/{did}?after="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, did: str) -> None:
+        check_words(req, "after")
         policy.require(session_of(req).identity, Action.READ_DATA)
         dataset = self._find(did)
         reader, after = self._parts.reader, req.get_param("after") or ""

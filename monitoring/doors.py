@@ -4,7 +4,7 @@ import falcon
 
 from monitoring import gate, render
 from monitoring.acting import form_of
-from monitoring.page import Page
+from monitoring.page import Page, problem
 from panda.errors import Forbidden, NotFound, Unauthenticated
 from panda.logs import Log
 
@@ -40,10 +40,11 @@ class Login(Page):
 
     def _show(self, req: falcon.Request, resp: falcon.Response, target: str, refused: str) -> None:
         data_dir = str(self._parts.settings.data_dir)
-        if render.wants_json(req):
+        if render.is_for_program(req):
             detail = refused or "POST the field `token`."
             status = falcon.HTTP_401 if not refused else resp.status
-            render.problem(req, resp, self._parts.renderer, str(status), "Log in", detail)
+            problem(self._parts, req, resp, str(status), "Log in", detail,
+                           code="unauthenticated" if str(status).startswith("401") else "forbidden")  # fmt: skip
             return
         resp.content_type = "text/html; charset=utf-8"
         resp.set_header("Cache-Control", "no-store")

@@ -6,7 +6,7 @@ from typing import Any
 import falcon
 
 from monitoring import codes, looks
-from monitoring.page import Page, Parts, session_of
+from monitoring.page import Page, Parts, check_words, session_of
 from monitoring.queries import Facts, facts
 from panda.auth import policy
 from panda.auth.policy import Action
@@ -78,6 +78,7 @@ class Errors(Page):
     """/errors?hours="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req, "hours")
         hours = req.get_param_as_int("hours") or 24
         if hours not in PERIODS:
             raise UnknownName("period", str(hours), [str(period) for period in PERIODS], where="hours")

@@ -1,7 +1,8 @@
 """One login for the pages and for Flower.
 
 A token of the API opens a session: a random id in a cookie that no script can read, kept in the memory
-of this process for twelve hours and asked about again every minute, so that a revoked token ends it.
+of this process for twelve hours and asked about again every minute, so that a revoked token ends it. A program
+that only reads needs none: it sends its token with each request, as to the API.
 """
 
 import secrets
@@ -79,6 +80,15 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._open)
 
+    def of_token(self, token: str) -> Session:
+        """A session for one request of a program, kept nowhere. Its seal opens no form.
+
+        Raises:
+            Unauthenticated: the token is unknown, expired or revoked.
+            Forbidden: it is a pilot's.
+        """
+        return self._session_of(token, self._clock(), secrets.token_urlsafe(24))
+
     def identity_of(self, token: str) -> Identity:
         """Whose token this is, without a session. Raises Unauthenticated."""
         return self._verify(token)
@@ -120,6 +130,12 @@ class Sessions:
             del self._open[key]
         while len(self._open) >= MAX_SESSIONS:
             del self._open[next(iter(self._open))]
+
+
+def bearer_of(header: str | None) -> str | None:
+    """The token of an `Authorization: Bearer …`; None: there is none."""
+    kind, _, token = (header or "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else None
 
 
 def safe_next(path: str | None) -> str:

@@ -159,7 +159,7 @@ def _pilots(found: Sequence[queries.Facts] | None) -> Part:
     if found is None:
         return Part("Pilots", "unknown", "unavailable")
     n, cores = sum(row["n"] for row in found), sum(row["cores"] or 0 for row in found)
-    return Part("Pilots", "ok" if n else "unknown", f"{count(n)} · {count(cores)} cores" if n else "none in 2 min")
+    return Part("Pilots", "ok" if n else "unknown", f"{count(n)} · {count(cores)} cores" if n else "none alive")
 
 
 def _capped(n: int) -> str:

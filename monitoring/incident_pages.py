@@ -7,7 +7,7 @@ from sqlalchemy.engine import Connection
 
 from monitoring import looks
 from monitoring.acting import Deed, Field, Sheet, SheetPage
-from monitoring.page import Page, number_of, session_of
+from monitoring.page import Page, check_words, number_of, session_of
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.jobs import incidents
@@ -19,6 +19,7 @@ class Incidents(Page):
     """/incidents?before="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req, "before")
         policy.require(session_of(req).identity, Action.READ_INCIDENTS)
         before = number_of(req, "before") or 2**62
         found = self._parts.reader.block(

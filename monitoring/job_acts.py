@@ -6,28 +6,15 @@ import falcon
 from sqlalchemy.engine import Connection
 
 from monitoring import job_page, looks, retry_plan
-from monitoring.acting import Deed, Field, Sheet, SheetPage
+from monitoring.acting import Choice, Deed, Field, Sheet, SheetPage
 from monitoring.page import session_of
-from monitoring.queries import Facts, facts
+from monitoring.queries import Facts
 from panda.auth import audit_log, policy
 from panda.auth.policy import Action
 from panda.errors import Conflict, Invalid
-from panda.jobs import bulk, kill, retry
+from panda.jobs import kill, retry
 from panda.jobs import queries as asked
-from panda.jobs.nouns import JOB_FIELDS
-from panda.query import equal_to
 from panda.states import FINAL, PIPELINE, RETRY_STATUS, JobStatus, Stage
-
-#: Jobs that a preview spells out, and jobs of a set that it looks at for them.
-SHOWN, LOOK_AT = 20, 20_000
-
-FAILED_OF = """
-SELECT f.panda_id, f.name, f.computing_site, f.failed_stage, f.error_code, f.attempt_nr, f.max_attempts, f.wall_s,
-    s.cores
-FROM (SELECT * FROM jobs WHERE jobset_id = %(jobset_id)s ORDER BY jobset_id, -panda_id LIMIT %(look_at)s) AS f
-CROSS JOIN LATERAL (SELECT cores FROM shapes WHERE shape_id = f.shape_id OFFSET 0) AS s
-WHERE f.status = 'failed' LIMIT %(n)s
-"""
 
 
 def starts(job: Facts) -> list[Stage]:
@@ -75,8 +62,7 @@ class JobRetry(SheetPage):
                 facts=[("Runs again", runs_again(start)), ("Where", where),
                        ("Attempt", f"{job['attempt_nr'] + 1} (of {max(job['max_attempts'], job['attempt_nr'] + 1)})"),
                        *retry_plan.told(plan, 1)[1:]],
-                fields=[Field("stage", "Start at", value=str(start),
-                              options=[(str(s), looks.STAGE_TITLE[s]) for s in possible])],
+                choice=Choice("stage", "Start at", str(start), [(str(s), looks.STAGE_TITLE[s]) for s in possible]),
                 cli=f"panda retry {panda_id} --stage {start}",
             ),
         )  # fmt: skip
@@ -148,52 +134,6 @@ class SetSheet(SheetPage):
         return [Field("number", f"Type {n} to confirm", required=True, help=told)]
 
 
-class JobSetRetry(SetSheet):
-    """/jobsets/{jobset_id}/retry"""
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response, jobset_id: int) -> None:
-        reader = self._parts.reader
-        found = reader.ask(lambda c: asked.jobset(c, jobset_id))
-        policy.require(session_of(req).identity, Action.RETRY, found.row.owner)
-        n, back = found.row.n_failed, f"/jobsets/{jobset_id}"
-        shown = reader.ask(lambda c: facts(c, FAILED_OF, {"jobset_id": jobset_id, "look_at": LOOK_AT, "n": SHOWN}))
-        stages = [("", "the stage that each failed in"), *((str(s), looks.STAGE_TITLE[s]) for s in RETRY_STATUS)]
-        of_set = equal_to(JOB_FIELDS["jobset"], jobset_id)
-        plan = retry_plan.of_filter(reader, of_set, None, n) if shown else []
-        sheet = Sheet(
-            f"Retry failed jobs of set {jobset_id}", f"Retry {looks.count(n)} jobs", back,
-            facts=[("Failed jobs", looks.count(n)), *plan],
-            fields=[Field("stage", "Start at", options=stages), *self._number_field(n)],
-            columns=["Job", "Name", "Queue", "Failed in", "Error", "Next attempt"],
-            rows=[[str(j["panda_id"]), j["name"] or looks.UNKNOWN, j["computing_site"] or looks.UNKNOWN,
-                   j["failed_stage"] or looks.UNKNOWN, j["error_code"] or looks.UNKNOWN,
-                   f"{j['attempt_nr'] + 1}/{max(j['max_attempts'], j['attempt_nr'] + 1)}"] for j in shown],
-            note="" if shown else "No job of this set failed, or all that did are archived.",
-            is_possible=bool(shown), cli=f"panda retry set:{jobset_id}",
-        )  # fmt: skip
-        self._ask(req, resp, sheet)
-
-    def on_post(self, req: falcon.Request, resp: falcon.Response, jobset_id: int) -> None:
-        identity = session_of(req).identity
-
-        def act(connection: Connection, deed: Deed) -> str:
-            row = asked.jobset(connection, jobset_id).row
-            policy.require(identity, Action.RETRY, row.owner)
-            check_number(deed, row.n_failed, self._parts.settings.api.confirm_above)
-            action_id, chunk = bulk.begin_at_once(
-                connection, "retry", f"jobset:{jobset_id} status:failed", stage=_stage(deed), by=deed.who,
-                reason=deed.reason, request_id=deed.request_id,
-            )  # fmt: skip
-            audit_log.record(
-                connection, deed.who, "retry", f"jobset {jobset_id}", reason=deed.reason,
-                facts={"n": len(chunk.done), "stage": _stage(deed), "action_id": action_id}, request_id=deed.request_id,
-            )  # fmt: skip
-            told = outcome_of(len(chunk.done), chunk.refused)
-            return told if chunk.is_last else f"{told} Action {action_id} brings the others."
-
-        self._act(req, resp, act, f"/jobsets/{jobset_id}")
-
-
 class JobSetCancel(SetSheet):
     """/jobsets/{jobset_id}/cancel"""
 
@@ -223,7 +163,7 @@ class JobSetCancel(SetSheet):
                 connection, deed.who, "cancel", f"jobset {jobset_id}", reason=deed.reason, facts={"n": n_open},
                 request_id=deed.request_id,
             )  # fmt: skip
-            return f"The end of {looks.count(n_open)} open jobs is asked for; it is carried out in pieces."
+            return f"The end of {looks.several(n_open, 'open job')} is asked for; it is carried out in pieces."
 
         self._act(req, resp, act, f"/jobsets/{jobset_id}")
 
@@ -234,15 +174,6 @@ def check_number(deed: Deed, n: int, above: int) -> None:
     if n > above and typed != str(n):
         raise Invalid(f"there are {n} jobs now, and {typed[:20] or 'nothing'!r} was typed", where="number",
                       code="wrong_number")  # fmt: skip
-
-
-def outcome_of(n: int, refused: dict[int, str]) -> str:
-    """What a retry of many came to, in a sentence."""
-    told = f"{looks.count(n)} job{'' if n == 1 else 's'} started again."
-    if refused:
-        panda_id, why = next(iter(refused.items()))
-        told += f" {looks.count(len(refused))} could not, e.g. {panda_id}: {why}."
-    return told
 
 
 def _stage(deed: Deed) -> Stage | None:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
 import falcon
 from sqlalchemy.engine import Connection
 
-from monitoring import looks, queries
+from monitoring import looks, queries, render, tables
 from monitoring.page import Page, Parts, number_of, session_of
 from monitoring.queries import Facts, facts
 from panda.auth import policy
@@ -47,6 +48,9 @@ COLUMNS = {
 }  # fmt: skip
 DEFAULT_COLUMNS = ("status", "name", "set", "user", "queue", "error", "ran", "try", "changed")
 
+#: Rows of the table that the list is as CSV, and windows of `JOBS` that a filter may look through for them.
+CSV_ROWS, CSV_WINDOWS = 10_000, 60
+
 CHANGED = """
 SELECT status, changed_at FROM jobs WHERE panda_id = ANY(%(panda_ids)s)
 UNION ALL SELECT status, changed_at FROM jobs_archive WHERE panda_id = ANY(%(panda_ids)s)
@@ -61,6 +65,9 @@ class Jobs(Page):
         expression = asked_for(req, views_of(self._parts, identity.subject))
         mine = owned(identity, Action.READ_JOBS, expression)
         before = number_of(req, "before")
+        if render.wants_csv(req):
+            self._table(req, resp, mine, before)
+            return
         reader = self._parts.reader
         found = reader.block(lambda c: _page(c, mine, before))
         items, onward = found.value or ([], None)
@@ -73,6 +80,7 @@ class Jobs(Page):
         }  # fmt: skip
         columns = columns_of(req)
         kept = [*([("q", q)] if q else []), *(("cols", c) for c in columns if columns != DEFAULT_COLUMNS)]
+        since = "newest" if before is None else "next"
         link = None if onward is None else "/jobs?" + urlencode([*kept, ("before", onward)])
         self._answer(
             req, resp, "jobs.html", data, self._now(), csv="jobs", next_link=link, is_first=before is None,
@@ -81,7 +89,22 @@ class Jobs(Page):
             cli=_cli(q), topics="overview", columns=COLUMNS, shown_columns=columns, default_columns=DEFAULT_COLUMNS,
             is_editing=req.get_param("edit") is not None,
             status_alone=_but_status(mine) == EVERYTHING, range_link=_range_link(expression),
+            csv_word="CSV" if link is None and before is None else f"CSV, {since} {looks.count(CSV_ROWS)}",
         )  # fmt: skip
+
+    def _table(self, req: falcon.Request, resp: falcon.Response, mine: Expression, before: int | None) -> None:
+        """Every job that fits, down to a bound; then `Link` says where it goes on. Each page is a transaction."""
+        found: list[Facts] = []
+        after: int | str | None = before
+        for _ in range(CSV_WINDOWS):
+            n = min(lists.MAX_PAGE, CSV_ROWS - len(found))
+            items, after = self._parts.reader.ask(partial(_page, expression=mine, before=after, limit=n))
+            found += items
+            if after is None or len(found) >= CSV_ROWS:
+                break
+        if after is not None:
+            resp.append_link("/jobs?" + urlencode({"q": write(mine), "before": after, "csv": ""}), "next")
+        render.answer_csv(resp, found, tables.COLUMNS["jobs.html"])
 
 
 def asked_for(req: falcon.Request, known: Callable[[], Mapping[str, str]] = dict) -> Expression:
@@ -131,8 +154,10 @@ def _quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _page(connection: Connection, expression: Expression, before: int | None) -> tuple[list[Facts], int | str | None]:
-    page = lists.page(connection, JOBS, expression, after=None if before is None else str(before), limit=PAGE_SIZE)
+def _page(
+    connection: Connection, expression: Expression, before: int | str | None, limit: int = PAGE_SIZE
+) -> tuple[list[Facts], int | str | None]:
+    page = lists.page(connection, JOBS, expression, after=None if before is None else str(before), limit=limit)
     found = [row._asdict() for row in page.items]
     for row in found:
         row["computing_site"] = row.pop("queue")

@@ -201,6 +201,18 @@ def ago(at: datetime | None, now: datetime) -> str:
     return f"in {told}" if seconds < 0 else f"{told} ago"
 
 
+def hour_of(at: datetime, now: datetime) -> str:
+    """The hour that began then, of what is counted by the hour: `09-10 h`, `22 Nov 09-10 h`; UTC."""
+    at = at.astimezone(UTC)
+    day = "" if at.date() == now.astimezone(UTC).date() else f"{at.day} {at.strftime('%b')} "
+    return f"{day}{at.hour:02}-{at.hour + 1:02} h"
+
+
+def several(n: float | None, word: str, words: str = "") -> str:
+    """`1 job`, `1,200 jobs`; `words`: of more than one, if it is not the word with an s."""
+    return f"{count(n)} {word if n == 1 else words or word + 's'}"
+
+
 def iso(at: datetime) -> str:
     """For `<time datetime>`."""
     return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

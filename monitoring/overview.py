@@ -77,15 +77,19 @@ def kpis(reader: Reader, counts: Block[list[Facts]], pilots: Block[list[Facts]])
 
 
 def _ended_in_a_day(connection: Connection, now: dict[str, int] | None) -> Facts:
-    """finished, failed: jobs of the last 24 h. The counters of final statuses only lose jobs to a retry."""
+    """finished: jobs of the last 24 h. failed: attempts that failed then, as the errors count them: a job that was
+    retried no longer counts as failed, its attempt does. failure_rate: of both."""
     if now is None:
         return {"finished": None, "failed": None, "failure_rate": None}
     is_old = queries.facts(connection, queries.IS_A_DAY_OLD)[0]["is_so"]
     before = {row["status"]: row["n"] for row in queries.facts(connection, queries.DAY_AGO)} if is_old else {}
-    ended = {s: max(0, now.get(s, 0) - before.get(s, 0)) for s in (JobStatus.FINISHED, JobStatus.FAILED)}
-    finished, failed = ended[JobStatus.FINISHED], ended[JobStatus.FAILED]
-    rate = failed / (finished + failed) if finished + failed else None
-    return {"finished": finished, "failed": failed, "failure_rate": rate}
+    finished = max(0, now.get(JobStatus.FINISHED, 0) - before.get(JobStatus.FINISHED, 0))
+    failed: int = queries.facts(connection, queries.N_FAILED)[0]["n"]
+    return {"finished": finished, "failed": failed, "failure_rate": _rate(finished, failed)}
+
+
+def _rate(finished: float, failed: float) -> float | None:
+    return failed / (finished + failed) if finished + failed else None
 
 
 def _time_to_start(connection: Connection) -> Facts:
@@ -98,9 +102,16 @@ def _lines(connection: Connection) -> dict[str, list[float]]:
     """Points of the sparklines, oldest first."""
     _, values = _binned(connection, 86_400, 1_200)
     running = [sum(values[s][k] for s in IN_PILOTS) for k in range(len(values[JobStatus.RUNNING]))]
-    finished, failed = _growth(values[JobStatus.FINISHED]), _growth(values[JobStatus.FAILED])
-    rate = [bad / (good + bad) if good + bad else 0.0 for good, bad in zip(finished, failed, strict=True)]
+    finished, rate = _growth(values[JobStatus.FINISHED]), _rates(connection)
     return {"running": running, "ready": values[JobStatus.ACTIVATED], "finished": finished, "failure_rate": rate}
+
+
+def _rates(connection: Connection) -> list[float]:
+    """Of each hour of the last day: attempts that failed, of those and the jobs that finished."""
+    failed = {row["hour"]: row["n"] for row in queries.facts(connection, queries.FAILED_BY_HOUR)}
+    times, values = _binned(connection, 86_400, 3_600)
+    finished = dict(zip(times[1:], _growth(values[JobStatus.FINISHED]), strict=True))
+    return [_rate(finished.get(at, 0.0), failed.get(at, 0)) or 0.0 for at in times[1:]]
 
 
 def _growth(totals: Sequence[float]) -> list[float]:

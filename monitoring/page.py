@@ -5,19 +5,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 import falcon
+import msgspec
 
-from monitoring import queries, render
+from monitoring import queries, render, tables
 from monitoring.celery_side import CeleryView
 from monitoring.gate import Session, Sessions
 from monitoring.health import Health
 from monitoring.looks import ACTIVE
-from monitoring.reading import Memory, Reader
+from monitoring.reading import Block, Memory, Reader
 from monitoring.render import Renderer
 from panda.auth import policy
 from panda.auth.identity import Identity
 from panda.auth.policy import Action
 from panda.db.session import Begin, rows
-from panda.errors import Forbidden
+from panda.errors import Forbidden, Invalid, Unavailable, UnknownName
 from panda.jobs.spool import Spool
 from panda.settings import Settings
 
@@ -38,6 +39,10 @@ class Parts:
     renderer: Renderer
     static: dict[str, tuple[bytes, str]]
     memory: Memory
+
+
+#: What every address may say besides.
+ALWAYS = ("json", "csv", "done")
 
 
 class Page:
@@ -61,15 +66,22 @@ class Page:
         csv: str | None = None,
         **more: Any,
     ) -> None:
-        """`csv`: the key of the list in `data` that a table of it holds. `more` is for the page alone."""
-        if render.wants_csv(req) and csv is not None:
-            render.answer_csv(resp, data[csv])
+        """`csv`: the key of the list in `data` that a table of it holds. `more` is for the page alone; of it `csv_word`
+        names the button, where the table is not all there is.
+
+        Raises:
+            Invalid: `no_table`, a table is asked for and this page has none.
+            Unavailable: its list could not be read.
+        """
+        if render.wants_csv(req):
+            render.answer_csv(resp, _listed(data, csv), tables.COLUMNS[template])
             return
         if render.wants_json(req):
             render.answer_json(resp, data, as_of)
             return
         identity = session_of(req).identity
         more.setdefault("topics", "overview")
+        more.setdefault("csv_word", "CSV" if data.get("next") is None else "CSV of this page")
         render.answer(
             req, resp, self._parts.renderer, template, data, as_of, self._parts.memory.of("nav", self._nav),
             told=self._told(req, identity), may=_leave(identity), csv_link=render.csv_link(req) if csv else "", **more,
@@ -91,14 +103,58 @@ class Page:
         jobs = None if counts is None else sum(counts.get(status, 0) for status in ACTIVE)
         workers = [worker for worker in self._parts.celery.workers() if worker.is_alive]
         incidents = reader.block(lambda c: int(queries.facts(c, queries.N_INCIDENTS)[0]["n"])).value
-        return {
+        found = {
             "jobs": jobs, "queues": n_queues, "workers": len(workers) or None, "incidents": incidents or None,
             "troubles": self._parts.memory.last("n troubles"),
         }  # fmt: skip
+        self._parts.memory.keep("nav", found)
+        return found
 
     def _whose(self, req: falcon.Request, owner: str | None) -> str | None:
         """Whose things a list may show this reader. Raises Forbidden."""
         return policy.scope(session_of(req).identity, Action.READ_JOBS, owner)
+
+
+def problem(
+    parts: Parts,
+    req: falcon.Request,
+    resp: falcon.Response,
+    status: str,
+    title: str,
+    detail: str,
+    hints: list[tuple[str, str]] | None = None,
+    *,
+    code: str,
+) -> None:
+    """An error with a face, within the reader's own menu. Asks nobody: its numbers are those of the page before."""
+    session: Session | None = req.context.get("session")
+    render.problem(
+        req, resp, parts.renderer, status, title, detail, hints, code=code,
+        nav=parts.memory.last("nav") or render.NO_NAV, may=_leave(session.identity) if session else _nothing,
+    )  # fmt: skip
+
+
+def _nothing(*_: object) -> bool:
+    return False
+
+
+def _listed(data: dict[str, Any], key: str | None) -> list[Any]:
+    """The list of a page for its table. Raises Invalid, Unavailable."""
+    if key is None:
+        raise Invalid("this page has no table; it is JSON with ?json", where="csv", code="no_table")
+    found = data[key]
+    trouble = found.trouble if isinstance(found, Block) else data.get("trouble")
+    if trouble:
+        raise Unavailable(f"the table could not be read: {trouble}")
+    listed = found.value or [] if isinstance(found, Block) else found
+    return [msgspec.structs.asdict(row) if isinstance(row, msgspec.Struct) else row for row in listed]
+
+
+def check_words(req: falcon.Request, *known: str) -> None:
+    """A list says nothing of what was asked with a word that it does not know. Raises UnknownName."""
+    for name in req.params:
+        if name not in known and name not in ALWAYS:
+            raise UnknownName("filter", name, known)
 
 
 def number_of(req: falcon.Request, name: str) -> int | None:

@@ -6,9 +6,9 @@ from urllib.parse import urlencode
 
 import falcon
 
-from monitoring import job_acts, job_page, job_queries, queries, render, trouble_pages
+from monitoring import job_acts, job_page, job_queries, queries, trouble_pages
 from monitoring.overview import PERIODS, overview
-from monitoring.page import Page, number_of, session_of
+from monitoring.page import Page, check_words, number_of, problem, session_of
 from monitoring.reading import Block
 from panda.auth import policy
 from panda.auth.identity import Identity
@@ -25,6 +25,7 @@ class Overview(Page):
     """/"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req, "hours")
         hours = req.get_param_as_int("hours")
         if hours is not None and hours not in PERIODS:
             raise UnknownName("period", str(hours), [str(period) for period in PERIODS], where="hours")
@@ -49,18 +50,19 @@ class Job(Page):
         parts = self._parts
         try:
             facts = job_page.find(parts.reader, panda_id)
-        except asked.NotExpanded as problem:
-            hints = [(f"/jobsets/{problem.jobset.jobset_id}", f"job set {problem.jobset.jobset_id}")]
-            render.problem(
-                req, resp, parts.renderer, falcon.HTTP_404, f"Job {panda_id} is not made yet", f"{problem}.", hints
-            )
+        except asked.NotExpanded as early:
+            hints = [(f"/jobsets/{early.jobset.jobset_id}", f"job set {early.jobset.jobset_id}")]
+            problem(parts, req, resp, falcon.HTTP_404, f"Job {panda_id} is not made yet", f"{early}.", hints,
+                code="not_made_yet",
+            )  # fmt: skip
             return
         except NotFound:
             detail = (
                 "No job, live or archived, has this number. A PandaID is what `panda submit` and `panda status` print."
             )
             hints = [("/jobs", "the newest jobs"), (f"/jobsets/{panda_id}", f"job set {panda_id}")]
-            render.problem(req, resp, parts.renderer, falcon.HTTP_404, f"There is no job {panda_id}", detail, hints)
+            problem(parts, req, resp, falcon.HTTP_404, f"There is no job {panda_id}", detail, hints,
+                           code="not_found")  # fmt: skip
             return
         policy.require(session_of(req).identity, Action.READ_JOBS, facts["owner"])
         data = job_page.job_page(
@@ -110,15 +112,17 @@ class RawLog(Page):
 
 
 class JobSets(Page):
-    """/jobsets?owner=&before="""
+    """/jobsets?owner=&name=&before="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req, "owner", "name", "before")
         owner = self._whose(req, _text(req, "owner"))
+        name = _text(req, "name")
         before = number_of(req, "before") or queries.BIGGEST
-        found = self._parts.reader.block(lambda c: queries.jobsets(c, owner, before, PAGE_SIZE + 1))
+        found = self._parts.reader.block(lambda c: queries.jobsets(c, owner, before, PAGE_SIZE + 1, name))
         items = [jobset_facts(row) for row in (found.value or [])[:PAGE_SIZE]]
         onward = items[-1]["jobset_id"] if len(found.value or []) > PAGE_SIZE else None
-        asked_for = {"owner": owner} if owner else {}
+        asked_for = ({"owner": owner} if owner else {}) | ({"name": name} if name else {})
         data = {"jobsets": items, "next": onward, "trouble": found.trouble, "filters": asked_for}
         link = None if onward is None else "/jobsets?" + urlencode({**asked_for, "before": onward})
         self._answer(
@@ -143,9 +147,9 @@ class JobSet(Page):
         if facts is None:
             detail = "No job set has this number."
             hints = [("/jobsets", "the newest job sets"), (f"/jobs/{jobset_id}", f"job {jobset_id}")]
-            render.problem(
-                req, resp, self._parts.renderer, falcon.HTTP_404, f"There is no job set {jobset_id}", detail, hints
-            )
+            problem(self._parts, req, resp, falcon.HTTP_404, f"There is no job set {jobset_id}", detail, hints,
+                code="not_found",
+            )  # fmt: skip
             return
         policy.require(session_of(req).identity, Action.READ_JOBS, facts["owner"])
         sample = asked_for | {"sample": job_queries.SET_SAMPLE}

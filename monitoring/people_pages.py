@@ -9,7 +9,7 @@ import falcon
 from sqlalchemy.engine import Connection
 
 from monitoring import looks, queries, token_pages
-from monitoring.page import Page, session_of
+from monitoring.page import Page, check_words, session_of
 from monitoring.pages import jobset_facts
 from monitoring.queries import Facts, facts
 from monitoring.reading import Block
@@ -115,6 +115,7 @@ class Users(Page):
     """/users?after="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req, "after")
         policy.require(session_of(req).identity, Action.READ_AUDIT)
         after = (req.get_param("after") or "").replace("\x00", "")
         found = self._parts.reader.block(lambda c: facts(c, USERS, {"after": after, "n": PAGE_SIZE + 1}))

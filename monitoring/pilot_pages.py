@@ -4,8 +4,9 @@ import falcon
 from sqlalchemy.engine import Connection
 
 from monitoring import site_queries
-from monitoring.page import Page, session_of
+from monitoring.page import Page, check_words, session_of
 from monitoring.queries import Facts, facts
+from monitoring.trouble_failures import is_black_hole
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.dispatcher import pilot_why
@@ -20,6 +21,7 @@ class Pilots(Page):
     """/pilots?queue="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req, "queue")
         policy.require(session_of(req).identity, Action.READ_SITES)
         reader, queue = self._parts.reader, req.get_param("queue") or None
         data = {
@@ -87,6 +89,8 @@ class Node(Page):
         here = [pilot for pilot in pilots.value or [] if pilot["node"] == node]
         pauses = reader.block(switches.current).value or []
         pause = next((each for each in pauses if each.place == Place(queue=queue, node=node)), None)
-        data = {"node": node, "queue": queue, "summary": mine, "jobs": jobs, "pilots": here,
+        others = [row for row in nodes.value or [] if row["node"] != node]
+        data = {"node": node, "queue": queue, "summary": mine,
+                "is_black_hole": mine is not None and is_black_hole(mine, others), "jobs": jobs, "pilots": here,
                 "trouble": resting.trouble or ended.trouble, "pause": pause}  # fmt: skip
         self._answer(req, resp, "node.html", data, self._now(), csv="jobs")

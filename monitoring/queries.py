@@ -38,9 +38,20 @@ WHERE at = (SELECT min(at) FROM count_history WHERE at > (SELECT panda_now()) - 
 IS_A_DAY_OLD = """
 SELECT EXISTS (SELECT 1 FROM count_history WHERE at <= (SELECT panda_now()) - interval '24 hours') AS is_so
 """
-PILOTS = """
-SELECT queue, count(*) AS n, sum(cores)::bigint AS cores FROM pilots
-WHERE last_seen_at > (SELECT panda_now()) - interval '2 minutes' GROUP BY queue
+#: Pilots that hold a job: a busy one asks for nothing and is alive nevertheless. Of the newest leases.
+HOLDERS = """
+SELECT DISTINCT pilot_id FROM (SELECT pilot_id, lease_until FROM leases ORDER BY panda_id DESC LIMIT 20000) AS newest
+WHERE lease_until > (SELECT panda_now())
+"""
+#: Pilots that are alive: they asked within two minutes, or hold a job.
+PILOTS = f"""
+SELECT queue, count(*) AS n, sum(cores)::bigint AS cores FROM (
+    SELECT queue, cores FROM pilots WHERE last_seen_at > (SELECT panda_now()) - interval '2 minutes'
+    UNION ALL
+    SELECT p.queue, p.cores FROM ({HOLDERS}) AS h, LATERAL (
+        SELECT queue, cores, last_seen_at FROM pilots WHERE pilot_id = h.pilot_id OFFSET 0) AS p
+    WHERE p.last_seen_at <= (SELECT panda_now()) - interval '2 minutes') AS alive
+GROUP BY queue
 """
 #: Of the newest jobs that ended: how long from their submission to the start of their payload.
 TIME_TO_START = """
@@ -81,6 +92,14 @@ LEFT JOIN LATERAL (
         AND ended_at > (SELECT panda_now()) - interval '24 hours'
     ORDER BY error_code, ended_at DESC LIMIT 1) AS archived ON true
 ORDER BY top.n DESC, top.error_code
+"""
+#: Attempts that failed in a day; those of the hour that is cut by its beginning do not count.
+FAILED_BY_HOUR = """
+SELECT hour, sum(n)::bigint AS n FROM error_hours WHERE hour > (SELECT panda_now()) - interval '24 hours'
+GROUP BY hour ORDER BY hour
+"""
+N_FAILED = """
+SELECT coalesce(sum(n), 0)::bigint AS n FROM error_hours WHERE hour > (SELECT panda_now()) - interval '24 hours'
 """
 ERROR_TREND = """
 SELECT error_code, failed_stage, floor(extract(epoch FROM (SELECT panda_now()) - hour) / 7200)::int AS ago,
@@ -144,6 +163,19 @@ SELECT {JOBSET_COLUMNS} FROM jobsets WHERE jobset_id < %(before)s ORDER BY jobse
 JOBSETS_OF_OWNER = f"""
 SELECT {JOBSET_COLUMNS} FROM jobsets WHERE owner = %(owner)s AND jobset_id < %(before)s
 ORDER BY jobset_id DESC LIMIT %(n)s
+"""
+
+#: Of that name, among the newest.
+JOBSETS_NAMED = f"""
+SELECT {JOBSET_COLUMNS} FROM (
+    SELECT * FROM jobsets WHERE jobset_id < %(before)s ORDER BY jobset_id DESC LIMIT 5000) AS newest
+WHERE name = %(name)s ORDER BY jobset_id DESC LIMIT %(n)s
+"""
+JOBSETS_OF_OWNER_NAMED = f"""
+SELECT {JOBSET_COLUMNS} FROM (
+    SELECT * FROM jobsets WHERE owner = %(owner)s AND jobset_id < %(before)s
+    ORDER BY owner DESC, jobset_id DESC LIMIT 5000) AS newest
+WHERE name = %(name)s ORDER BY jobset_id DESC LIMIT %(n)s
 """
 
 #: A list looks at no more than this many rows in each table, then says so and offers to go on.
@@ -218,10 +250,13 @@ def by_queue(counts: Sequence[Facts]) -> dict[str, dict[str, int]]:
     return found
 
 
-def jobsets(connection: Connection, owner: str | None, before: int, n: int) -> list[Facts]:
-    """Job sets below `before`, newest first."""
-    sql = JOBSETS if owner is None else JOBSETS_OF_OWNER
-    return facts(connection, sql, {"owner": owner, "before": before, "n": n})
+def jobsets(connection: Connection, owner: str | None, before: int, n: int, name: str | None = None) -> list[Facts]:
+    """Job sets below `before`, newest first. Those of a name are looked for among the newest 5,000."""
+    if name is None:
+        sql = JOBSETS if owner is None else JOBSETS_OF_OWNER
+    else:
+        sql = JOBSETS_NAMED if owner is None else JOBSETS_OF_OWNER_NAMED
+    return facts(connection, sql, {"owner": owner, "before": before, "n": n, "name": name})
 
 
 def jobs(

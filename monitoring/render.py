@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ class Renderer:
         self._environment.filters.update(
             count=looks.count, percent=looks.percent, duration=looks.duration, size=looks.size,
             megabytes=looks.megabytes, moment=looks.moment, iso=looks.iso, pretty=_pretty, short=looks.short,
-            hours=looks.hours, compact=_compact,
+            hours=looks.hours, compact=_compact, several=looks.several,
         )  # fmt: skip
         self._environment.globals.update(
             looks=looks,
@@ -104,18 +105,20 @@ def wants_csv(req: falcon.Request) -> bool:
     return "csv" in req.params or ("text/html" not in req.accept and "text/csv" in req.accept)
 
 
-def answer_csv(resp: falcon.Response, listed: Any) -> None:
-    """A list of flat facts as CSV; a block that could not be read is an empty one."""
-    listed = listed.value if isinstance(listed, Block) else listed
+def is_for_program(req: falcon.Request) -> bool:
+    """Whether no person reads the answer: errors are documents then, not pages."""
+    return wants_json(req) or wants_csv(req)
+
+
+def answer_csv(resp: falcon.Response, listed: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """A list of facts as CSV, with the names of its columns in the first line also when it is empty."""
     table = io.StringIO()
-    if listed:
-        writer = csv.writer(table, lineterminator="\n")
-        columns = [name for name, value in listed[0].items() if not isinstance(value, list | dict | tuple)]
-        writer.writerow(columns)
-        writer.writerows([_cell(row.get(name)) for name in columns] for row in listed)
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(row.get(name)) for name in columns] for row in listed)
     resp.content_type = "text/csv; charset=utf-8"
     resp.set_header("Cache-Control", "private, no-store")
-    resp.set_header("Vary", "Accept, Cookie")
+    resp.set_header("Vary", "Accept, Authorization, Cookie")
     resp.data = table.getvalue().encode()
 
 
@@ -125,6 +128,8 @@ def _cell(value: Any) -> Any:
         return ""
     if isinstance(value, datetime):
         return looks.iso(value)
+    if isinstance(value, list | tuple):
+        value = " ".join(map(str, value))
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return "'" + value
     return value
@@ -132,7 +137,7 @@ def _cell(value: Any) -> Any:
 
 def answer_json(resp: falcon.Response, data: dict[str, Any], as_of: datetime) -> None:
     """`{"data": …, "as_of": …}`"""
-    resp.set_header("Vary", "Accept, Cookie")
+    resp.set_header("Vary", "Accept, Authorization, Cookie")
     resp.set_header("Cache-Control", "private, no-store")
     resp.content_type = "application/json"
     resp.data = envelope(data, as_of)
@@ -166,7 +171,7 @@ def answer(
     **more: Any,
 ) -> None:
     """Show `data` as a page."""
-    resp.set_header("Vary", "Accept, Cookie")
+    resp.set_header("Vary", "Accept, Authorization, Cookie")
     resp.set_header("Cache-Control", "private, no-store")
     resp.content_type = "text/html; charset=utf-8"
     session: Session | None = req.context.get("session")
@@ -191,24 +196,28 @@ def problem(
     title: str,
     detail: str,
     hints: list[tuple[str, str]] | None = None,
+    *,
+    code: str,
+    nav: dict[str, int | None],
+    may: Any,
 ) -> None:
-    """An error with a face: RFC 9457 for programs, a page that helps for people. `hints`: (link, words)."""
+    """An error with a face: RFC 9457 for programs, a page that helps for people.
+
+    Args:
+        hints: (link, words). code: stays the same, whatever the words are. nav, may: for the menu.
+    """
     resp.status = status
     resp.set_header("Cache-Control", "no-store")
-    if wants_json(req):
+    if is_for_program(req):
         resp.content_type = "application/problem+json"
-        resp.data = msgspec.json.encode({"title": title, "detail": detail, "status": int(status[:3])})
+        resp.data = msgspec.json.encode({"title": title, "detail": detail, "status": int(status[:3]), "code": code})
         return
     resp.content_type = "text/html; charset=utf-8"
     resp.text = renderer.page(
         "problem.html", title=title, detail=detail, hints=hints or [], as_of=datetime.now(UTC),
-        session=req.context.get("session"), theme=theme_of(req), path=req.path, json_link="", status=status, nav=NO_NAV,
-        told="", may=_nothing, csv_link="", topics="",
+        session=req.context.get("session"), theme=theme_of(req), path=req.path, json_link="", status=status, nav=nav,
+        told="", may=may, csv_link="", topics="",
     )  # fmt: skip
-
-
-def _nothing(*_: Any) -> bool:
-    return False
 
 
 def json_link(req: falcon.Request) -> str:

@@ -20,8 +20,9 @@ WINDOWS = 8
 
 PLAN = """
 SELECT coalesce(j.failed_stage, 'dispatch') AS failed_stage, count(*) AS n, count(DISTINCT j.owner) AS n_owners,
-    coalesce(sum(j.wall_s * s.cores), 0)::float8 AS core_s, count(*) FILTER (WHERE j.wall_s IS NULL) AS n_unknown
-FROM jobs j, LATERAL (SELECT cores FROM shapes WHERE shape_id = j.shape_id OFFSET 0) AS s
+    coalesce(sum(j.wall_s * s.cores), 0)::float8 AS core_s, count(*) FILTER (WHERE j.wall_s IS NULL) AS n_unknown,
+    sum(s.walltime_s * s.cores)::float8 AS most_core_s
+FROM jobs j, LATERAL (SELECT cores, walltime_s FROM shapes WHERE shape_id = j.shape_id OFFSET 0) AS s
 WHERE j.panda_id = ANY(%(panda_ids)s) AND j.status = 'failed' GROUP BY 1
 """
 #: Outputs that the failed attempts wrote and nobody published.
@@ -49,6 +50,11 @@ class Plan(NamedTuple):
     n_looked: int
     starts: dict[Stage, int]
     core_s: float
+    """What the last attempts took."""
+    most_core_s: float
+    """What the new ones may take: their wall time on their cores."""
+    n_again: int
+    """Jobs whose payload runs again."""
     n_unknown: int
     """Jobs whose last attempt never told what it used."""
     n_outputs: int
@@ -85,19 +91,20 @@ def plan_of(connection: Connection, panda_ids: Sequence[int], stage: Stage | Non
     """What a retry of these failed jobs comes to. `stage`: where all of them start; None: where each one failed."""
     asked = {"panda_ids": list(panda_ids)}
     starts: Counter[Stage] = Counter()
-    core_s, n_unknown, n_owners = 0.0, 0, 0
+    core_s, most_core_s, n_again, n_unknown, n_owners = 0.0, 0.0, 0, 0, 0
     for row in facts(connection, PLAN, asked):
         start = stage or start_after(row["failed_stage"])
         starts[start] += row["n"]
         n_owners = max(n_owners, row["n_owners"])
         if start is not Stage.STAGE_OUT:
-            core_s, n_unknown = core_s + row["core_s"], n_unknown + row["n_unknown"]
+            core_s, most_core_s = core_s + row["core_s"], most_core_s + row["most_core_s"]
+            n_again, n_unknown = n_again + row["n"], n_unknown + row["n_unknown"]
     lost = [
         row for row in facts(connection, WRITTEN, asked)
         if (stage or start_after(row["failed_stage"])) is not Stage.STAGE_OUT
     ]  # fmt: skip
     return Plan(
-        sum(starts.values()), dict(starts), core_s, n_unknown, sum(row["n"] for row in lost),
+        sum(starts.values()), dict(starts), core_s, most_core_s, n_again, n_unknown, sum(row["n"] for row in lost),
         sum(row["n_bytes"] for row in lost), [row["jobset_id"] for row in facts(connection, CHILDREN, asked)], n_owners,
     )  # fmt: skip
 
@@ -108,21 +115,28 @@ def told(plan: Plan, n: int) -> list[tuple[str, str]]:
     about = "about " if part > 1 else ""
     starts = sorted(plan.starts.items())
     runs = "; ".join(f"{looks.count(k)} from {looks.STAGE_TITLE[stage].lower()}" for stage, k in starts)
-    cost = f"{about}{looks.hours(plan.core_s * part)} of core time"
-    if not any(stage is not Stage.STAGE_OUT for stage in plan.starts):
-        cost = "nothing: no payload runs again"
-    elif plan.n_unknown:
-        cost += f"; {looks.count(plan.n_unknown)} never told what they used"
+    cost = _cost(plan, part, about) if plan.n_again else "nothing: no payload runs again"
     lost = "nothing"
     if plan.n_outputs:
         size = looks.size(plan.n_bytes * part)
-        lost = f"{about}{looks.count(plan.n_outputs * part)} outputs that were written and not published ({size})"
+        lost = f"{about}{looks.several(plan.n_outputs * part, 'output')} written and not published ({size})"
     found = [("Runs again", runs or looks.UNKNOWN), ("It costs", cost), ("Invalidated", lost)]
     if plan.children:
         found.append(("Sets that wait for them", ", ".join(map(str, plan.children))))
     if part > 1:
         found.append(("Reckoned from", f"the {looks.count(plan.n_looked)} newest of them"))
     return found
+
+
+def _cost(plan: Plan, part: float, about: str) -> str:
+    """What a new attempt takes nobody knows: what the last one took is told, and how much it may take."""
+    most = f"at most {about}{looks.hours(plan.most_core_s * part)} of core time (wall time times cores)"
+    n_known = plan.n_again - plan.n_unknown
+    if not n_known:
+        return f"{most}; what the last attempt{'s' if plan.n_again > 1 else ''} took was never told"
+    unknown = f"; {looks.count(plan.n_unknown)} never told what they took" if plan.n_unknown else ""
+    last = f"the last attempt{'s' if n_known > 1 else ''} took {about}{looks.hours(plan.core_s * part)}"
+    return f"{most}; {last}{unknown}"
 
 
 def of_filter(reader: Reader, expression: Expression, stage: Stage | None, n: int) -> list[tuple[str, str]]:

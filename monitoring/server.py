@@ -37,6 +37,7 @@ from monitoring.live import Hub, Stream
 from monitoring.reading import Reader
 from panda.logs import Log
 from panda.settings import Settings
+from panda.states import Stage
 
 log = Log("monitoring.server")
 
@@ -123,14 +124,21 @@ class Headers(OutputTransform):
 
 
 class WayBack(Loader):
-    """Flower's templates; the first entry of its menu leads back to our pages."""
+    """Flower's templates, with ways back to our pages: the first entry of the menu, and from a stage to its jobs."""
 
     MENU = '<ul class="app-nav navbar-nav">'
     BACK = MENU + '<li class="nav-item"><a class="nav-link" href="/">← PanDA monitor</a></li>'
+    ACTIONS = '<div class="detail-actions">'
+    JOBS = (
+        ACTIONS + f"{{% if task.name in {tuple(f'panda.{stage}' for stage in Stage)!r} %}}"
+        '<a class="btn btn-primary" href="/search?q={{ url_escape(task.uuid) }}">Its jobs in PanDA</a>{% end %}'
+    )
 
     def _create_template(self, name: str) -> Template:
-        text = (Path(self.root) / name).read_text(encoding="utf-8")
-        return Template(text.replace(self.MENU, self.BACK, 1), name=name, loader=self)
+        text = (Path(self.root) / name).read_text(encoding="utf-8").replace(self.MENU, self.BACK, 1)
+        if name == "task.html":
+            text = text.replace(self.ACTIONS, self.JOBS, 1)
+        return Template(text, name=name, loader=self)
 
 
 class MonitorServer(Flower):  # type: ignore[misc]

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from monitoring import looks, queries, site_queries
 from monitoring.acting import Deed, Field, Sheet, SheetPage
 from monitoring.overview import queues as with_jobs
-from monitoring.page import Page, session_of
+from monitoring.page import Page, check_words, session_of
 from monitoring.queries import Facts, facts
 from panda.auth import policy
 from panda.auth.policy import Action
@@ -43,6 +43,7 @@ class Sites(Page):
     """/sites, and /queues: every queue of every site, and the storages."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req)
         policy.require(session_of(req).identity, Action.READ_SITES)
         reader = self._parts.reader
 
@@ -154,11 +155,11 @@ class SetQueue(SheetPage):
         consequence = [MEANS[QueueStatus(wanted)]] if wanted in set(QueueStatus) else []
         if wanted in ("offline", "brokeroff") and ready + coming:
             consequence.append(
-                f"{looks.count(ready)} ready jobs stay here and are brokered again after {wait} without a pilot; "
-                f"{looks.count(coming)} still wait for data."
+                f"{looks.several(ready, 'ready job')} will stay here and be brokered again after {wait} without a "
+                f"pilot; {looks.count(coming)} will go on waiting for data."
             )
         if wanted == "offline" and running:
-            consequence.append(f"{looks.count(running)} jobs that run are left to end.")
+            consequence.append(f"What runs is left to end: {looks.several(running, 'job')}.")
         sheet = Sheet(
             f"Status of queue {queue}", "Set the status", f"/queues/{queue}",
             facts=[("Now", found[0]["status"]), ("Because", found[0]["status_reason"] or looks.UNKNOWN),

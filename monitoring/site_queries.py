@@ -1,5 +1,7 @@
 """What the pages of sites, queues, pilots and nodes ask: roll-ups, or the newest rows of one queue."""
 
+from monitoring import queries
+
 SITES = """
 SELECT s.name, s.cloud, s.description FROM sites s ORDER BY s.name LIMIT 2000
 """
@@ -106,15 +108,25 @@ SELECT f.* FROM (
     FROM jobs WHERE panda_id = resting.panda_id OFFSET 0) AS f
 WHERE f.status = 'failed' AND f.computing_site = %(queue)s AND f.node = %(node)s LIMIT 50
 """
-PILOTS = """
-SELECT queue, count(*) AS n, sum(cores)::bigint AS cores,
-    count(*) FILTER (WHERE last_seen_at > (SELECT panda_now()) - interval '2 minutes') AS n_alive,
-    count(*) FILTER (WHERE last_seen_at > (SELECT panda_now()) - interval '2 minutes'
-        AND nothing_because IS NOT NULL) AS n_idle,
+#: By queue: pilots that asked within the hour, and those that hold a job, however long ago they asked.
+PILOTS = f"""
+WITH holders AS MATERIALIZED ({queries.HOLDERS}),
+lately AS (
+    SELECT pilot_id, queue, cores, last_seen_at, nothing_because, n_jobs FROM pilots
+    WHERE last_seen_at > (SELECT panda_now()) - interval '1 hour' LIMIT 50000),
+known AS (
+    SELECT queue, cores, nothing_because, n_jobs,
+        last_seen_at > (SELECT panda_now()) - interval '2 minutes'
+        OR pilot_id IN (SELECT pilot_id FROM holders) AS is_alive
+    FROM lately
+    UNION ALL
+    SELECT p.queue, p.cores, p.nothing_because, p.n_jobs, true FROM holders h, LATERAL (
+        SELECT * FROM pilots WHERE pilot_id = h.pilot_id OFFSET 0) AS p
+    WHERE p.last_seen_at <= (SELECT panda_now()) - interval '1 hour')
+SELECT queue, count(*) AS n, sum(cores)::bigint AS cores, count(*) FILTER (WHERE is_alive) AS n_alive,
+    count(*) FILTER (WHERE is_alive AND nothing_because IS NOT NULL) AS n_idle,
     count(*) FILTER (WHERE n_jobs = 0) AS n_without, sum(n_jobs)::bigint AS n_jobs
-FROM (SELECT queue, cores, last_seen_at, nothing_because, n_jobs FROM pilots
-    WHERE last_seen_at > (SELECT panda_now()) - interval '1 hour' LIMIT 50000) AS lately
-GROUP BY queue ORDER BY queue
+FROM known GROUP BY queue ORDER BY queue
 """
 NEWEST_PILOTS = """
 SELECT pilot_id, queue, node, version, cores, memory_mb, started_at, last_seen_at, n_jobs, nothing_because,

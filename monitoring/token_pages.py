@@ -7,7 +7,7 @@ from sqlalchemy.engine import Connection
 
 from monitoring import looks
 from monitoring.acting import Deed, Field, Sheet, SheetPage, carry_out, deed_of
-from monitoring.page import Page, session_of
+from monitoring.page import Page, check_words, session_of
 from monitoring.queries import facts
 from panda.auth import audit_log, policy, tokens, users
 from panda.auth.identity import Role
@@ -30,6 +30,7 @@ class Tokens(Page):
     """/tokens?owner=&all="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req, "owner", "all")
         owner = policy.scope(session_of(req).identity, Action.READ_TOKENS, req.get_param("owner") or None)
         asked = {"owner": owner, "n": SHOWN, "all": "all" in req.params}
         found = self._parts.reader.block(lambda c: facts(c, TOKENS, asked))

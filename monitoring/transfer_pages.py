@@ -6,7 +6,7 @@ import falcon
 from sqlalchemy.engine import Connection
 
 from monitoring import queries
-from monitoring.page import Page, session_of
+from monitoring.page import Page, check_words, session_of
 from monitoring.queries import Facts, facts
 from panda.auth import policy
 from panda.auth.policy import Action
@@ -18,6 +18,7 @@ class Transfers(Page):
     """/transfers"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req)
         identity = session_of(req).identity
         policy.require(identity, Action.READ_DATA)
         reader = self._parts.reader

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 from monitoring import codes
-from monitoring.looks import count, percent
+from monitoring.looks import count, percent, several
 from monitoring.queries import Facts
 from monitoring.trouble_seen import Seen
 from monitoring.trouble_words import Act, Trouble, bulk_link, whom
@@ -26,6 +26,20 @@ NODE_FAILURES, NODE_SHARE = 8, 0.7
 OTHERS_SHARE = 0.4
 
 
+def is_black_hole(mine: Facts, others: list[Facts]) -> bool:
+    """Whether a node fails what it takes while the others of its queue do not. Rows of `site_queries.NODES`."""
+    n_others = sum(each["n"] for each in others)
+    return (
+        mine["n_failed"] >= max(NODE_FAILURES, NODE_SHARE * mine["n"])
+        and n_others > 0
+        and _share(others) < OTHERS_SHARE
+    )
+
+
+def _share(nodes: list[Facts]) -> float:
+    return float(sum(each["n_failed"] for each in nodes) / max(1, sum(each["n"] for each in nodes)))
+
+
 def black_holes(seen: Seen) -> Iterator[Trouble]:
     """A node that fails what it takes, while the others of its queue do not."""
     taken_out = {(p.place.queue, p.place.node) for p in seen.pauses if p.place.node}
@@ -36,11 +50,7 @@ def black_holes(seen: Seen) -> Iterator[Trouble]:
         queue, node = row["queue"], row["node"]
         mine = next((each for each in by_queue[queue] if each["node"] == node), None)
         others = [each for each in by_queue[queue] if each["node"] != node]
-        n_others = sum(each["n"] for each in others)
-        if mine is None or row["n"] < NODE_FAILURES or mine["n_failed"] < NODE_SHARE * mine["n"] or not n_others:
-            continue
-        share = sum(each["n_failed"] for each in others) / n_others
-        if share >= OTHERS_SHARE or (queue, node) in taken_out:
+        if mine is None or row["n"] < NODE_FAILURES or not is_black_hole(mine, others) or (queue, node) in taken_out:
             continue
         same = [each for each in seen.resting if each["queue"] == queue and each["node"] == node]
         failed_there = f'status:failed queue:{queue} node:"{node}"'
@@ -48,9 +58,9 @@ def black_holes(seen: Seen) -> Iterator[Trouble]:
         yield Trouble(
             kind="node", key=f"node {queue}/{node}", title=f"Node {node} of {queue} fails what it takes",
             since=min((each["first_at"] for each in same), default=row["first_at"]),
-            hits=whom(same) or f"{count(row['n'])} attempts",
-            told=f"{count(mine['n_failed'])} of {count(mine['n'])} attempts failed there in a day, "
-            f"{percent(share)} on the other nodes.",
+            hits=whom(same) or f"{several(row['n'], 'attempt')}",
+            told=f"{count(mine['n_failed'])} of {several(mine['n'], 'attempt')} failed there in a day, "
+            f"{percent(_share(others))} on the other nodes.",
             link=path, acts=[("Take the node out…", f"{path}/pause"),
                              ("Retry its failed jobs…", bulk_link("retry", failed_there))],
         )  # fmt: skip
@@ -90,7 +100,7 @@ def _failing(
     where = f" at {queue}" if is_one_place and kind != "poison" else ""
     first = min((row["first_at"] for row in same), default=None)
     marked = min((row["since"] for row in listed if row["since"]), default=None)
-    tried_again = f"{count(sum(row['n'] for row in listed))} attempts, all tried again"
+    tried_again = f"{several(sum(row['n'] for row in listed), 'attempt')}, all tried again"
     yield Trouble(
         kind=kind, key=f"code {code}", title=f"{words}{codes.meaning(code)}{where}",
         since=marked if mark == "rising" else first or marked, is_bad=kind != "errors" or mark == "rising",

@@ -6,7 +6,7 @@ import falcon
 
 from monitoring import error_pages, overview, queries, stuck, troubles
 from monitoring.looks import ACTIVE
-from monitoring.page import Page, Parts, session_of
+from monitoring.page import Page, Parts, check_words, session_of
 from monitoring.trouble_seen import Seen, look
 from monitoring.trouble_words import Trouble
 from panda.auth import policy
@@ -49,6 +49,7 @@ class Troubles(Page):
     """/troubles"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req)
         policy.require(session_of(req).identity, Action.READ_INCIDENTS)
         data: dict[str, Any] = {"troubles": found(self._parts)}
         self._answer(req, resp, "troubles.html", data, self._now(), csv="troubles")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from urllib.parse import quote, urlencode
 
-from monitoring.looks import count, duration, percent
+from monitoring.looks import count, duration, percent, several
 from monitoring.queries import Facts
 from monitoring.trouble_seen import Seen, queue_of
 from monitoring.trouble_words import Trouble, bulk_link, silent_s, under_way
@@ -51,7 +51,7 @@ def workers_stuck(seen: Seen) -> Iterator[Trouble]:
     for row in seen.begun:
         yield Trouble(
             kind="worker", key=f"worker {row['worker']}", title=f"Worker {row['worker']} is stuck in a stage",
-            since=row["since"], hits=f"{count(row['n_jobs'])} jobs in its hands; others follow once it is ended",
+            since=row["since"], hits=f"{several(row['n_jobs'], 'job')} in its hands; others follow once it is ended",
             told="It began a stage and did not end it within 20 s. The hard limit ends it after 30 s; if it does not, "
             "end its task in Flower, or the process: what it held is sent again.",
             link="/celery", acts=[("Its tasks in Flower", f"/flower/worker/{quote(row['worker'], safe='')}")],
@@ -95,7 +95,7 @@ def queues_closed(seen: Seen) -> Iterator[Trouble]:
         yield Trouble(
             kind="closed", key=f"closed {name}", title=f"Queue {name} is {queue['status']}", is_bad=False,
             since=queue["status_at"], told=told + (f", until {until:%d %b %H:%M} UTC" if until else ""),
-            hits=f"{count(queue['ready'])} jobs are ready there, {count(waiting - queue['ready'])} wait for data",
+            hits=f"{several(queue['ready'], 'ready job')} there, {count(waiting - queue['ready'])} waiting for data",
             link=f"/queues/{quote(name)}",
             acts=[("Set the status…", f"/queues/{quote(name)}/status?to=online"),
                   ("Broker its ready jobs anew…", bulk_link("rebroker", f"status:activated queue:{name}"))],
@@ -112,7 +112,7 @@ def pilots_away(seen: Seen) -> Iterator[Trouble]:
         if queue["status"] == "offline" or not queue["ready"]:
             continue
         since = last.get(name)
-        hits = f"{count(queue['ready'])} ready jobs at {queue['site']}"
+        hits = f"{several(queue['ready'], 'ready job')} at {queue['site']}"
         token = next((t for t in over if _serves(t, name) and _ended_with(t, since)), None)
         if queue["pilots"] and not (token and queue_of(token) and since and silent_s(seen, since) > QUIET_S):
             continue
@@ -167,7 +167,7 @@ def storages_full(seen: Seen) -> Iterator[Trouble]:
         coming = sum(queue["jobs"].get("assigned", 0) + queue["running"] for queue in near)
         yield Trouble(
             kind="storage", key=f"storage {name}", title=f"Storage {name} takes nothing", told=storage["full_because"],
-            hits=f"{count(coming)} jobs that run there or wait for data", link=f"/sites/{quote(storage['site'])}",
+            hits=f"{several(coming, 'job')} running there or waiting for data", link=f"/sites/{quote(storage['site'])}",
             acts=acts[:2],
         )  # fmt: skip
 
@@ -183,8 +183,8 @@ def floods(seen: Seen) -> Iterator[Trouble]:
         yield Trouble(
             kind="flood", key=f"flood {owner}", title=f"{owner} has {percent(n / total)} of all open jobs",
             is_bad=False, since=row["since"], link=f"/users/{quote(owner)}",
-            hits=f"{others} other user{'s' if others > 1 else ''} with {count(total - n)} open jobs",
-            told=f"{count(n)} open jobs in {row['n_jobsets']} job set{'s' if row['n_jobsets'] > 1 else ''}. "
+            hits=f"{others} other user{'s' if others > 1 else ''} with {several(total - n, 'open job')}",
+            told=f"{several(n, 'open job')} in {row['n_jobsets']} job set{'s' if row['n_jobsets'] > 1 else ''}. "
             "Shares keep other shares going; within a share the priority decides.",
             acts=[("Lower their priority…", bulk_link("priority", waiting, priority="-500")),
                   ("Cancel what waits…", bulk_link("cancel", waiting))],
@@ -203,7 +203,7 @@ def pauses(seen: Seen) -> Iterator[Trouble]:
         yield Trouble(
             kind="paused", key=f"paused {pause.what} {place.words}", is_bad=False, since=pause.at, link="/admin",
             title=f"Node {place.node} of {place.queue} is taken out" if place.node else title,
-            hits=f"{count(waiting)} jobs wait there", told=f"{pause.reason} ({pause.by}{until})",
+            hits=f"{several(waiting, 'waiting job')} there", told=f"{pause.reason} ({pause.by}{until})",
             acts=[("Resume…", "/admin/switches/resume?" + urlencode({"what": pause.what, **place._asdict()}))],
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from monitoring.looks import count
+from monitoring.looks import count, several
 from monitoring.queries import Facts
 from monitoring.trouble_seen import Seen
 
@@ -29,7 +29,7 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
 
 def under_way(seen: Seen) -> str:
     """Whom a part that is down hits."""
-    return f"{count(seen.n_active)} jobs on their way"
+    return f"{several(seen.n_active, 'job')} on their way"
 
 
 def silent_s(seen: Seen, since: datetime) -> float:

@@ -7,7 +7,7 @@ import falcon
 from sqlalchemy.engine import Connection
 
 from monitoring import looks, pictures
-from monitoring.page import Page, session_of
+from monitoring.page import Page, check_words, session_of
 from monitoring.queries import Facts, facts
 from panda.auth import policy
 from panda.auth.policy import Action
@@ -44,6 +44,7 @@ class Usage(Page):
     """/usage?measure=&by=&days=&as="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req, "measure", "by", "days", "as")
         measure = _word(req, "measure", "core_s", MEASURES)
         by = _word(req, "by", "owner", GROUPS)
         days = req.get_param_as_int("days") or 30

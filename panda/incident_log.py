@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from panda.logs import Log
 from panda.settings import Settings
+
+log = Log("panda.incident_log")
 
 MAX_KEYS = 500
 FLUSH_S = 2.0
@@ -167,10 +170,14 @@ def _level(number: int) -> str:
 def install(component: str, settings: Settings) -> IncidentHandler | None:
     """Let this process report itself: its log's warnings become incidents. Call once, after `logs.setup`.
 
-    The token is that of the pilots of this installation; without its file nothing is sent (None)."""
+    The token is that of the pilots of this installation; without its file nothing is sent (None), and the log says so.
+    """
+    file = Path(settings.data_dir) / "pilot-token"
     try:
-        token = (Path(settings.data_dir) / "pilot-token").read_text(encoding="utf-8").strip()
-    except OSError:
+        token = file.read_text(encoding="utf-8").strip()
+    except OSError as problem:
+        log.warning("warnings of this process do not become incidents", component=component, file=file,
+                    problem=problem.strerror)  # fmt: skip
         return None
     host = "127.0.0.1" if settings.api.host in ("0.0.0.0", "::") else settings.api.host
     handler = IncidentHandler(component, f"http://{host}:{settings.api.port}", token)

@@ -112,7 +112,7 @@
     if (!bar) return;
     const n = boxes.filter((box) => box.checked).length;
     const all = bar.dataset.all;
-    bar.querySelector(".n-chosen").textContent = n ? `${n} ticked` : all ? all[0].toUpperCase() + all.slice(1) : "Tick rows, or filter first";
+    bar.querySelector(".n-chosen").textContent = n ? `${n} ticked` : all ? all[0].toUpperCase() + all.slice(1) : bar.dataset.none;
     for (const button of bar.querySelectorAll("[data-act]")) button.disabled = !n && !all;
   }
 

@@ -20,7 +20,9 @@ AXE = Path(__file__).parents[1] / "data" / "axe.min.js"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SIZE = {"width": 1400, "height": 900}
 SMALL = {"memory_mb": 100, "disk_mb": 100, "walltime_s": 60, "max_attempts": 1}
-NASTY = """<script>alert('x')</script>"><img src=x onerror=alert(1)>"""
+NASTY = """<script>alert('x')</script>"><img src=x onerror=alert(1)>' onmouseover='alert(2)"""
+#: The same for places that become addresses, or the data of a plot.
+NASTIER = """javascript:alert(3)//' onfocus='alert(4)' x="</script><script>alert(5)</script>{"x": [1]}\x1b[31m<b onclick=alert(6)>"""
 
 
 @pytest.fixture(scope="session")
@@ -99,11 +101,11 @@ def token_of(system: System, begin):
 
 @pytest.fixture
 def person(chromium, system: System, token_of):
-    """person(name, *roles): logged in; `with` closes the browser."""
+    """person(name, *roles): logged in; `with` closes the browser. `url`: another way to the monitor."""
 
     @contextmanager
-    def open_browser(name: str, *roles: str, scheme: str = "light") -> Iterator[Person]:
-        somebody = Person(chromium, system.monitor.rstrip("/"), token_of(name, *roles), scheme)
+    def open_browser(name: str, *roles: str, scheme: str = "light", url: str = "") -> Iterator[Person]:
+        somebody = Person(chromium, url or system.monitor.rstrip("/"), token_of(name, *roles), scheme)
         try:
             yield somebody
         finally:
@@ -154,4 +156,12 @@ def failed_job(worked: Worked, system: System) -> int:
     script = f"echo line one; echo 'ERROR the disk is full' >&2; test -e {mark} || exit 3; sleep 2; echo mended"
     [panda_id] = worked.submit(["sh", "-c", script], name="needs-mending")
     worked.reaches(panda_id, "failed")
+    return panda_id
+
+
+@pytest.fixture(scope="package")
+def running_job(worked: Worked, system: System) -> int:
+    """Runs until the installation ends."""
+    [panda_id] = worked.submit(["sleep", "3600"], name="runs-on", walltime_s=3600)
+    worked.reaches(panda_id, "running")
     return panda_id

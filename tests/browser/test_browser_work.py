@@ -1,8 +1,8 @@
 """What people do on the pages, with the mouse and in order."""
 
-import re
-
 from playwright.sync_api import expect
+
+from tests.browser.line import Line
 
 
 def test_a_failed_job_is_found_read_retried_and_seen_to_finish(person, failed_job, system):
@@ -16,7 +16,7 @@ def test_a_failed_job_is_found_read_retried_and_seen_to_finish(person, failed_jo
         expect(page.locator(".log")).to_contain_text("ERROR the disk is full")
         page.fill("input[name=find]", "disk")
         page.click("button:has-text('Find')")
-        expect(page.locator("#logs")).to_contain_text("1 lines hold")
+        expect(page.locator("#logs")).to_contain_text("1 line holds")
 
         (system.folder / "mended").touch()
         olga.go(f"/jobs/{failed_job}")
@@ -96,15 +96,24 @@ def test_a_form_that_is_sent_twice_acts_once(person, begin):
         assert n == 1
 
 
-def test_live_changes_come_again_after_the_stream_broke(person, worked, system):
-    [panda_id] = worked.submit(["sh", "-c", "sleep 8"], name="live")
+def test_a_page_whose_line_broke_says_so_and_catches_up_by_itself(person, worked, system):
+    mark = system.folder / "may-end"
+    [panda_id] = worked.submit(["sh", "-c", f"until test -e {mark}; do sleep 0.2; done"], name="live")
     worked.reaches(panda_id, "running")
-    with person("olga", "operator") as olga:
-        page = olga.page
+    with Line(system.monitor) as line, person("olga", "operator", url=line.url) as olga:
+        page, live, head = olga.page, olga.page.locator(".live"), olga.page.locator("h1")
         olga.go(f"/jobs/{panda_id}")
-        expect(page.locator(".live")).to_have_text("Live")
-        olga.context.set_offline(True)
-        olga.context.set_offline(False)
+        expect(live).to_have_attribute("data-state", "live")
+        expect(head).to_contain_text("running", timeout=30_000)
+        page.evaluate("window.isTheSame = true")
 
-        expect(page.locator("h1")).to_contain_text(re.compile("finished"), timeout=60_000)
-        expect(page.locator(".live")).to_have_text("Live", timeout=20_000)
+        line.cut()
+        expect(live).to_have_attribute("data-state", "stale", timeout=20_000)
+        mark.touch()
+        worked.reaches(panda_id, "finished")
+        expect(head).to_contain_text("running")
+        line.mend()
+
+        expect(live).to_have_text("Live", timeout=30_000)
+        expect(head).to_contain_text("finished", timeout=30_000)
+        assert page.evaluate("window.isTheSame")

@@ -4,10 +4,12 @@ import json
 import logging
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from panda import incident_log
 from panda.incident_log import MAX_KEYS, IncidentHandler
 from panda.logs import Log
 
@@ -145,3 +147,10 @@ def test_a_record_that_cannot_be_read_hurts_nobody(handler):
     handler.handle(logging.makeLogRecord({"msg": "%d is no number", "args": ("x",), "levelno": logging.WARNING}))
 
     assert handler._n_dropped == 1
+
+
+def test_a_process_that_cannot_report_itself_says_so(settings, tmp_path, caplog):
+    without = replace(settings, store=replace(settings.store, data_dir=str(tmp_path)))
+
+    assert incident_log.install("tests", without) is None
+    assert "warnings of this process do not become incidents" in caplog.text

@@ -9,7 +9,7 @@ import pytest
 from falcon.testing import Result, TestClient
 
 from monitoring.app import make_app
-from monitoring.celery_side import WorkerSeen
+from monitoring.celery_side import Chain, WorkerSeen
 from monitoring.gate import COOKIE, Sessions
 from monitoring.health import Health
 from monitoring.page import Parts
@@ -22,7 +22,72 @@ from panda.settings import Settings
 from panda.states import ENTRY_STATUS, FINAL, LEASED, JobStatus
 
 NASTY = """<script>alert('x')</script>"><img src=x onerror=alert(1)>&amp;{{7*7}}"""
+#: What people and payloads may write wherever they may write something.
+CORPUS = (
+    NASTY + "' onmouseover='alert(2)",
+    "javascript:alert(1)//' onfocus='alert(2)' x=\"</script><script>alert(3)</script>",
+    '\x1b[31m<b onclick=alert(1)>\x1b[0m {"x": [1], "series": [{"label": "</div><script>alert(4)</script>"}]}',
+)
 CHAIN = "3c04f63e-1111-4222-8333-9f2c00000000"
+
+#: Addresses of pages, of a world that is furnished.
+PAGES = (
+    "/",
+    "/jobs",
+    "/jobs?status=failed",
+    "/jobs?owner=alice",
+    "/jobsets",
+    "/jobsets/{jobset}",
+    "/queues",
+    "/jobs/7",
+    "/jobs?q=status:failed+owner:alice",
+    "/jobs/actions",
+    "/sites",
+    "/sites/NORTH",
+    "/queues/north",
+    "/queues/north/status",
+    "/pilots",
+    "/pilots/pilot-1",
+    "/nodes/north/wn-1",
+    "/transfers",
+    "/datasets",
+    "/datasets/user.alice:out",
+    "/datasets/user.alice:all",
+    "/files/user.alice:out/a.txt",
+    "/me",
+    "/me/views/new?q=status:failed",
+    "/me/views/mine/forget",
+    "/me/notices/new",
+    "/me/notices/1/drop",
+    "/tokens?all",
+    "/tokens/1/revoke",
+    "/users",
+    "/users/alice",
+    "/usage",
+    "/usage?by=site&measure=n_failed&days=7",
+    "/errors",
+    "/errors?hours=168",
+    "/errors/pilot:1137",
+    "/incidents",
+    "/incidents/1",
+    "/incidents/1/answer",
+    "/celery",
+    "/admin",
+    "/admin/switches/pause?what=dispatch",
+    "/admin/switches/resume?what=dispatch&queue=north",
+    "/nodes/north/wn-1/pause",
+    "/troubles",
+    "/jobs/bulk/rebroker?q=status:activated",
+    "/jobs/bulk/priority?q=status:activated&priority=-5",
+    "/audit",
+    "/help",
+    "/jobs/11/retry",
+    "/jobs/7/cancel",
+    "/jobsets/{jobset}/retry",
+    "/jobsets/{jobset}/cancel",
+    "/jobs/bulk/retry?q=status:failed",
+    "/jobs/bulk/cancel?job=7&job=1",
+)
 
 SITE = """
 INSERT INTO sites VALUES ('NORTH', 'EU', '');
@@ -168,9 +233,13 @@ class CeleryStub:
     def __init__(self) -> None:
         self.seen: list[WorkerSeen] = []
         self.tasks: set[str] = set()
+        self.chains: dict[str, Chain] = {}
 
     def workers(self) -> list[WorkerSeen]:
         return self.seen
+
+    def chain_of(self, task_id: str) -> Chain:
+        return self.chains.get(task_id, Chain(task_id, []))
 
     def remembers(self, task_id: str) -> bool:
         return task_id in self.tasks

@@ -1,5 +1,7 @@
 """What people do from pages: with leave, a reason, once, and written down."""
 
+from typing import Any
+
 import pytest
 
 from monitoring.page import Parts
@@ -27,6 +29,28 @@ def test_a_job_is_retried_from_its_page_once_and_it_is_written_down(
     assert "has a new attempt" in operator.get(f"/jobs/{panda_id}?done=k1").text
     assert world.count("SELECT attempt_nr FROM jobs WHERE panda_id = %(id)s", id=panda_id) == 2
     assert world.count("SELECT count(*) FROM audit_log WHERE who = 'olga' AND reason = 'because'") == 1
+
+
+def test_another_start_is_another_sheet(world: World, operator: Browser) -> None:
+    """What runs again, where, at what cost, and the command: all of it follows the stage that is chosen."""
+    panda_id = world.jobs["failed"]
+    world.sql("UPDATE jobs SET wall_s = 2 WHERE panda_id = %(id)s", id=panda_id)
+
+    kept = operator.json(f"/jobs/{panda_id}/retry")["data"]["sheet"]
+    whole = operator.json(f"/jobs/{panda_id}/retry?stage=broker")["data"]["sheet"]
+    page = operator.get(f"/jobs/{panda_id}/retry?stage=broker").text
+
+    assert kept["choice"]["value"] == "stage_out"
+    assert dict(kept["facts"])["It costs"] == "nothing: no payload runs again"
+    assert (
+        dict(whole["facts"])["It costs"]
+        == "at most 4.0 h of core time (wall time times cores); the last attempt took 8.0 s"
+    )
+    assert dict(whole["facts"])["Where"] == "a queue is chosen anew"
+    assert whole["cli"] == f"panda retry {panda_id} --stage broker"
+    assert '<option value="broker" selected>' in page
+    assert '<input type="hidden" name="stage" value="broker">' in page
+    assert page.index('class="choose"') < page.index('method="post" action="/jobs/')
 
 
 def test_what_is_refused_does_nothing(world: World, operator: Browser, parts: Parts) -> None:
@@ -127,7 +151,7 @@ def test_a_downtime_stands_on_the_pages_of_its_queue_and_site(world: World, oper
 
 def test_all_that_match_are_acted_on_after_a_preview(world: World, operator: Browser, parts: Parts) -> None:
     preview = operator.json("/jobs/bulk/retry?q=status:failed")["data"]["sheet"]
-    hidden = {field["name"]: field["value"] for field in preview["fields"] if field["kind"] == "hidden"}
+    hidden = hidden_of(preview)
 
     done = operator.post("/jobs/bulk/retry", **form(operator, parts, **hidden))
 
@@ -136,6 +160,42 @@ def test_all_that_match_are_acted_on_after_a_preview(world: World, operator: Bro
     assert world.count("SELECT count(*) FROM bulk_actions WHERE status = 'running' AND reason = 'because'") == 1
     assert operator.get(done.headers["location"]).status_code == 200
     assert world.count("SELECT count(*) FROM audit_log WHERE action = 'bulk_retry'") == 1
+
+
+def hidden_of(sheet: dict[str, Any]) -> dict[str, str]:
+    """The fields that a sheet sends besides what people type."""
+    fields = {field["name"]: field["value"] for field in sheet["fields"] if field["kind"] == "hidden"}
+    return fields | ({sheet["choice"]["name"]: sheet["choice"]["value"]} if sheet["choice"] else {})
+
+
+def test_the_retry_of_a_set_is_what_its_sheet_showed(world: World, operator: Browser, parts: Parts) -> None:
+    path = f"/jobsets/{world.jobset_id}/retry"
+    sheet = operator.json(f"{path}?stage=broker")["data"]["sheet"]
+    fields = form(operator, parts, **hidden_of(sheet))
+
+    unseen = operator.post(path, **form(operator, parts, key="k0"))
+    another = operator.post(path, **{**fields, "key": "k2", "stage": "define"})
+    done = operator.post(path, **fields)
+
+    assert dict(sheet["facts"])["Jobs"] == "1"
+    assert sheet["cli"] == f"panda retry set:{world.jobset_id} --stage broker"
+    assert unseen.status_code == 404
+    assert (another.status_code, "preview it again" in another.text) == (409, True)
+    assert done.headers["location"].startswith("/jobs/actions/")
+    assert world.count("SELECT count(*) FROM bulk_actions WHERE status = 'running' AND stage = 'broker'") == 1
+    assert world.count("SELECT n_previewed FROM bulk_actions WHERE status = 'running'") == 1
+
+
+def test_where_many_start_again_is_chosen_on_their_sheet(world: World, operator: Browser) -> None:
+    page = operator.get("/jobs/bulk/retry?q=status:failed&stage=broker")
+    ticked = operator.get(f"/jobs/bulk/retry?job={world.jobs['failed']}")
+
+    assert '<select id="c-stage" name="stage" data-submit>' in page.text
+    assert '<option value="broker" selected>' in page.text
+    assert '<input type="hidden" name="q" value="status:failed">' in page.text
+    assert f'<input type="hidden" name="q" value="panda_id:{world.jobs["failed"]}">' in ticked.text
+    assert "1 from broker" in page.text
+    assert "c-stage" not in operator.get("/jobs/bulk/cancel?q=status:running").text
 
 
 def test_an_incident_is_acknowledged_and_closed_once(world: World, operator: Browser, parts: Parts) -> None:

@@ -141,6 +141,33 @@ def test_events_under_our_prefix_reach_flower_and_the_pages(monitor: Monitor, to
     assert "lane@w1" in viewer.get("/flower/workers").text
 
 
+def test_a_stage_in_flower_leads_to_its_jobs(world: World, monitor: Monitor, token: Token) -> None:
+    viewer = monitor.client(token("olga", "operator"))
+    app = Celery("elsewhere", broker=monitor.redis.url)
+    app.conf.broker_transport_options = {"global_keyprefix": REDIS_KEY_PREFIX}
+    first, second = "3c04f63e-4444-4222-8333-9f2c00000000", "3c04f63e-5555-4222-8333-9f2c00000000"
+    tick = "3c04f63e-6666-4222-8333-9f2c00000000"
+    panda_id = world.jobs["running"]
+    world.event(panda_id, "starting", "running", 1, chain_id=first)
+    ways = {}
+
+    def has_arrived() -> bool:
+        with app.events.default_dispatcher(hostname="lane@w1") as sender:
+            for task_id, name in ((first, "panda.define"), (second, "panda.broker"), (tick, "panda.tick.sweep")):
+                sender.send(
+                    "task-received", uuid=task_id, name=name, args=f"([{panda_id}],)", kwargs="{}", root_id=first
+                )
+        ways.update({task_id: viewer.get(f"/flower/task/{task_id}") for task_id in (first, second, tick)})
+        return all(answer.status_code == 200 for answer in ways.values())
+
+    assert until(has_arrived)
+    link = f'href="/search?q={second}"'
+    assert link in ways[second].text
+    assert "Its jobs in PanDA" not in ways[tick].text
+    for task_id in (first, second):
+        assert viewer.get(f"/search?q={task_id}").headers["location"] == f"/jobs/{panda_id}"
+
+
 def test_the_pages_stay_when_redis_goes(monitor: Monitor, token: Token) -> None:
     viewer = monitor.client(token("olga", "operator"))
     assert until(lambda: _state(viewer, "Redis") == "ok")

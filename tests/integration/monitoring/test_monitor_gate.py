@@ -1,7 +1,11 @@
 """Who comes in, how, and for how long."""
 
-import pytest
+import re
 
+import pytest
+from falcon.testing import Result, TestClient
+
+from monitoring.app import make_app
 from monitoring.gate import COOKIE, SESSION_S, Sessions, safe_next
 from monitoring.page import Parts
 from panda.auth.identity import Identity, Role
@@ -25,6 +29,51 @@ def test_without_a_session_a_program_gets_401(world: World, parts: Parts) -> Non
     assert stranger.get("/jobs", accept="application/json").status_code == 401
     assert stranger.get("/jobs?json").status_code == 401
     assert stranger.post("/logout").status_code == 401
+
+
+def test_a_program_reads_pages_with_its_token(world: World, parts: Parts, token: Token) -> None:
+    world.job(600, "running", owner="bob")
+    stranger, alice = (
+        Browser(parts),
+        {"Authorization": f"Bearer {token('alice', 'user')}", "Accept": "application/json"},
+    )
+
+    def get(path: str, headers: dict[str, str] = alice) -> Result:
+        return TestClient(make_app(parts)).simulate_get(path, headers=headers)
+
+    mine = get("/jobs")
+    sheet = get(f"/jobs/{world.jobs['failed']}/retry?json")
+
+    assert {job["owner"] for job in mine.json["data"]["jobs"]} == {"alice"}
+    assert get("/jobs?csv").text.startswith("panda_id,")
+    assert get("/jobs/600").status_code == get("/audit").status_code == 403
+    assert (mine.cookies, len(parts.sessions), sheet.status_code) == ({}, 0, 200)
+    assert stranger.get("/jobs?json").status_code == 401
+
+
+def test_a_token_that_opens_nothing_is_told_so_and_no_cookie_helps(
+    world: World, parts: Parts, token: Token, operator: Browser
+) -> None:
+    for wrong, status in (("nonsense", 401), ("", 401), (token("harvester", "pilot"), 403)):
+        headers = {"Authorization": f"Bearer {wrong}", "Accept": "application/json"}
+        answer = TestClient(make_app(parts)).simulate_get("/jobs", headers=headers, cookies=operator.cookies)
+        assert answer.status_code == status, wrong
+        assert answer.json["code"] in ("unauthenticated", "forbidden")
+
+
+def test_with_a_token_alone_nobody_acts(world: World, parts: Parts, token: Token) -> None:
+    headers = {"Authorization": f"Bearer {token('olga', 'operator')}"}
+    page = TestClient(make_app(parts)).simulate_get(f"/jobs/{world.jobs['failed']}/retry", headers=headers)
+    seal = re.search(r'name="seal" value="([^"]+)"', page.text)
+    assert seal is not None
+
+    for path in (f"/jobs/{world.jobs['failed']}/retry", "/logout"):
+        acted = TestClient(make_app(parts)).simulate_post(
+            path, body=f"seal={seal[1]}&key=k&reason=because",
+            headers=headers | {"Content-Type": "application/x-www-form-urlencoded"},
+        )  # fmt: skip
+        assert acted.status_code == 401, path
+    assert world.count("SELECT count(*) FROM page_deeds") == 0
 
 
 def test_the_login_and_static_files_are_open(parts: Parts) -> None:

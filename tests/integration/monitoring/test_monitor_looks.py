@@ -107,3 +107,14 @@ def test_redis_urls_are_told_apart() -> None:
     assert flower_url(socket) == "redis+socket:///run/my data/redis.sock"
     assert client_url("redis://host:6379/0") == flower_url("redis://host:6379/0") == "redis://host:6379/0"
     assert shown_url("redis://:secret@host:6379/0") == "redis://:**@host:6379/0"
+
+
+def test_what_is_counted_by_the_hour_is_told_by_the_hour() -> None:
+    at = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+
+    assert looks.hour_of(at, at + timedelta(minutes=50)) == "09-10 h"
+    assert looks.hour_of(at, at + timedelta(days=1)) == "22 Nov 09-10 h"
+
+
+def test_one_is_not_several() -> None:
+    assert [looks.several(n, "job") for n in (0, 1, 2, 1200)] == ["0 jobs", "1 job", "2 jobs", "1,200 jobs"]

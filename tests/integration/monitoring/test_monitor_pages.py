@@ -1,82 +1,29 @@
 """What every page promises: HTML for people, the same data as JSON, and never a failure of the whole."""
 
+import html
+import json
 import re
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import create_engine
 
 from monitoring import jobs_pages, queries
+from monitoring.celery_side import Chain
 from monitoring.page import Parts
 from monitoring.reading import Memory, Reader
 from panda.cli.main import panda
 from panda.cli.selectors import parse
-from panda.db.session import begin_of, make_engine, run
+from panda.db.session import begin_of, make_engine, rows, run
 from panda.jobs.quotas import table
 from panda.states import JobStatus, Stage
-from tests.integration.monitoring.conftest import CHAIN, NASTY, Browser, CeleryStub, Token, World
+from tests.integration.monitoring.conftest import CHAIN, CORPUS, JOBSET, NASTY, PAGES, Browser, CeleryStub, Token, World
 
-PAGES = (
-    "/",
-    "/jobs",
-    "/jobs?status=failed",
-    "/jobs?owner=alice",
-    "/jobsets",
-    "/jobsets/{jobset}",
-    "/queues",
-    "/jobs/7",
-    "/jobs?q=status:failed+owner:alice",
-    "/jobs/actions",
-    "/sites",
-    "/sites/NORTH",
-    "/queues/north",
-    "/queues/north/status",
-    "/pilots",
-    "/pilots/pilot-1",
-    "/nodes/north/wn-1",
-    "/transfers",
-    "/datasets",
-    "/datasets/user.alice:out",
-    "/datasets/user.alice:all",
-    "/files/user.alice:out/a.txt",
-    "/me",
-    "/me/views/new?q=status:failed",
-    "/me/views/mine/forget",
-    "/me/notices/new",
-    "/me/notices/1/drop",
-    "/tokens?all",
-    "/tokens/1/revoke",
-    "/users",
-    "/users/alice",
-    "/usage",
-    "/usage?by=site&measure=n_failed&days=7",
-    "/errors",
-    "/errors?hours=168",
-    "/errors/pilot:1137",
-    "/incidents",
-    "/incidents/1",
-    "/incidents/1/answer",
-    "/celery",
-    "/admin",
-    "/admin/switches/pause?what=dispatch",
-    "/admin/switches/resume?what=dispatch&queue=north",
-    "/nodes/north/wn-1/pause",
-    "/troubles",
-    "/jobs/bulk/rebroker?q=status:activated",
-    "/jobs/bulk/priority?q=status:activated&priority=-5",
-    "/audit",
-    "/help",
-    "/jobs/11/retry",
-    "/jobs/7/cancel",
-    "/jobsets/{jobset}/retry",
-    "/jobsets/{jobset}/cancel",
-    "/jobs/bulk/retry?q=status:failed",
-    "/jobs/bulk/cancel?job=7&job=1",
-)
-
-
+UNKNOWN_TASK = "3c04f63e-9999-4222-8333-9f2c00000000"
 FAILED_ONCE = "INSERT INTO error_hours SELECT date_trunc('hour', panda_now()), %(code)s, 'stage_out', 'south', %(n)s, 1"
 
 
@@ -105,19 +52,6 @@ def test_a_page_is_html_and_the_same_data_is_json(world: World, operator: Browse
         assert html.headers["content-type"].startswith("text/html"), path
         assert set(document) == {"data", "as_of"}, path
         assert document["as_of"].endswith("Z"), path
-
-
-def test_a_list_is_csv_by_the_same_address(world: World, operator: Browser) -> None:
-    world.furnish("=HYPERLINK(1)")
-
-    jobs = operator.get("/jobs?csv").text.splitlines()
-    incidents = operator.get("/incidents", accept="text/csv")
-
-    assert jobs[0].startswith("panda_id,")
-    assert len(jobs) == 1 + len(world.jobs)
-    assert incidents.headers["content-type"] == "text/csv; charset=utf-8"
-    assert ",'=HYPERLINK(1)," in incidents.text
-    assert ",=HYPERLINK" not in incidents.text
 
 
 def test_what_payloads_say_is_not_on_everybodys_overview(world: World, parts: Parts, token: Token) -> None:
@@ -267,6 +201,61 @@ def test_the_overview_counts_and_explains(world: World, operator: Browser) -> No
     assert not data["is_first_run"]
 
 
+def test_a_pilot_that_is_busy_for_long_is_alive(world: World, operator: Browser) -> None:
+    """A pilot asks when it has room; one that works for hours is heard of through its leases alone."""
+    world.sql(
+        "UPDATE pilots SET last_seen_at = panda_now() - interval '3 hours', last_panda_ids = %(ids)s",
+        ids=[world.jobs["running"]],
+    )
+
+    busy = operator.json("/")["data"]
+    keys = [trouble["key"] for trouble in operator.json("/troubles")["data"]["troubles"]]
+    fleet = operator.json("/queues/north")["data"]["fleet"]
+    told = next(part["told"] for part in busy["health"] if part["name"] == "Pilots")
+    page = operator.get("/pilots/pilot-1").text
+    world.sql("UPDATE leases SET lease_until = panda_now() - interval '1 s'")
+    gone = operator.json("/")["data"]
+
+    assert (busy["queues"][0]["pilots"], busy["kpis"]["cores_of_pilots"], told) == (1, 8, "1 · 8 cores")
+    assert "pilots north" not in keys
+    assert [(row["n"], row["n_alive"]) for row in fleet] == [(1, 1)]
+    assert "busy: it asks when it has room" in page
+    assert gone["queues"][0]["pilots"] == 0
+    assert "pilots north" in [trouble["key"] for trouble in operator.json("/troubles")["data"]["troubles"]]
+
+
+def test_after_a_retry_the_overview_still_counts_the_attempts_that_failed(world: World, operator: Browser) -> None:
+    """The status of a job is that of its newest attempt: counters of failed jobs lose those that were retried."""
+    world.sql(FAILED_ONCE, code="pilot:1137", n=6)
+    world.sql("INSERT INTO job_count_deltas VALUES ('failed', 'north', -1)")
+    for hours, n in ((3, 2), (2, 5), (1, 9)):
+        world.sql("INSERT INTO count_history SELECT date_trunc('hour', panda_now()) - make_interval(hours => %(h)s), 'finished', %(n)s",
+                  h=hours, n=n)  # fmt: skip
+
+    data, page = operator.json("/")["data"], operator.get("/").text
+
+    assert data["jobs"].get("failed", 0) == 0
+    assert data["kpis"]["day"]["failed"] == sum(row["n"] for row in data["errors"]) == 6
+    assert data["kpis"]["day"]["failure_rate"] == 6 / 7
+    assert "6 attempts failed" in page
+    assert data["kpis"]["lines"]["failure_rate"] == [0.0, 0.0]
+
+
+def test_a_node_is_called_a_black_hole_only_where_it_is_one(world: World, operator: Browser) -> None:
+    for panda_id in range(500, 504):
+        world.job(panda_id, "finished", archived=True, name="wn-good")
+    world.sql(
+        "INSERT INTO node_failures (hour, queue, node, n, wall_s) VALUES (date_trunc('hour', panda_now()), 'north', 'wn-bad', 9, 18)"
+    )
+
+    good, bad = operator.get("/nodes/north/wn-good"), operator.get("/nodes/north/wn-bad")
+
+    assert (good.status_code, bad.status_code) == (200, 200)
+    assert "black hole" not in good.text
+    assert "A black hole" in bad.text
+    assert "after 2.0 s on average" in bad.text
+
+
 def test_the_errors_of_the_day_say_what_their_newest_job_said(world: World, operator: Browser) -> None:
     world.sql(FAILED_ONCE, code="pilot:1137", n=2)
     world.sql(FAILED_ONCE, code="payload:3", n=1)
@@ -290,32 +279,75 @@ def test_the_first_visit_shows_how_to_submit(parts: Parts, token: Token) -> None
         assert command in page.text
 
 
-def test_everything_that_people_write_is_escaped(world: World, operator: Browser) -> None:
-    panda_id = world.job(900, "failed", name=NASTY)
-    world.sql("UPDATE jobsets SET name = %(n)s", n=NASTY)
-    world.sql("UPDATE queues SET status_reason = %(n)s, status = 'test'", n=NASTY)
+class Tags(HTMLParser):
+    """What of a page a browser would run: scripts of its own, handlers, addresses that are scripts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.would_run: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if tag == "img":
+            self.would_run.append(tag)
+        if tag == "script" and not given.get("src", "").startswith("/static/"):
+            self.would_run.append(tag)
+        self.would_run += [name for name in given if name.startswith("on")]
+        self.would_run += [value for name, value in given.items()
+                           if name in ("href", "src", "action", "formaction") and value.strip().lower().startswith("javascript")]  # fmt: skip
+        if "data-plot" in given:
+            json.loads(given["data-plot"])
+
+
+@pytest.mark.parametrize("text", CORPUS)
+def test_everything_that_people_write_is_escaped(world: World, operator: Browser, parts: Parts, text: str) -> None:
+    panda_id = world.job(900, "failed", name=text)
+    world.sql("UPDATE jobsets SET name = %(n)s", n=text)
+    world.sql("UPDATE queues SET status_reason = %(n)s, status = 'test'", n=text)
     world.sql(
         "INSERT INTO incidents (component, level, key, message, first_at, last_at) "
         "VALUES (%(n)s, 'error', 'k', %(n)s, panda_now(), panda_now())",
-        n=NASTY,
+        n=text,
     )
     world.sql(
-        "INSERT INTO job_files (panda_id, kind, lfn, did, status) VALUES (900, 'input', %(n)s, %(n)s, 'ready')", n=NASTY
+        "INSERT INTO job_files (panda_id, kind, lfn, did, status) VALUES (900, 'input', %(n)s, %(n)s, 'ready')", n=text
     )
+    world.sql(
+        "INSERT INTO pilots (pilot_id, queue, node, version, cores, memory_mb, started_at, last_seen_at, nothing_because)"
+        " VALUES (%(n)s, 'north', %(n)s, %(n)s, 8, 16000, panda_now(), panda_now(), %(n)s)",
+        n=text,
+    )
+    world.sql("INSERT INTO node_failures VALUES (date_trunc('hour', panda_now()), 'north', %(n)s, 9, 18)", n=text)
+    folder = Path(parts.settings.data_dir) / "spool" / "logs" / "000000" / "000"
+    folder.mkdir(parents=True)
+    (folder / "900.1.payload.stderr").write_text(f"ERROR {text}\n")
+    world.sql("INSERT INTO job_logs VALUES (900, 1, 'payload.stderr', 100, panda_now())")
 
-    world.furnish(NASTY)
+    world.furnish(text)
+    world.sql("UPDATE files SET lfn = %(n)s WHERE dataset_id = 1", n=text)
     pages = [page.format(jobset=world.jobset_id) for page in PAGES]
+    shown = 0
     for path in (
         *pages,
         f"/jobs/{panda_id}",
+        f"/jobs/{panda_id}?find=ERROR",
         f"/jobs/{panda_id}/retry",
-        "/search?q=%3Cscript%3E",
-        "/jobs?q=name:%22%3Cscript%3Ealert%22",
+        "/jobs?cols=node&cols=pilot&cols=name",
+        *(f"/{place}/{quote(text, safe='')}" for place in ("nodes/north", "pilots", "errors", "users", "datasets")),
+        f"/search?q={quote(text)}",
+        f"/jobs?q={quote(text)}",
+        f"/jobs?q=name:{quote(json.dumps(text))}",
     ):
-        text = operator.get(path).text
-        assert "<script>alert" not in text, path
-        assert "<img" not in text, path
-        assert ">49<" not in text, path
+        page = operator.get(path).text
+        assert Tags(page).would_run == [], path
+        assert ">49<" not in page, path
+        shown += html.escape(text, quote=False).replace("\x1b", "")[:12] in page.replace("\x1b", "")
+
+    world.sql("UPDATE datasets SET name = %(n)s WHERE dataset_id = 1", n=text)
+    for path in ("/datasets", "/me", "/users/alice", "/transfers", f"/jobsets/{world.jobset_id}"):
+        assert Tags(operator.get(path).text).would_run == [], path
+    assert shown > 10
 
 
 def test_no_page_needs_an_inline_script_or_style(world: World, operator: Browser) -> None:
@@ -373,6 +405,20 @@ def test_an_unknown_job_has_a_page_that_helps(world: World, operator: Browser) -
     assert as_json.headers["content-type"] == "application/problem+json"
 
 
+def test_a_page_that_is_not_there_keeps_the_menu_of_its_reader(
+    world: World, operator: Browser, parts: Parts, token: Token
+) -> None:
+    alice = Browser(parts, token("alice", "user"))
+    operator.get("/")
+
+    for path in ("/nowhere", "/jobs/123456", "/search?q=nothing-like-that", "/jobs?status=runing"):
+        mine, hers = operator.get(path).text, alice.get(path).text
+        for link in ("/troubles", "/incidents", "/admin", "/audit", "/users"):
+            assert f'<a href="{link}"' in mine, (path, link)
+            assert f'<a href="{link}"' not in hers, (path, link)
+        assert re.search(r'<a href="/jobs"[^>]*>Jobs<i>\d+</i>', mine), path
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
@@ -428,7 +474,7 @@ def test_a_mistyped_status_is_corrected(world: World, operator: Browser) -> None
     ("text", "target"),
     [
         ("7", "/jobs/7"), ("7 000", "/jobs/7000"), ("set:3", "/jobsets/3"), ("north", "/queues/north"),
-        ("alice", "/jobsets?owner=alice"), (CHAIN, f"/flower/task/{CHAIN}"), ("", "/"),
+        ("alice", "/jobsets?owner=alice"), (UNKNOWN_TASK, f"/flower/task/{UNKNOWN_TASK}"), ("", "/"),
         ("panda why 7", "/jobs/7"),
     ],
 )  # fmt: skip
@@ -437,6 +483,52 @@ def test_search_finds_by_number_name_or_celery_id(world: World, operator: Browse
 
     assert answer.status_code == 303
     assert answer.headers["location"] == target
+
+
+def test_a_job_set_is_found_by_its_name(world: World, operator: Browser, parts: Parts, token: Token) -> None:
+    def target(browser: Browser) -> str | None:
+        return browser.get("/search", params={"q": "analysis"}).headers.get("location")
+
+    alone = target(operator)
+    bob = Browser(parts, token("bob", "user"))
+
+    assert alone == f"/jobsets/{world.jobset_id}"
+    assert target(bob) is None
+    with world.begin() as connection:
+        document = json.dumps({"name": "analysis", "jobs": []})
+        rows(
+            connection,
+            JOBSET.replace("'key-' || %(name)s", "'another'"),
+            {"name": "analysis", "owner": "bob", "document": document},
+        )
+    assert target(operator) == "/jobsets?name=analysis"
+    assert {row["owner"] for row in operator.json("/jobsets?name=analysis")["data"]["jobsets"]} == {"alice", "bob"}
+    assert [row["owner"] for row in bob.json("/jobsets?name=analysis")["data"]["jobsets"]] == ["bob"]
+    assert "is called so" in operator.get("/jobsets?name=hello").text
+
+
+def test_a_celery_id_leads_to_the_jobs_that_its_chain_moved(
+    world: World, operator: Browser, celery: CeleryStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, later = "3c04f63e-2222-4222-8333-9f2c00000000", "3c04f63e-3333-4222-8333-9f2c00000000"
+    panda_id = world.jobs["running"]
+    celery.chains[later] = Chain(other, [panda_id])
+
+    def target(text: str) -> str:
+        return operator.get("/search", params={"q": text}).headers["location"]
+
+    moved = {job["panda_id"] for job in operator.json(target(CHAIN))["data"]["jobs"]}
+    world.event(panda_id, "starting", "running", 1, chain_id=other)
+    alone = target(later)
+    for k in range(20):
+        world.event(world.jobs["pending"], None, "pending", k)
+    monkeypatch.setattr("monitoring.search.LOOK_AT", 10)
+    monkeypatch.setattr("monitoring.search.BEYOND", 5)
+
+    assert moved == set(world.jobs.values()) - {world.jobs["pending"]}
+    assert alone == f"/jobs/{panda_id}"
+    assert target(other) == f"/flower/task/{other}"  # too long ago for a look at the newest
+    assert target(later) == f"/jobs/{panda_id}"  # its job says where to look
 
 
 def test_a_link_to_the_monitor_of_old_leads_to_the_job(operator: Browser) -> None:

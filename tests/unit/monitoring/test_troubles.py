@@ -99,7 +99,7 @@ def test_ready_jobs_at_a_closed_queue_wait_for_somebody():
     [trouble] = found(queues=[queue(status="offline", ready=30, assigned=4)])
 
     assert (trouble.kind, trouble.since) == ("closed", AN_HOUR_AGO)
-    assert trouble.hits == "30 jobs are ready there, 4 wait for data"
+    assert trouble.hits == "30 ready jobs there, 4 waiting for data"
     assert trouble.told == "storage upgrade (olga)"
     assert [link.partition("?")[0] for _, link in trouble.acts] == ["/queues/NORTH-Q/status", "/jobs/bulk/rebroker"]
 
@@ -223,7 +223,7 @@ def test_a_storage_that_takes_nothing_is_told_with_its_queues():
 
     [trouble] = found(storages=[storage], queues=[near])
 
-    assert (trouble.kind, trouble.hits) == ("storage", "7 jobs that run there or wait for data")
+    assert (trouble.kind, trouble.hits) == ("storage", "7 jobs running there or waiting for data")
     assert trouble.acts == [("Close NORTH-Q to new jobs…", "/queues/NORTH-Q/status?to=brokeroff")]
 
 
@@ -250,7 +250,7 @@ def test_what_is_paused_says_who_waits_and_is_resumed_there():
 
     [trouble] = found(pauses=[pause], queues=[queue(defined=4)])
 
-    assert (trouble.title, trouble.hits) == ("Brokerage is paused: site NORTH", "4 jobs wait there")
+    assert (trouble.title, trouble.hits) == ("Brokerage is paused: site NORTH", "4 waiting jobs there")
     assert trouble.told == "upgrade (olga until 22 Nov 17:00 UTC)"
 
 
