@@ -28,7 +28,8 @@ class Weather:
     busy: float = 0.0
     """Answered 503 with Retry-After, by nobody."""
     cut_after: bytes = b""
-    """The first request that holds this arrives; then the connection is cut, so that nobody hears what came of it."""
+    """The first request that holds this arrives; when it is answered the connection is cut, so that nobody hears what
+    came of it."""
     chunk_bytes: int = BLOCK_BYTES
     """Blocks are passed on in pieces of this size."""
 
@@ -42,6 +43,7 @@ class Proxy:
 
     def __init__(self, host: str, port: int, seed: int) -> None:
         self.weather = FAIR
+        self._unheard: asyncio.StreamWriter | None = None  # who must not hear the next answer
         self.port = 0
         self._to = (host, port)
         self._random = random.Random(seed)
@@ -122,6 +124,9 @@ class Proxy:
         if weather.delay_s:
             await asyncio.sleep(weather.delay_s)
         if not is_request:
+            if self._unheard is back:  # an answer comes: it was done
+                self._unheard = None
+                return False
             return self._random.random() >= weather.lost_answers
         if self._random.random() < weather.busy:
             body = b'{"status": 503, "code": "unavailable", "detail": "the proxy plays a server that is busy"}'
@@ -130,9 +135,7 @@ class Proxy:
             return False
         if weather.cut_after and weather.cut_after in block:
             self.weather = FAIR
-            writer.write(block)
-            await writer.drain()
-            return False
+            self._unheard = back
         if self._random.random() < weather.cut:
             writer.write(block[: len(block) // 2])
             await writer.drain()
