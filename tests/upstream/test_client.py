@@ -131,7 +131,7 @@ def test_a_job_that_waits_can_be_killed_and_debugged(client, system):
     [[panda_id, _, _]] = client(
         f"{SUBMIT.strip()}[1]",
         wanted=["-p true"],
-        queue="GOOD-Q-that-is-not",
+        queue="FAIL-Q",  # where no pilot comes meanwhile
         dataset="user.anonymous.nowhere",
         trf=TRF,
     )
