@@ -27,11 +27,10 @@ import urllib3
 from urllib3.exceptions import HTTPError, ProtocolError
 
 from panda.dataservice.credentials import Credential, credential_for
-from panda.dataservice.movers import markers, propfind
+from panda.dataservice.movers import markers, propfind, refusals
 from panda.dataservice.movers.base import Content, Place, Space, Stream, Tick, WrongContent
 from panda.dataservice.movers.listing import Entry, walked
 from panda.errors import TooLarge
-from panda.logs import Log
 from panda.settings import current
 
 BLOCK_BYTES = 1 << 20
@@ -52,8 +51,6 @@ _USED = re.compile(rb"quota-used-bytes[^<>]*>\s*(\d{1,18})\s*<")
 _REFUSALS = frozenset({errno.EOPNOTSUPP, errno.EBADRQC, errno.EREMOTE})
 _FULL = frozenset({413, 507})
 _ABSENT = frozenset({404, 410})
-
-log = Log("panda.movers")
 
 
 class HttpMover:
@@ -183,7 +180,7 @@ class HttpMover:
             _made.discard(_folder(arriving))
             if problem.errno not in _REFUSALS:
                 raise
-            _say_once("third-party copy refused, the bytes go through us", source, arriving, str(problem.strerror))
+            refusals.tell(source, arriving, str(problem.strerror))
             return False
         with closing(reply):
             # 201 and not a word: it was done before the server answered.
@@ -234,15 +231,6 @@ def _rights_to_lend(source: str, destination: str) -> Mapping[str, str] | None:
     return None if rights and source.startswith("https:") and not destination.startswith("https:") else rights
 
 
-def _say_once(event: str, source: Place, destination: Place, because: str) -> None:
-    key = (event, urlsplit(source.root).netloc, urlsplit(destination.root).netloc)
-    if key not in _said:
-        _said.add(key)
-        log.warning(event, source=source.root, destination=destination.root, because=because)
-
-
-#: What this process said already.
-_said: set[tuple[str, str, str]] = set()
 #: Folders that this process saw made; a server that loses them says so, and they are made again.
 _made: set[str] = set()
 

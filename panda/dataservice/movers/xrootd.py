@@ -15,10 +15,10 @@ from contextlib import suppress
 from typing import Any, BinaryIO, Literal, cast
 from urllib.parse import parse_qs, urlsplit
 
+from panda.dataservice.movers import refusals
 from panda.dataservice.movers.base import Content, Place, Space, Stream, Tick, WrongContent
 from panda.dataservice.movers.listing import Entry, path_in, walked
 from panda.errors import ConfigError, TooLarge
-from panda.logs import Log
 
 BLOCK_BYTES = 1 << 20
 TIMEOUT_S = 60
@@ -27,8 +27,6 @@ STALL_S = 300.0
 _NO_SUCH_FILE = 3011
 _NO_SPACE = 3009
 _UNSUPPORTED = 3013
-
-log = Log("panda.movers")
 
 
 class XrootdMover:
@@ -83,7 +81,7 @@ class XrootdMover:
             return True
         with suppress(OSError):
             self.remove(arriving)
-        _say_once(source, arriving, str(status.message).strip())
+        refusals.tell(source, arriving, str(status.message).strip())
         return False
 
     def measure(self, place: Place, tick: Tick) -> Content:
@@ -211,18 +209,6 @@ def _run(source: Place, arriving: Place, third_party: Literal["only", "none"], t
 
 def _is_refusal(status: Any) -> bool:
     return status.errno == _UNSUPPORTED or "not supported" in str(status.message).casefold()
-
-
-def _say_once(source: Place, destination: Place, because: str) -> None:
-    key = (urlsplit(source.root).netloc, urlsplit(destination.root).netloc)
-    if key not in _said:
-        _said.add(key)
-        log.warning("third-party copy refused, the bytes go through us", source=source.root,
-                    destination=destination.root, because=because)  # fmt: skip
-
-
-#: What this process said already.
-_said: set[tuple[str, str]] = set()
 
 
 class _File:

@@ -15,7 +15,7 @@ import storage_servers
 import urllib3
 
 from panda import settings
-from panda.dataservice.movers import http, xrootd
+from panda.dataservice.movers import http, refusals, xrootd
 from panda.dataservice.movers.base import Content, Place, WrongContent, still
 from panda.dataservice.movers.http import HttpMover
 from panda.dataservice.movers.xrootd import XrootdMover
@@ -28,8 +28,7 @@ REFUSED = "third-party copy refused, the bytes go through us"
 
 @pytest.fixture(autouse=True)
 def unsaid(monkeypatch):
-    monkeypatch.setattr(http, "_said", set())
-    monkeypatch.setattr(xrootd, "_said", set())
+    monkeypatch.setattr(refusals, "_told", set())
 
 
 @pytest.fixture(scope="module")
