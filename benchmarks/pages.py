@@ -23,9 +23,9 @@ from benchmarks.figures import Figure, percentile
 from monitoring.app import make_app
 from monitoring.gate import COOKIE, Sessions
 from monitoring.health import Health
-from monitoring.page import Parts
-from monitoring.reading import Memory, Reader
-from monitoring.render import Renderer, load_static
+from monitoring.pages.page import Parts
+from monitoring.reads.blocks import Memory, Reader
+from monitoring.show.render import Renderer, load_static
 from panda import settings as settings_module
 from panda.auth import tokens
 from panda.db import migrate

@@ -10,9 +10,9 @@ from monitoring.app import make_app
 from monitoring.gate import Sessions
 from monitoring.health import Health
 from monitoring.live import Hub
-from monitoring.page import Parts
-from monitoring.reading import Memory, Reader
-from monitoring.render import Renderer, load_static
+from monitoring.pages.page import Parts
+from monitoring.reads.blocks import Memory, Reader
+from monitoring.show.render import Renderer, load_static
 from panda import collector, incident_log, logs, settings
 from panda.auth import audit_log
 from panda.auth.verifiers import verifier

@@ -8,32 +8,34 @@ from uuid import uuid4
 import falcon
 from sqlalchemy.exc import SQLAlchemyError
 
-from monitoring import (
-    admin_pages,
-    bulk,
-    data_pages,
-    doors,
-    error_pages,
-    gate,
-    incident_pages,
-    job_acts,
-    jobs_pages,
-    my_pages,
-    pages,
-    people_pages,
-    pilot_pages,
-    render,
-    search,
-    site_pages,
-    switch_pages,
-    token_pages,
-    transfer_pages,
-    trouble_pages,
-    usage_pages,
-)
+from monitoring import gate
 from monitoring.meters import Metrics
-from monitoring.page import Parts, problem
-from monitoring.reading import TOO_SLOW, trouble_of
+from monitoring.pages import (
+    admin,
+    bulk,
+    data,
+    doors,
+    errors,
+    incidents,
+    job,
+    job_acts,
+    jobs,
+    jobsets,
+    mine,
+    overview,
+    people,
+    pilots,
+    search,
+    sites,
+    switches,
+    tokens,
+    transfers,
+    troubles,
+    usage,
+)
+from monitoring.pages.page import Parts, problem
+from monitoring.reads.blocks import TOO_SLOW, trouble_of
+from monitoring.show import render
 from panda.errors import Conflict, Forbidden, Invalid, NotFound, PandaError, TooLarge, Unauthenticated, Unavailable
 from panda.logs import Log
 from panda.request_meter import Meter
@@ -68,24 +70,24 @@ def make_app(
     app.req_options.strip_url_path_trailing_slash = True
     app.req_options.keep_blank_qs_values = True
     app.resp_options.secure_cookies_by_default = False
-    app.add_route("/", pages.Overview(parts))
-    app.add_route("/jobs", jobs_pages.Jobs(parts))
+    app.add_route("/", overview.Overview(parts))
+    app.add_route("/jobs", jobs.Jobs(parts))
     app.add_route("/jobs/bulk/{verb}", bulk.Bulk(parts))
     app.add_route("/jobs/actions", bulk.Actions(parts))
     app.add_route("/jobs/actions/{action_id:int}", bulk.ActionPage(parts))
     app.add_route("/job", search.OldLink())
-    app.add_route("/jobs/{panda_id:int}", pages.Job(parts))
-    app.add_route("/jobs/{panda_id:int}/logs/{attempt_nr:int}/{name}", pages.RawLog(parts))
+    app.add_route("/jobs/{panda_id:int}", job.Job(parts))
+    app.add_route("/jobs/{panda_id:int}/logs/{attempt_nr:int}/{name}", job.RawLog(parts))
     app.add_route("/jobs/{panda_id:int}/retry", job_acts.JobRetry(parts))
     app.add_route("/jobs/{panda_id:int}/cancel", job_acts.JobCancel(parts))
-    app.add_route("/jobsets", pages.JobSets(parts))
-    app.add_route("/jobsets/{jobset_id:int}", pages.JobSet(parts))
+    app.add_route("/jobsets", jobsets.JobSets(parts))
+    app.add_route("/jobsets/{jobset_id:int}", jobsets.JobSet(parts))
     app.add_route("/jobsets/{jobset_id:int}/retry", bulk.JobSetRetry(parts))
     app.add_route("/jobsets/{jobset_id:int}/cancel", job_acts.JobSetCancel(parts))
     _add_places(app, parts)
     _add_people(app, parts)
     app.add_route("/search", search.Search(parts))
-    app.add_route("/help", admin_pages.Help(parts))
+    app.add_route("/help", admin.Help(parts))
     app.add_route("/metrics", Metrics(parts, meter, n_watchers, n_told))
     app.add_route("/login", doors.Login(parts))
     app.add_route("/logout", doors.Logout(parts))
@@ -99,45 +101,45 @@ def make_app(
 
 
 def _add_places(app: falcon.App[falcon.Request, falcon.Response], parts: Parts) -> None:
-    app.add_route("/queues", site_pages.Sites(parts))
-    app.add_route("/sites", site_pages.Sites(parts))
-    app.add_route("/sites/{site}", site_pages.Site(parts))
-    app.add_route("/queues/{queue}", site_pages.Queue(parts))
-    app.add_route("/queues/{queue}/status", site_pages.SetQueue(parts))
-    app.add_route("/pilots", pilot_pages.Pilots(parts))
-    app.add_route("/pilots/{pilot_id}", pilot_pages.Pilot(parts))
-    app.add_route("/nodes/{queue}/{node}", pilot_pages.Node(parts))
-    app.add_route("/transfers", transfer_pages.Transfers(parts))
-    app.add_route("/nodes/{queue}/{node}/pause", switch_pages.NodePause(parts))
-    app.add_route("/datasets", data_pages.Datasets(parts))
-    app.add_route("/datasets/{did}", data_pages.Dataset(parts))
-    app.add_route("/files/{did}/{lfn}", data_pages.File(parts))
+    app.add_route("/queues", sites.Sites(parts))
+    app.add_route("/sites", sites.Sites(parts))
+    app.add_route("/sites/{site}", sites.Site(parts))
+    app.add_route("/queues/{queue}", sites.Queue(parts))
+    app.add_route("/queues/{queue}/status", sites.SetQueue(parts))
+    app.add_route("/pilots", pilots.Pilots(parts))
+    app.add_route("/pilots/{pilot_id}", pilots.Pilot(parts))
+    app.add_route("/nodes/{queue}/{node}", pilots.Node(parts))
+    app.add_route("/transfers", transfers.Transfers(parts))
+    app.add_route("/nodes/{queue}/{node}/pause", switches.NodePause(parts))
+    app.add_route("/datasets", data.Datasets(parts))
+    app.add_route("/datasets/{did}", data.Dataset(parts))
+    app.add_route("/files/{did}/{lfn}", data.File(parts))
 
 
 def _add_people(app: falcon.App[falcon.Request, falcon.Response], parts: Parts) -> None:
-    app.add_route("/me", people_pages.Me(parts))
-    app.add_route("/me/views/new", my_pages.SaveView(parts))
-    app.add_route("/me/views/{name}/forget", my_pages.ForgetView(parts))
-    app.add_route("/me/notices/new", my_pages.AddRule(parts))
-    app.add_route("/me/notices/read", my_pages.MarkRead(parts))
-    app.add_route("/me/notices/{rule_id:int}/drop", my_pages.DropRule(parts))
-    app.add_route("/tokens", token_pages.Tokens(parts))
-    app.add_route("/tokens/new", token_pages.NewToken(parts))
-    app.add_route("/tokens/{token_id:int}/revoke", token_pages.RevokeToken(parts))
-    app.add_route("/users", people_pages.Users(parts))
-    app.add_route("/users/{name}", people_pages.User(parts))
-    app.add_route("/usage", usage_pages.Usage(parts))
-    app.add_route("/errors", error_pages.Errors(parts))
-    app.add_route("/errors/{code}", error_pages.Error(parts))
-    app.add_route("/incidents", incident_pages.Incidents(parts))
-    app.add_route("/incidents/{incident_id:int}", incident_pages.Incident(parts))
-    app.add_route("/incidents/{incident_id:int}/answer", incident_pages.AnswerIncident(parts))
-    app.add_route("/celery", admin_pages.CelerySummary(parts))
-    app.add_route("/admin", admin_pages.Admin(parts))
-    app.add_route("/admin/switches/pause", switch_pages.PauseSheet(parts))
-    app.add_route("/admin/switches/resume", switch_pages.ResumeSheet(parts))
-    app.add_route("/troubles", trouble_pages.Troubles(parts))
-    app.add_route("/audit", admin_pages.Audit(parts))
+    app.add_route("/me", people.Me(parts))
+    app.add_route("/me/views/new", mine.SaveView(parts))
+    app.add_route("/me/views/{name}/forget", mine.ForgetView(parts))
+    app.add_route("/me/notices/new", mine.AddRule(parts))
+    app.add_route("/me/notices/read", mine.MarkRead(parts))
+    app.add_route("/me/notices/{rule_id:int}/drop", mine.DropRule(parts))
+    app.add_route("/tokens", tokens.Tokens(parts))
+    app.add_route("/tokens/new", tokens.NewToken(parts))
+    app.add_route("/tokens/{token_id:int}/revoke", tokens.RevokeToken(parts))
+    app.add_route("/users", people.Users(parts))
+    app.add_route("/users/{name}", people.User(parts))
+    app.add_route("/usage", usage.Usage(parts))
+    app.add_route("/errors", errors.Errors(parts))
+    app.add_route("/errors/{code}", errors.Error(parts))
+    app.add_route("/incidents", incidents.Incidents(parts))
+    app.add_route("/incidents/{incident_id:int}", incidents.Incident(parts))
+    app.add_route("/incidents/{incident_id:int}/answer", incidents.AnswerIncident(parts))
+    app.add_route("/celery", admin.CelerySummary(parts))
+    app.add_route("/admin", admin.Admin(parts))
+    app.add_route("/admin/switches/pause", switches.PauseSheet(parts))
+    app.add_route("/admin/switches/resume", switches.ResumeSheet(parts))
+    app.add_route("/troubles", troubles.Troubles(parts))
+    app.add_route("/audit", admin.Audit(parts))
 
 
 class Guard:

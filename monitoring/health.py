@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 import redis
 from sqlalchemy.engine import Connection
 
-from monitoring import queries
 from monitoring.celery_side import CeleryView
-from monitoring.looks import count, duration, size
-from monitoring.reading import Reader
+from monitoring.reads import queries
+from monitoring.reads.blocks import Reader
+from monitoring.show.looks import count, duration, size
 from panda.settings import REDIS_KEY_PREFIX, Settings, client_url
 
 PROBE_S = 1.0

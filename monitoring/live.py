@@ -17,9 +17,10 @@ from sqlalchemy.engine import Connection
 from tornado.iostream import StreamClosedError
 from tornado.web import RequestHandler
 
-from monitoring import gate, queries
+from monitoring import gate
 from monitoring.gate import Session, Sessions
-from monitoring.reading import Reader
+from monitoring.reads import queries
+from monitoring.reads.blocks import Reader
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.errors import PandaError

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import falcon
 
-from monitoring import trouble_pages
-from monitoring.page import Page, Parts
+from monitoring.pages import troubles
+from monitoring.pages.page import Page, Parts
 from panda.auth import policy
 from panda.auth.identity import Identity
 from panda.auth.policy import Action
@@ -47,7 +47,7 @@ class Metrics(Page):
 
     def _own(self) -> list[Family]:
         found: dict[str, int] = {}
-        for trouble in trouble_pages.found(self._parts):
+        for trouble in troubles.found(self._parts):
             found[trouble.kind] = found.get(trouble.kind, 0) + 1
         rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return [

@@ -34,7 +34,7 @@ from monitoring import gate
 from monitoring.celery_side import Heard, flower_url, shown_url
 from monitoring.gate import Session, Sessions
 from monitoring.live import Hub, Stream
-from monitoring.reading import Reader
+from monitoring.reads.blocks import Reader
 from panda.logs import Log
 from panda.settings import Settings
 from panda.states import Stage

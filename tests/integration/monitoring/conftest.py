@@ -12,9 +12,9 @@ from monitoring.app import make_app
 from monitoring.celery_side import Chain, WorkerSeen
 from monitoring.gate import COOKIE, Sessions
 from monitoring.health import Health
-from monitoring.page import Parts
-from monitoring.reading import Memory, Reader
-from monitoring.render import Renderer, load_static
+from monitoring.pages.page import Parts
+from monitoring.reads.blocks import Memory, Reader
+from monitoring.show.render import Renderer, load_static
 from panda.auth import tokens
 from panda.db.session import Begin, rows, run
 from panda.jobs.spool import Spool

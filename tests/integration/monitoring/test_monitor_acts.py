@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from monitoring.page import Parts
+from monitoring.pages.page import Parts
 from tests.integration.monitoring.conftest import Browser, Token, World
 
 

@@ -7,7 +7,7 @@ from falcon.testing import Result, TestClient
 
 from monitoring.app import make_app
 from monitoring.gate import COOKIE, SESSION_S, Sessions, safe_next
-from monitoring.page import Parts
+from monitoring.pages.page import Parts
 from panda.auth.identity import Identity, Role
 from panda.errors import Forbidden, Unauthenticated
 from tests.integration.monitoring.conftest import Browser, Token, World

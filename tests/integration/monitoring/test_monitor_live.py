@@ -5,7 +5,7 @@ import asyncio
 from monitoring import live
 from monitoring.gate import Session
 from monitoring.live import Hub, Watcher, may_watch, topics_of
-from monitoring.page import Parts
+from monitoring.pages.page import Parts
 from panda.auth.identity import Identity, Role
 from tests.integration.monitoring.conftest import World
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from monitoring import looks, pictures, render
 from monitoring.celery_side import flower_url, shown_url
-from monitoring.usage_pages import plot
+from monitoring.pages.usage import plot
+from monitoring.show import looks, pictures, render
 from panda.settings import client_url
 from panda.states import JobStatus, Stage
 

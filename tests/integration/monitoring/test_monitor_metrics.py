@@ -4,8 +4,8 @@ import gc
 import re
 import tracemalloc
 
-from monitoring.page import Parts
-from monitoring.reading import Memory
+from monitoring.pages.page import Parts
+from monitoring.reads.blocks import Memory
 from tests.integration.api.test_metrics import PAGES as NAMED
 from tests.integration.api.test_metrics import names, sampled
 from tests.integration.monitoring.conftest import Browser, Token, World

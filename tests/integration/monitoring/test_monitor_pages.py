@@ -12,10 +12,11 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import create_engine
 
-from monitoring import jobs_pages, queries
 from monitoring.celery_side import Chain
-from monitoring.page import Parts
-from monitoring.reading import Memory, Reader
+from monitoring.pages import jobs
+from monitoring.pages.page import Parts
+from monitoring.reads import queries
+from monitoring.reads.blocks import Memory, Reader
 from panda.cli.main import panda
 from panda.cli.selectors import parse
 from panda.db.session import begin_of, make_engine, rows, run
@@ -161,7 +162,7 @@ def test_pages_of_the_list_hold_every_job_once(world: World, operator: Browser) 
 def test_a_list_stops_looking_and_goes_on_where_it_stopped(
     world: World, operator: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs_pages, "JOBS", replace(jobs_pages.JOBS, window=3))
+    monkeypatch.setattr(jobs, "JOBS", replace(jobs.JOBS, window=3))
 
     first = operator.json("/jobs?status=pending")["data"]
     below, found = first["next"], list(first["jobs"])
@@ -522,8 +523,8 @@ def test_a_celery_id_leads_to_the_jobs_that_its_chain_moved(
     alone = target(later)
     for k in range(20):
         world.event(world.jobs["pending"], None, "pending", k)
-    monkeypatch.setattr("monitoring.search.LOOK_AT", 10)
-    monkeypatch.setattr("monitoring.search.BEYOND", 5)
+    monkeypatch.setattr("monitoring.pages.search.LOOK_AT", 10)
+    monkeypatch.setattr("monitoring.pages.search.BEYOND", 5)
 
     assert moved == set(world.jobs.values()) - {world.jobs["pending"]}
     assert alone == f"/jobs/{panda_id}"
@@ -571,7 +572,7 @@ def test_a_users_page_says_how_they_stand_to_their_quotas(world: World, operator
 def test_a_block_that_is_too_slow_does_not_cost_the_page(
     world: World, operator: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("monitoring.reading.STATEMENT_TIMEOUT", "SET LOCAL statement_timeout = 50")
+    monkeypatch.setattr("monitoring.reads.blocks.STATEMENT_TIMEOUT", "SET LOCAL statement_timeout = 50")
     monkeypatch.setattr(queries, "STAGES", "SELECT pg_sleep(5)")
 
     data = operator.json("/")["data"]

@@ -77,10 +77,10 @@ def test_the_table_of_jobs_is_all_of_them_down_to_a_bound_that_is_told(
 ) -> None:
     for panda_id in range(100, 230):
         world.job(panda_id, "pending")
-    monkeypatch.setattr("monitoring.jobs_pages.lists.MAX_PAGE", 40)
+    monkeypatch.setattr("monitoring.pages.jobs.lists.MAX_PAGE", 40)
 
     whole = operator.get("/jobs?q=status:pending&csv")
-    monkeypatch.setattr("monitoring.jobs_pages.CSV_ROWS", 100)
+    monkeypatch.setattr("monitoring.pages.jobs.CSV_ROWS", 100)
     first = operator.get("/jobs?q=status:pending&csv")
     onward = re.search(r"<(/jobs\?[^>]+)>; rel=next", first.headers["link"])
     assert onward is not None
@@ -99,8 +99,8 @@ def test_the_table_of_jobs_is_all_of_them_down_to_a_bound_that_is_told(
 def test_a_table_that_cannot_be_read_is_no_empty_one(
     world: World, operator: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("monitoring.reading.STATEMENT_TIMEOUT", "SET LOCAL statement_timeout = 50")
-    monkeypatch.setattr("monitoring.error_pages.CODES", "SELECT pg_sleep(5)")
+    monkeypatch.setattr("monitoring.reads.blocks.STATEMENT_TIMEOUT", "SET LOCAL statement_timeout = 50")
+    monkeypatch.setattr("monitoring.reads.error_rates.CODES", "SELECT pg_sleep(5)")
 
     answer = operator.get("/errors?csv")
 

@@ -1,6 +1,6 @@
 import pytest
 
-from monitoring.commands import page_of
+from monitoring.show.commands import page_of
 
 
 @pytest.mark.parametrize(

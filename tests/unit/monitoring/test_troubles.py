@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from monitoring import troubles
 from monitoring.celery_side import WorkerSeen
 from monitoring.health import Part
-from monitoring.trouble_seen import Seen
+from monitoring.troubles import finding
+from monitoring.troubles.seen import Seen
 from panda.jobs.switches import Pause, Place, What
 
 NOW = datetime(2026, 11, 22, 17, 0, tzinfo=UTC)
@@ -43,7 +43,7 @@ def failing(node, n, queue="NORTH-Q"):
 
 
 def found(**seen):
-    return troubles.find(Seen(NOW, **seen))
+    return finding.find(Seen(NOW, **seen))
 
 
 def test_nothing_wrong_is_nothing_found():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from monitoring import funnel, logtext
+from monitoring.show import funnel, logtext
 
 REFUSED = [
     {"criterion": "status", "left": 5, "refused": {"A": "the queue is offline", "B": "the queue is offline"}},

@@ -1,0 +1,76 @@
+"""Incidents: the feed of what operators should know, and who answers for it."""
+
+from typing import Any
+
+import falcon
+from sqlalchemy.engine import Connection
+
+from monitoring.pages.acting import Deed, Field, Sheet, SheetPage
+from monitoring.pages.page import Page, check_words, number_of, session_of
+from monitoring.show import looks
+from panda.auth import policy
+from panda.auth.policy import Action
+from panda.jobs import incidents
+
+PAGE_SIZE = 50
+
+
+class Incidents(Page):
+    """/incidents?before="""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req, "before")
+        policy.require(session_of(req).identity, Action.READ_INCIDENTS)
+        before = number_of(req, "before") or 2**62
+        found = self._parts.reader.block(
+            lambda c: [row._asdict() for row in incidents.newest(c, before=before, limit=PAGE_SIZE + 1)]
+        )
+        items = (found.value or [])[:PAGE_SIZE]
+        onward = items[-1]["incident_id"] if len(found.value or []) > PAGE_SIZE else None
+        data = {"incidents": items, "next": onward, "trouble": found.trouble}
+        self._answer(req, resp, "incidents.html", data, self._now(), csv="incidents", state=state)
+
+
+class Incident(Page):
+    """/incidents/{incident_id}"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, incident_id: int) -> None:
+        policy.require(session_of(req).identity, Action.READ_INCIDENTS)
+        found = self._parts.reader.ask(lambda c: incidents.one(c, incident_id))
+        self._answer(req, resp, "incident.html", {"incident": found._asdict()}, self._now(), state=state)
+
+
+class AnswerIncident(SheetPage):
+    """/incidents/{incident_id}/answer"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, incident_id: int) -> None:
+        policy.require(session_of(req).identity, Action.ANSWER_INCIDENT)
+        found = self._parts.reader.ask(lambda c: incidents.one(c, incident_id))
+        closed = found.closed_at is not None
+        sheet = Sheet(
+            f"Answer incident {incident_id}", "Answer", f"/incidents/{incident_id}",
+            facts=[("What", found.message[:300]), ("From", found.component), ("Times", looks.count(found.n))],
+            fields=[Field("action", "I", value="acknowledge",
+                          options=[("acknowledge", "look after it"), ("close", "close it: it is over")])],
+            is_possible=not closed, note=f"{found.closed_by} closed it." if closed else "",
+        )  # fmt: skip
+        self._ask(req, resp, sheet)
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, incident_id: int) -> None:
+        policy.require(session_of(req).identity, Action.ANSWER_INCIDENT)
+
+        def act(connection: Connection, deed: Deed) -> str:
+            closes = deed.form.get("action") == "close"
+            incidents.answer(
+                connection, incident_id, closes=closes, by=deed.who, comment=deed.reason, request_id=deed.request_id
+            )
+            return f"Incident {incident_id} is {'closed' if closes else 'acknowledged'}."
+
+        self._act(req, resp, act, f"/incidents/{incident_id}")
+
+
+def state(incident: dict[str, Any]) -> str:
+    """open, acknowledged or closed."""
+    if incident["closed_at"] is not None:
+        return "closed"
+    return "open" if incident["acknowledged_at"] is None else "acknowledged"

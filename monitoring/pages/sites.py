@@ -1,0 +1,248 @@
+"""Sites and queues: what they offer, what they do, and the switch with its reason."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import falcon
+from sqlalchemy.engine import Connection
+
+from monitoring.pages.acting import Deed, Field, Sheet, SheetPage
+from monitoring.pages.overview_facts import queues as with_jobs
+from monitoring.pages.page import Page, check_words, session_of
+from monitoring.reads import queries, site_queries
+from monitoring.reads.queries import Facts, facts
+from monitoring.show import looks
+from panda.auth import policy
+from panda.auth.policy import Action
+from panda.errors import NotFound, UnknownName
+from panda.jobs.why import NOUNS
+from panda.sites.status import from_now, set_queue_status
+from panda.sites.versions import Change, newest_of
+from panda.states import JobStatus, QueueStatus
+
+#: What a status of a queue means for its jobs.
+MEANS = {
+    QueueStatus.ONLINE: "Jobs are brokered here and pilots get them.",
+    QueueStatus.TEST: "Only jobs that ask for a queue in test come here.",
+    QueueStatus.BROKEROFF: "Nothing new is brokered here; what is here still runs.",
+    QueueStatus.OFFLINE: "Nothing is brokered here and no pilot gets a job.",
+}
+
+#: How asks of pilots end (`dispatcher.tally`), in words.
+ENDS = {
+    "got": "got jobs", "nothing_ready": "nothing was ready", "nothing_fits": "nothing fitted",
+    "quicker": "others were quicker", "over_quota": "owners beyond their quota", "paused": "paused",
+    "offline": "closed",
+}  # fmt: skip
+#: After which it goes back by itself, by seconds.
+FOR_S = {"": "until somebody changes it", "3600": "an hour", "21600": "6 hours", "86400": "a day", "259200": "3 days",
+         "604800": "a week"}  # fmt: skip
+
+
+class Sites(Page):
+    """/sites, and /queues: every queue of every site, and the storages."""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req)
+        policy.require(session_of(req).identity, Action.READ_SITES)
+        reader = self._parts.reader
+
+        def make() -> Any:
+            counts = reader.block(lambda c: facts(c, queries.COUNTS))
+            pilots = reader.block(lambda c: facts(c, queries.PILOTS))
+            found = reader.block(lambda c: _with_failures(c, with_jobs(c, counts.value, pilots.value)))
+            storages = reader.block(lambda c: facts(c, queries.STORAGES))
+            return {"queues": found, "storages": storages}, self._now()
+
+        data, as_of = self._parts.memory.of("queues", make)
+        self._answer(req, resp, "queues.html", data, as_of, csv="queues")
+
+
+class Site(Page):
+    """/sites/{site}"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, site: str) -> None:
+        policy.require(session_of(req).identity, Action.READ_SITES)
+        reader = self._parts.reader
+        known = reader.ask(lambda c: facts(c, site_queries.SITE, {"site": site}))
+        if not known:
+            raise NotFound("site", site)
+        queues = reader.ask(lambda c: facts(c, site_queries.QUEUES_OF, {"site": site}))
+        storages = reader.block(lambda c: facts(c, queries.STORAGES_OF, {"site": site}))
+        of = {"storages": [storage["name"] for storage in storages.value or []]}
+        data = {
+            "site": known[0], **self._of(queues), "storages": storages,
+            "flows": reader.block(lambda c: facts(c, site_queries.FLOWS, of)),
+        }  # fmt: skip
+        self._answer(req, resp, "site.html", data, self._now(), csv="queues", queue=None,
+                     total=summed(data["queues"].value or [], data["fleet"].value or []))  # fmt: skip
+
+    def _of(self, queues: list[Facts]) -> dict[str, Any]:
+        reader, names = self._parts.reader, [queue["name"] for queue in queues]
+        counts = reader.block(lambda c: facts(c, queries.COUNTS))
+        pilots = reader.block(lambda c: facts(c, queries.PILOTS))
+
+        def mine(connection: Connection) -> list[Facts]:
+            return _with_failures(
+                connection, [q for q in with_jobs(connection, counts.value, pilots.value) if q["name"] in names]
+            )
+
+        return {
+            "queues": reader.block(mine),
+            "chart": reader.block(lambda c: chart(c, names)),
+            "fleet": reader.block(lambda c: [row for row in facts(c, site_queries.PILOTS) if row["queue"] in names]),
+            "errors": reader.block(lambda c: facts(c, site_queries.ERRORS_OF_QUEUE, {"queues": names})),
+            "nodes": reader.block(lambda c: facts(c, site_queries.NODES, {"queues": names})),
+            "downtimes": reader.block(lambda c: facts(c, site_queries.DOWNTIMES_OF, {"queues": names})),
+            "changes": reader.block(lambda c: [_told(*each) for each in newest_of(c, "queue", names, 12)]),
+        }
+
+
+class Queue(Site):
+    """/queues/{queue}"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, queue: str) -> None:
+        policy.require(session_of(req).identity, Action.READ_SITES)
+        reader = self._parts.reader
+        found = self._find(queue)
+        data = {
+            "queue": found, **self._of([found]),
+            "pilots": reader.block(lambda c: facts(c, site_queries.PILOTS_OF, {"queue": queue})),
+            "tests": reader.block(lambda c: facts(c, site_queries.TESTS_OF, {"queue": queue})),
+            "ready": reader.block(lambda c: facts(c, site_queries.READY, {"queue": queue})),
+            "asks": reader.block(lambda c: facts(c, site_queries.ASKS_OF, {"queue": queue})),
+            "misfits": reader.block(lambda c: _needs(facts(c, site_queries.MISFITS_OF, {"queue": queue}))),
+        }  # fmt: skip
+        self._answer(
+            req,
+            resp,
+            "queue.html",
+            data,
+            self._now(),
+            csv="pilots",
+            means=MEANS,
+            all_statuses=list(QueueStatus),
+            ends=ENDS,
+            nouns=NOUNS,
+        )
+
+    def _find(self, queue: str) -> Facts:
+        found = self._parts.reader.ask(lambda c: facts(c, site_queries.QUEUE, {"queue": queue}))
+        if not found:
+            raise NotFound("queue", queue)
+        return found[0]
+
+
+def _needs(misfits: list[Facts]) -> list[Facts]:
+    """With what the jobs need of that of which pilots had too little."""
+    return [{**each, "needs": each.get(each["word"])} for each in misfits]
+
+
+class SetQueue(SheetPage):
+    """/queues/{queue}/status"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, queue: str) -> None:
+        policy.require(session_of(req).identity, Action.SET_QUEUE)
+        reader = self._parts.reader
+        found = reader.ask(lambda c: facts(c, site_queries.QUEUE, {"queue": queue}))
+        if not found:
+            raise NotFound("queue", queue)
+        counts = queries.by_queue(reader.ask(lambda c: facts(c, queries.COUNTS))).get(queue, {})
+        wanted = req.get_param("to") or ("offline" if found[0]["status"] == "online" else "online")
+        running = sum(counts.get(status, 0) for status in (JobStatus.SENT, JobStatus.STARTING, JobStatus.RUNNING))
+        ready, coming = counts.get(JobStatus.ACTIVATED, 0), counts.get(JobStatus.ASSIGNED, 0)
+        wait = looks.duration(self._parts.settings.engine.pilot_wait_s)
+        consequence = [MEANS[QueueStatus(wanted)]] if wanted in set(QueueStatus) else []
+        if wanted in ("offline", "brokeroff") and ready + coming:
+            consequence.append(
+                f"{looks.several(ready, 'ready job')} will stay here and be brokered again after {wait} without a "
+                f"pilot; {looks.count(coming)} will go on waiting for data."
+            )
+        if wanted == "offline" and running:
+            consequence.append(f"What runs is left to end: {looks.several(running, 'job')}.")
+        sheet = Sheet(
+            f"Status of queue {queue}", "Set the status", f"/queues/{queue}",
+            facts=[("Now", found[0]["status"]), ("Because", found[0]["status_reason"] or looks.UNKNOWN),
+                   ("Running", looks.count(running)), ("Ready", looks.count(ready))],
+            warnings=consequence,
+            fields=[Field("status", "New status", value=wanted,
+                          options=[(str(s), f"{s}: {MEANS[s]}") for s in QueueStatus]),
+                    Field("for_s", "For how long", value="", options=list(FOR_S.items()))],
+            cli="",
+        )  # fmt: skip
+        self._ask(req, resp, sheet)
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, queue: str) -> None:
+        policy.require(session_of(req).identity, Action.SET_QUEUE)
+
+        def act(connection: Connection, deed: Deed) -> str:
+            status, for_s = deed.form.get("status", ""), deed.form.get("for_s", "")
+            if for_s not in FOR_S:
+                raise UnknownName("while", for_s[:40], list(FOR_S), where="for_s")
+            until = from_now(connection, float(for_s)) if for_s else None
+            n_woken = set_queue_status(
+                connection, queue, status, by=deed.who, reason=deed.reason, request_id=deed.request_id, until=until
+            )
+            ends = f" for {FOR_S[for_s]}" if for_s else ""
+            return f"Queue {queue} is {status} now{ends}; {looks.count(n_woken)} waiting jobs look for a queue again."
+
+        self._act(req, resp, act, f"/queues/{queue}")
+
+
+BIN_S = 1_200
+#: Statuses of the chart, bottom first.
+CHARTED = tuple(str(status) for status in looks.ACTIVE if status not in (JobStatus.PENDING, JobStatus.DEFINED))
+
+
+def chart(connection: Connection, names: Sequence[str]) -> Facts:
+    """Jobs at these queues in a day: `times`, `series` (word, colour, values; bottom first), `start`, `end`."""
+    now = queries.now(connection)
+    found = facts(connection, site_queries.HISTORY, {"queues": list(names), "bin_s": BIN_S})
+    times = sorted({row["bin"] for row in found})
+    values = {(row["bin"], row["status"]): row["n"] for row in found}
+    series = [(word, looks.JOB[word].colour, [values.get((at, word), 0.0) for at in times]) for word in CHARTED]
+    return {"times": times, "series": series, "start": now - timedelta(hours=24), "end": now}
+
+
+def summed(queues: Sequence[Facts], fleet: Sequence[Facts]) -> Facts:
+    """A site's queues as one."""
+    n_failed, n_good = sum(q["n_failed"] for q in queues), sum(q["n_finished"] for q in queues)
+    core_s, cpu_s = sum(q["core_s"] for q in queues), sum(q["cpu_s"] for q in queues)
+    return {
+        "running": sum(q["running"] for q in queues), "ready": sum(q["ready"] for q in queues),
+        "stage_out": sum(q["jobs"].get("holding", 0) + q["jobs"].get("transferring", 0) for q in queues),
+        "n_failed": n_failed, "failure_rate": n_failed / (n_failed + n_good) if n_failed + n_good else None,
+        "n_finished": n_good, "cpu_efficiency": cpu_s / core_s if core_s else None,
+        "cores": sum(q["pilot_cores_now"] or 0 for q in queues), "pilots": sum(row["n_alive"] for row in fleet),
+        "idle": sum(row["n_idle"] for row in fleet), "silent": sum(row["n"] - row["n_alive"] for row in fleet),
+    }  # fmt: skip
+
+
+def _told(version: Any, changes: Sequence[Change]) -> Facts:
+    """A version as the page lists it: what it did, in a few words, beside who and why."""
+    shown = [each for each in changes if each.field not in ("status_reason", "status_by", "status_rule", "status_then")]
+    did = [f"{each.field} {_word(each.was)} → {_word(each.now)}" for each in shown if each.field]
+    did += [f"{each.name} was {each.change}" for each in shown if not each.field]
+    more = f" and {len(did) - 4} more" if len(did) > 4 else ""
+    return {**version._asdict(), "did": "; ".join(did[:4]) + more or "reason or author"}
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "nothing"
+    return looks.UNKNOWN if value in (None, "") else str(value)
+
+
+def _with_failures(connection: Connection, queues: list[Facts]) -> list[Facts]:
+    """Each queue with `n_failed`, `n_ended` and `failure_rate` of the last 24 h (whole days for what ended)."""
+    failed = {row["queue"]: row["n"] for row in facts(connection, site_queries.FAILED_BY_QUEUE)}
+    ended = {row["queue"]: row for row in facts(connection, site_queries.ENDED_BY_QUEUE)}
+    for queue in queues:
+        day = ended.get(queue["name"], {})
+        n_failed, n_good = failed.get(queue["name"], 0), day.get("n_finished", 0)
+        queue["n_failed"], queue["n_finished"] = n_failed, n_good
+        queue["failure_rate"] = n_failed / (n_failed + n_good) if n_failed + n_good else None
+        queue["cpu_s"], queue["core_s"] = day.get("cpu_s") or 0.0, day.get("core_s") or 0.0
+        queue["cpu_efficiency"] = day["cpu_s"] / day["core_s"] if day.get("core_s") else None
+    return queues

@@ -1,0 +1,124 @@
+"""Tokens: which there are, a new one (shown once), and the end of one."""
+
+from urllib.parse import urlencode
+
+import falcon
+from sqlalchemy.engine import Connection
+
+from monitoring.pages.acting import Deed, Field, Sheet, SheetPage, carry_out, deed_of
+from monitoring.pages.page import Page, check_words, session_of
+from monitoring.reads.queries import facts
+from monitoring.show import looks
+from panda.auth import audit_log, policy, tokens, users
+from panda.auth.identity import Role
+from panda.auth.policy import Action
+from panda.errors import Invalid
+
+SHOWN = 200
+#: The newest; of one person, or of everybody.
+TOKENS = """
+SELECT token_id, owner, label, roles, created_at, expires_at, revoked_at,
+    expires_at < (SELECT panda_now()) AS is_over
+FROM (SELECT * FROM tokens ORDER BY token_id DESC LIMIT 5000) AS newest
+WHERE (%(owner)s::text IS NULL OR owner = %(owner)s) AND (%(all)s OR revoked_at IS NULL)
+ORDER BY token_id DESC LIMIT %(n)s
+"""
+SPANS = (("7776000", "90 days"), ("2592000", "30 days"), ("604800", "7 days"), ("31536000", "1 year"), ("", "for ever"))
+
+
+class Tokens(Page):
+    """/tokens?owner=&all="""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_words(req, "owner", "all")
+        owner = policy.scope(session_of(req).identity, Action.READ_TOKENS, req.get_param("owner") or None)
+        asked = {"owner": owner, "n": SHOWN, "all": "all" in req.params}
+        found = self._parts.reader.block(lambda c: facts(c, TOKENS, asked))
+        self._answer(req, resp, "tokens.html", {"tokens": found}, self._now(), csv="tokens", of=owner,
+                     with_revoked="all" in req.params, shown=SHOWN)  # fmt: skip
+
+
+class NewToken(SheetPage):
+    """/tokens/new?owner=&role=&queue=&label="""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        session = session_of(req)
+        policy.require(session.identity, Action.CREATE_TOKEN)
+        roles = [(str(role), str(role)) for role in Role]
+        sheet = Sheet(
+            "New token", "Make it", "/tokens",
+            fields=[
+                Field("owner", "For", value=req.get_param("owner") or session.subject, required=True,
+                      help="Who does not exist yet becomes a user with this role."),
+                Field("role", "Role", value=req.get_param("role") or "user", options=roles),
+                Field("queue", "Queue", value=req.get_param("queue") or "",
+                      help="A pilot's token may be bound to one queue; empty: any."),
+                Field("label", "Label", value=req.get_param("label") or "", help="What it is for."),
+                Field("ttl_s", "Good for", options=list(SPANS)),
+            ],
+            warnings=["It is shown once, here; only its hash is kept."],
+            cli="panda token create NAME --role ROLE --ttl 90d",
+        )  # fmt: skip
+        self._ask(req, resp, sheet)
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        session = session_of(req)
+        policy.require(session.identity, Action.CREATE_TOKEN)
+        deed = deed_of(req)
+        made: list[str] = []
+
+        def act(connection: Connection, deed: Deed) -> str:
+            form, ttl = deed.form, deed.form.get("ttl_s", "")
+            if ttl and not ttl.isdecimal():
+                raise Invalid("wants seconds", where="ttl_s")
+            words = {name: form.get(name, "").strip() for name in ("owner", "role", "queue", "label")}
+            made.append(
+                tokens.create(
+                    connection, words["owner"], [words["role"]], words["label"], float(ttl) if ttl else None,
+                    queue=words["queue"],
+                )
+            )  # fmt: skip
+            audit_log.record(
+                connection, deed.who, "create_token", words["owner"], reason=deed.reason,
+                facts={**words, "ttl_s": ttl}, request_id=deed.request_id,
+            )  # fmt: skip
+            return f"A token for {words['owner']} was made; it was shown once."
+
+        with self._parts.begin() as connection:
+            told = carry_out(connection, deed, act)
+        self._parts.memory.forget()
+        if not made:  # the form was sent twice
+            self._done(req, resp, deed, told, "/tokens")
+            return
+        data = {"token": made[0], "owner": deed.form.get("owner", ""), "role": deed.form.get("role", "")}
+        self._answer(req, resp, "token.html", data, self._now(), topics="")
+
+
+class RevokeToken(SheetPage):
+    """/tokens/{token_id}/revoke"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, token_id: int) -> None:
+        owner = self._parts.reader.ask(lambda c: users.owner_of_token(c, token_id))
+        policy.require(session_of(req).identity, Action.REVOKE_TOKEN, owner)
+        sheet = Sheet(
+            f"End token {token_id}", "End it", "/tokens?" + urlencode({"owner": owner}),
+            facts=[("Of", owner)], warnings=["Whoever uses it is refused within five seconds."], is_dangerous=True,
+            cli=f"panda token revoke {token_id}",
+        )  # fmt: skip
+        self._ask(req, resp, sheet)
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, token_id: int) -> None:
+        identity = session_of(req).identity
+        owner = self._parts.reader.ask(lambda c: users.owner_of_token(c, token_id))
+        policy.require(identity, Action.REVOKE_TOKEN, owner)
+
+        def act(connection: Connection, deed: Deed) -> str:
+            was_good = users.revoke(connection, token_id, by=deed.who, reason=deed.reason, request_id=deed.request_id)
+            return f"Token {token_id} is ended." if was_good else f"Token {token_id} had ended before."
+
+        self._act(req, resp, act, "/tokens?" + urlencode({"owner": owner}))
+
+
+def ends(token: dict[str, object]) -> str:
+    """revoked, over, or good."""
+    return "revoked" if token["revoked_at"] else "over" if token["is_over"] else looks.UNKNOWN
