@@ -6,6 +6,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import hypothesis
@@ -15,6 +16,7 @@ from falcon.testing import TestClient
 from hypothesis import HealthCheck
 from schemathesis import checks
 from schemathesis.config import SchemathesisConfig
+from schemathesis.pytest.lazy import get_all_tests
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -44,7 +46,17 @@ CHECKS = [
 #: Each field in turn, at and beyond its limits, then at random. Other methods than those described are 405.
 CONFIG = SchemathesisConfig.from_dict({"phases": {"coverage": {"unexpected-methods": []}}})
 
-schema = schemathesis.openapi.from_dict(described(), config=CONFIG)
+CALLS = sorted(
+    f"{method.upper()} {path}" for path, item in described()["paths"].items() for method in item if path not in ENDLESS
+)
+CASES = hypothesis.settings(
+    max_examples=N_CASES,
+    deadline=None,
+    derandomize=N_CASES <= 50,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
 covered: Counter[str] = Counter()
 answered: Counter[str] = Counter()
 fields: set[str] = set()
@@ -58,7 +70,7 @@ def api(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) ->
     url = postgres.create_database(name, template="template_panda")
     engine = make_engine(url)
     begin = begin_of(engine)
-    settings = load([], {"PANDA_DATA_DIR": str(folder)})
+    settings = load([], {"PANDA_DATA_DIR": str(folder), "PANDA_DISPATCHER_MAX_WAIT_S": "0"})
     with begin() as connection:
         for statement in SITES.split(";"):
             run(connection, statement, {"root": str(folder / "HOLLAND")})
@@ -92,43 +104,45 @@ def names_in(value: Any, path: str) -> Iterator[str]:
             yield from names_in(inner, path)
 
 
-@schema.exclude(path=sorted(ENDLESS)).parametrize()
-@hypothesis.settings(
-    max_examples=N_CASES,
-    deadline=None,
-    derandomize=N_CASES <= 50,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-def test_every_answer_is_one_that_is_described(case: schemathesis.Case, api: tuple[Any, str]) -> None:
-    app, token = api
+@cache
+def schema() -> Any:
+    return schemathesis.openapi.from_dict(described(), config=CONFIG)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_answer_is_one_that_is_described(name: str, api: tuple[Any, str]) -> None:
+    """The cases of a call are thought out when its test runs: once, not by every process that collects tests."""
+    method, path = name.split()
+    cases = get_all_tests(
+        schema=schema().include(method=method, path=path), test_func=call, settings=CASES, given_kwargs=None
+    )
+    for found in cases:
+        _, test = found.ok()
+        test(app=api[0], token=api[1])
+
+
+def call(case: schemathesis.Case, app: Any, token: str) -> None:
     case.headers["Authorization"] = f"Bearer {token}"
 
     answer = case.call(app=app)
 
-    call = f"{case.method} {case.path}"
-    covered[call] += 1
+    name = f"{case.method} {case.path}"
+    covered[name] += 1
     answered[f"{answer.status_code // 100}xx"] += 1
-    fields.update(f"{call} {name}" for name in names_in(case.body, "body"))
+    fields.update(f"{name} {field}" for field in names_in(case.body, "body"))
     fields.update(
-        f"{call} {where}.{name}" for where in ("query", "path_parameters") for name in getattr(case, where) or ()
+        f"{name} {where}.{field}" for where in ("query", "path_parameters") for field in getattr(case, where) or ()
     )
     case.validate_response(answer, checks=CHECKS)
 
 
 def test_everything_was_called(capsys: pytest.CaptureFixture[str]) -> None:
     """Stands last in this file."""
-    calls = {
-        f"{method.upper()} {path}"
-        for path, item in described()["paths"].items()
-        for method in item
-        if path not in ENDLESS
-    }
     n_described = sum(len(each.get("properties", ())) for each in described()["components"]["schemas"].values())
     with capsys.disabled():
         print(
-            f"\nfuzz: {len(covered)} of {len(calls)} calls, {sum(covered.values())} requests, {dict(answered)}, "
+            f"\nfuzz: {len(covered)} of {len(CALLS)} calls, {sum(covered.values())} requests, {dict(answered)}, "
             f"{len(fields)} fields and parameters of requests; {n_described} fields are described"
         )
     is_part = "PYTEST_XDIST_WORKER" in os.environ or not covered  # the calls are spread, or were not chosen
-    assert set(covered) <= calls if is_part else set(covered) == calls
+    assert set(covered) <= set(CALLS) if is_part else set(covered) == set(CALLS)
