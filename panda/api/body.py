@@ -1,7 +1,7 @@
 """Bodies: read up to a cap, never beyond; decoded strictly; uploads as streams that know their limit."""
 
+import re
 import zlib
-from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any, Generic, TypeVar, get_args
 
@@ -24,7 +24,7 @@ class Body(Generic[T]):
         self.kind = kind
         self._decoder = msgspec.json.Decoder(kind)
         self._cap_bytes = max_mb * 1_000_000
-        self._fields = sorted(set(_field_names(kind)))
+        self._places = _places_of(kind)
         self.may_be_empty = may_be_empty
 
     def read(self, req: falcon.Request) -> T:
@@ -61,9 +61,18 @@ class Body(Generic[T]):
         where = path.rstrip("`").removeprefix("$").removeprefix(".")
         if message.startswith("Object contains unknown field `"):
             name = message.split("`")[1]
-            near = get_close_matches(name, self._fields, n=1)
-            message = f"unknown field {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+            message = f"unknown field {name!r}{self._better(name, where)}"
         return Invalid(message, where=where)
+
+    def _better(self, name: str, where: str) -> str:
+        """The place where this name stands, or a name that is near: of this place, else of any."""
+        if name in self._places:
+            place = min(self._places[name])
+            return f"; it belongs in {place!r}" if place else "; it belongs in the outermost object"
+        here = re.sub(r"\[[^]]*\]", "", where)
+        near = get_close_matches(name, [each for each, places in self._places.items() if here in places], n=1)
+        near = near or get_close_matches(name, self._places, n=1)
+        return f"; did you mean {near[0]!r}?" if near else ""
 
 
 class Upload:
@@ -181,12 +190,18 @@ def _holds_nul(document: Any) -> bool:
     return False
 
 
-def _field_names(kind: Any) -> Iterator[str]:
-    """Names of all fields of a struct and of the structs in it."""
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+def _places_of(kind: Any) -> dict[str, set[str]]:
+    """Each field of a struct and of the structs in it -> where it stands: "" outermost, else as `brokerage`."""
+    found: dict[str, set[str]] = {}
+
+    def walk(kind: Any, where: str) -> None:
+        if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+            for inner in get_args(kind):
+                walk(inner, where)
+            return
         for each in msgspec.structs.fields(kind):
-            yield each.encode_name
-            yield from _field_names(each.type)
-    else:
-        for inner in get_args(kind):
-            yield from _field_names(inner)
+            found.setdefault(each.encode_name, set()).add(where)
+            walk(each.type, f"{where}.{each.encode_name}".removeprefix("."))
+
+    walk(kind, "")
+    return found

@@ -12,6 +12,8 @@ from panda.client import Client, ClientError, Forbidden, Invalid, TooLarge, Unau
 JOB = {"command": ["true"]}
 REFUSED = {
     "an unknown field": ({"name": "x", "jobs": [{"comand": ["true"]}]}, "invalid", "did you mean 'command'"),
+    "a field in the wrong place": ({"name": "x", "jobs": [JOB], "defaults": {"sites": ["A"]}}, "invalid", "belongs in 'brokerage'"),
+    "a field of the outermost": ({"name": "x", "jobs": [JOB | {"working_group": "g"}]}, "invalid", "the outermost object"),
     "a wrong type": ({"name": "x", "jobs": [{"command": "true"}]}, "invalid", "jobs[0].command"),
     "a NUL": ({"name": "x", "jobs": [{"command": ["echo", "a\0b"]}]}, "invalid", "NUL"),
     "a huge number": ({"name": "x", "jobs": [JOB | {"cores": 10**30}]}, "invalid", "jobs[0].cores"),

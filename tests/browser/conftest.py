@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -128,9 +128,12 @@ class Worked:
     def __init__(self, client: Client) -> None:
         self.client = client
 
-    def submit(self, *commands: list[str], name: str = "analysis", **more: object) -> list[int]:
+    def submit(
+        self, *commands: list[str], name: str = "analysis", sites: Sequence[str] = (), **more: object
+    ) -> list[int]:
         """PandaIDs of a new set with these commands."""
         document = {"name": name, "jobs": [{"command": command} for command in commands], "defaults": {**SMALL, **more}}
+        document["brokerage"] = {"sites": list(sites)}
         accepted = self.client.submit(document)
         return [accepted.first_panda_id + k for k in range(accepted.n_jobs)]
 

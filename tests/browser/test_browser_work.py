@@ -61,7 +61,7 @@ def test_many_are_retried_after_a_preview_that_asks_for_their_number(person, wor
         assert all(client.wait(jobs=[i], until=lambda _: True).jobs[0].attempt_nr == 2 for i in panda_ids)
 
 
-def test_a_queue_set_offline_shows_its_effect_and_who_did_it(person):
+def test_a_queue_set_offline_shows_its_effect_and_who_did_it(person, worked):
     with person("olga", "operator") as olga:
         page = olga.page
         olga.go("/queues/SOUTH-Q")
@@ -75,10 +75,20 @@ def test_a_queue_set_offline_shows_its_effect_and_who_did_it(person):
         expect(page.locator("[data-live=changes]")).to_contain_text("the storage is being moved")
         olga.go("/audit")
         expect(page.locator("tbody tr").first).to_contain_text("olga")
+
+        [job] = worked.submit(["true"], name="only-south", sites=["SOUTH"])
+        worked.reaches(job, "pending", "defined")
+        olga.go(f"/jobs/{job}")
+        cure = "if queues that are offline were online: 1 more queue (SOUTH-Q)"
+        expect(page.locator("#why")).to_contain_text(cure, timeout=30_000)
+        expect(page.locator("h1")).to_contain_text("defined")
+
         olga.go("/queues/SOUTH-Q/status?to=online")
         page.fill("#f-reason", "done")
         page.click("form.ask button")
         expect(page.locator("h1")).to_contain_text("online")
+        olga.go(f"/jobs/{job}")
+        expect(page.locator("h1")).to_contain_text("finished", timeout=60_000)
 
 
 def test_a_form_that_is_sent_twice_acts_once(person, begin):
