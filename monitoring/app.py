@@ -19,6 +19,7 @@ from monitoring.pages import (
     incidents,
     job,
     job_acts,
+    job_moves,
     jobs,
     jobsets,
     mine,
@@ -80,6 +81,7 @@ def make_app(
     app.add_route("/jobs/{panda_id:int}/logs/{attempt_nr:int}/{name}", job.RawLog(parts))
     app.add_route("/jobs/{panda_id:int}/retry", job_acts.JobRetry(parts))
     app.add_route("/jobs/{panda_id:int}/cancel", job_acts.JobCancel(parts))
+    _add_moves(app, parts)
     app.add_route("/jobsets", jobsets.JobSets(parts))
     app.add_route("/jobsets/{jobset_id:int}", jobsets.JobSet(parts))
     app.add_route("/jobsets/{jobset_id:int}/retry", bulk.JobSetRetry(parts))
@@ -98,6 +100,14 @@ def make_app(
     app.add_error_handler(PandaError, failures.ours)
     app.add_error_handler(SQLAlchemyError, failures.store)
     return app
+
+
+def _add_moves(app: falcon.App[falcon.Request, falcon.Response], parts: Parts) -> None:
+    app.add_route("/jobs/{panda_id:int}/hold", job_moves.JobHold(parts))
+    app.add_route("/jobs/{panda_id:int}/release", job_moves.JobRelease(parts))
+    app.add_route("/jobs/{panda_id:int}/priority", job_moves.JobPriority(parts))
+    app.add_route("/jobs/{panda_id:int}/rebroker", job_moves.JobRebroker(parts))
+    app.add_route("/jobs/{panda_id:int}/debug", job_moves.JobDebug(parts))
 
 
 def _add_places(app: falcon.App[falcon.Request, falcon.Response], parts: Parts) -> None:

@@ -117,7 +117,9 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class Sheet(msgspec.Struct, frozen=True):
-    """What is asked before a deed: what exactly will happen, to what, at what cost."""
+    """What is asked before a deed: what exactly will happen, to what, at what cost.
+
+    `cli`, `python`: the same, to copy."""
 
     title: str
     verb: str
@@ -133,6 +135,7 @@ class Sheet(msgspec.Struct, frozen=True):
     is_dangerous: bool = False
     needs_reason: bool = True
     cli: str = ""
+    python: str = ""
 
 
 class SheetPage(Page):

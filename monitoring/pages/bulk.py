@@ -8,6 +8,7 @@ from sqlalchemy.engine import Connection
 
 from monitoring.pages import retry_plan
 from monitoring.pages.acting import Choice, Deed, Field, Sheet, SheetPage
+from monitoring.pages.job_moves import priority_of
 from monitoring.pages.jobs import asked_for, owned, views_of
 from monitoring.pages.page import Page, Parts, check_words, session_of
 from monitoring.reads.queries import facts
@@ -39,7 +40,6 @@ TITLES = {"retry": "Retry", "cancel": "Cancel", "priority": "Set the priority of
 #: What a verb does to a job, for a sentence.
 DONE = {"retry": "retried", "cancel": "cancelled", "priority": "given another priority", "rebroker": "brokered anew",
         "hold": "held", "release": "released"}  # fmt: skip
-MOST_PRIORITY = 10_000
 
 #: The reason is asked for when the preview stands, and is kept with it.
 GIVE_REASON = """
@@ -76,16 +76,8 @@ def _wish(verb: str, said: str, stage: str, priority: str, identity: Identity, r
     if stage and stage not in set(RETRY_STATUS):
         raise Invalid(f"an attempt starts at one of {', '.join(RETRY_STATUS)}", where="stage", code="bad_stage")
     owner = policy.scope(identity, ACTIONS[verb], None)
-    number = _priority(priority) if verb == "priority" else None
+    number = priority_of(priority) if verb == "priority" else None
     return Wish(verb, said, Stage(stage) if stage else None, number, identity.subject, owner, reason)  # type: ignore[arg-type]
-
-
-def _priority(text: str) -> int:
-    digits = text.strip().removeprefix("-")
-    if not (digits.isascii() and digits.isdecimal()) or int(digits[:9]) > MOST_PRIORITY:
-        message = f"wants a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY}"
-        raise Invalid(message, where="priority", code="bad_priority")
-    return int(text)
 
 
 #: Where the attempts of a retry may start.

@@ -2,7 +2,7 @@
 
 import falcon
 
-from monitoring.pages import job_acts, job_facts
+from monitoring.pages import job_acts, job_facts, job_moves
 from monitoring.pages.page import Page, number_of, problem, session_of
 from panda.auth import policy
 from panda.auth.policy import Action
@@ -51,6 +51,9 @@ class Job(Page):
         told = job_facts.details(facts, data["files"].value or [], decision)
         for row in data["chain"]:
             row["told"] = told.get(row["stage"], "") if row["mark"] != "todo" else ""
+        waits_for = data["due"].value["waits_for"] if data["due"].value else None
+        offers = job_moves.offers(facts, waits_for, parts.settings)
+        data["commands"] = job_facts.commands(facts, [offer.verb for offer in offers])
         points = [] if data["usage"].value is None else data["usage"].value["points"]
         can_retry = facts["status"] == JobStatus.FAILED and facts["archived_at"] is None
         remembered = {row["chain_id"] for row in data["chain"] if row["chain_id"]}
@@ -59,6 +62,7 @@ class Job(Page):
             in_flower={task_id for task_id in remembered if parts.celery.remembers(task_id)}, topics=f"job:{panda_id}",
             start=job_acts.default_start(facts) if facts["status"] == JobStatus.FAILED else None,
             starts=[str(stage) for stage in job_acts.starts(facts)] if can_retry else [],
+            offers=offers,
             resources=job_facts.resources(points, facts["memory_mb"], facts["cores"]),
         )  # fmt: skip
 

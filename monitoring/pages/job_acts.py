@@ -9,7 +9,7 @@ from monitoring.pages import job_facts, retry_plan
 from monitoring.pages.acting import Choice, Deed, Field, Sheet, SheetPage
 from monitoring.pages.page import session_of
 from monitoring.reads.queries import Facts
-from monitoring.show import looks
+from monitoring.show import copies, looks
 from panda.auth import audit_log, policy
 from panda.auth.policy import Action
 from panda.errors import Conflict, Invalid
@@ -65,6 +65,7 @@ class JobRetry(SheetPage):
                        *retry_plan.told(plan, 1)[1:]],
                 choice=Choice("stage", "Start at", str(start), [(str(s), looks.STAGE_TITLE[s]) for s in possible]),
                 cli=f"panda retry {panda_id} --stage {start}",
+                python=copies.of_job("retry", panda_id, stage=str(start)),
             ),
         )  # fmt: skip
 
@@ -103,7 +104,7 @@ class JobCancel(SheetPage):
         self._ask(
             req, resp,
             Sheet(f"Cancel job {panda_id}", "Cancel the job", back, facts=facts_, warnings=[told], is_dangerous=True,
-                  cli=f"panda cancel {panda_id}"),
+                  cli=f"panda cancel {panda_id}", python=copies.of_job("cancel", panda_id)),
         )  # fmt: skip
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, panda_id: int) -> None:
@@ -149,6 +150,7 @@ class JobSetCancel(SetSheet):
             warnings=["Every open job ends; running payloads are killed. What finished stays."],
             fields=self._number_field(n_open), is_possible=n_open > 0, is_dangerous=True,
             note="" if n_open else "No job of this set is open.", cli=f"panda cancel set:{jobset_id}",
+            python=copies.of_job("cancel_jobset", jobset_id),
         )  # fmt: skip
         self._ask(req, resp, sheet)
 

@@ -11,7 +11,7 @@ from monitoring.reads import job_queries
 from monitoring.reads.blocks import Block, Reader
 from monitoring.reads.queries import Facts
 from monitoring.reads.queries import facts as rows_of
-from monitoring.show import funnel, logtext, looks
+from monitoring.show import copies, funnel, logtext, looks
 from panda.brokerage.explaining import explain
 from panda.errors import NotFound, PandaError
 from panda.jobs import queries as asked
@@ -23,6 +23,9 @@ from panda.states import FINAL, JobStatus, Stage
 TAIL_BYTES, TAIL_LINES = 65_536, 200
 FIRST_LOGS = ("payload.stdout", "payload.stderr", "pilot.log")
 MAX_SHOWN = 200
+#: What can be done to some jobs besides, and what for.
+OTHERWISE = {"hold": "Let it stand still", "release": "Let it go on", "priority": "Another priority",
+             "rebroker": "Another queue"}  # fmt: skip
 
 
 def job_page(
@@ -54,11 +57,10 @@ def job_page(
         "events": events,
         "attempts": reader.block(lambda c: _rows(asked.attempts(c, panda_id))),
         "files": reader.block(lambda c: _rows(asked.files(c, panda_id, limit=MAX_SHOWN).items)),
-        "why": _why(reader, panda_id, settings),
+        "why": why(reader, panda_id, settings),
         "logs": logs,
         "log": None if chosen is None else _part(reader, spool, panda_id, chosen, log_attempt, find),
         "usage": _usage(reader, panda_id),
-        "commands": commands(facts),
         "alike": _alike(reader, facts),
     }
 
@@ -67,7 +69,9 @@ def _rows(found: Sequence[Any]) -> list[Facts]:
     return [row._asdict() for row in found]
 
 
-def _why(reader: Reader, panda_id: int, settings: Settings) -> Block[Any]:
+def why(reader: Reader, panda_id: int, settings: Settings) -> Block[Any]:
+    """Why the job is where it is, with what brokerage decided."""
+
     def answer(connection: Connection) -> Facts:
         found, changes = explain(connection, panda_id, settings)
         told = [{"who": each.who, "say": each.sentence, "command": each.command} for each in changes]
@@ -225,15 +229,33 @@ def find(reader: Reader, panda_id: int) -> Facts:
     return reader.ask(question)
 
 
-def commands(facts: Facts) -> list[tuple[str, str]]:
-    """(what for, what to type)."""
-    panda_id = facts["panda_id"]
-    found = [("Why is it where it is?", f"panda why {panda_id}"), ("Its output", f"panda logs {panda_id}")]
+def commands(facts: Facts, offered: Sequence[str] = ()) -> list[tuple[str, str, str]]:
+    """(what for, what to type, the same in Python). `offered`: what else can be done to it now."""
+    panda_id, jobset_id = facts["panda_id"], facts["jobset_id"]
+    found = [
+        ("Why is it where it is?", f"panda why {panda_id}", copies.python(f"print(panda.why({panda_id}).summary)")),
+        ("All that is known", f"panda debug {panda_id}", copies.python(f"print(panda.job({panda_id}))")),
+        (
+            "Its output",
+            f"panda logs {panda_id}",
+            copies.python(
+                f"logs = panda.logs({panda_id})\nfor log in logs.list():\n    print(log.name, logs.tail(log, 50)[0].decode())"
+            ),
+        ),
+    ]
     if facts["status"] == JobStatus.FAILED and facts["archived_at"] is None:
-        found.append(("Try again", f"panda retry {panda_id}"))
+        found.append(("Try again", f"panda retry {panda_id}", copies.of_job("retry", panda_id)))
+    for verb, what in OTHERWISE.items():
+        if verb == "priority" and verb in offered:
+            code = copies.of_many("priority", f"panda_id:{panda_id}", priority=facts["priority"])
+            found.append((what, f"panda priority {panda_id} --to {facts['priority']}", code))
+        elif verb in offered:
+            found.append((what, f"panda {verb} {panda_id}", copies.of_job(verb, panda_id)))
     if facts["status"] not in FINAL:
-        found.append(("End it", f"panda cancel {panda_id}"))
-    found.append(("Its job set", f"panda status set:{facts['jobset_id']}"))
+        found.append(("End it", f"panda cancel {panda_id}", copies.of_job("cancel", panda_id)))
+    found.append(
+        ("Its job set", f"panda status set:{jobset_id}", copies.python(f"print(panda.jobset({jobset_id}).ledger)"))
+    )
     return found
 
 

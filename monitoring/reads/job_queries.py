@@ -23,6 +23,8 @@ LEFT JOIN shapes s USING (shape_id) LEFT JOIN queues q ON q.name = j.computing_s
 """
 DUE = "SELECT stage, waits_for, due_at, deliveries, tries, error FROM job_due WHERE panda_id = %(panda_id)s"
 LEASE = "SELECT pilot_id, lease_until, reported_at, cpu_s, rss_mb FROM leases WHERE panda_id = %(panda_id)s"
+HOLD = "SELECT held_by, reason, held_at FROM holds WHERE panda_id = %(panda_id)s"
+SITES_OF = "SELECT name, site FROM queues WHERE name = ANY(%(queues)s)"
 #: How often a code came in a day, and where.
 ALIKE = """
 SELECT queue, sum(n)::bigint AS n FROM error_hours

@@ -24,8 +24,10 @@ NAMELESS = frozenset({"nodes", "downtimes"})
 PAUSES, PLACE = ("brokerage", "dispatch"), ("site", "queue", "node")
 #: Commands about jobs that only look.
 LOOKS = frozenset({"jobs", "status", "why", "logs", "wait", "events", "show", "list", "debug", "watch"})
-#: Those that act -> whether one job or set has a sheet for it; all that match a filter have one in any case.
-ACTS = {"retry": True, "cancel": True, "hold": False, "release": False, "rebroker": False}
+#: Those that act; one job has a sheet for each, and so have all that match a filter.
+ACTS = frozenset({"retry", "cancel", "hold", "release", "rebroker", "priority"})
+#: Those of which a set has a sheet of its own.
+OF_SETS = frozenset({"retry", "cancel"})
 _NUMBER = re.compile(r"(set:)?([0-9]{1,18})\Z")
 
 
@@ -71,8 +73,10 @@ def _of_jobs(verb: str, named: list[str]) -> str | None:
         return "/jobs" if verb == "jobs" else "/jobsets"
     found = _NUMBER.match(named[0])
     if found is not None:
+        if verb in ACTS and found[1] and verb not in OF_SETS:
+            return f"/jobs/bulk/{verb}?" + urlencode({"q": f"jobset:{found[2]}"})
         page = f"/{'jobsets' if found[1] else 'jobs'}/{found[2]}"
-        return f"{page}/{verb}" if ACTS.get(verb) else page
+        return f"{page}/{verb}" if verb in ACTS else page
     said = " ".join(named)
     try:
         read(said, JOB_FIELDS)

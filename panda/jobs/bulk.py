@@ -138,7 +138,7 @@ def preview(begin: Begin, wish: Wish, limits: Api) -> Preview:
     n, untouched = _reached(_counted(begin, reached, wish.action, int(at.newest), limits.max_looked), wish.action)
     with begin() as connection:
         ids = lists.scan(
-            connection, JOBS, all_of(reached, _reachable(wish.action)), after=(at.newest + 1,), limit=SHOWN
+            connection, JOBS, all_of(reached, reachable(wish.action)), after=(at.newest + 1,), limit=SHOWN
         ).ids
         first = rows(connection, JOBS.show, {"ids": [each[0] for each in ids]}) if ids else []
         token = secrets.token_urlsafe(24)
@@ -225,7 +225,7 @@ def tidy(connection: Connection) -> None:
 
 def _step(connection: Connection, action: Row[Any], limit: int) -> Chunk:
     try:
-        wanted = all_of(_own(read(action.filter, JOB_FIELDS), action.owner), _reachable(action.action))
+        wanted = all_of(_own(read(action.filter, JOB_FIELDS), action.owner), reachable(action.action))
     except BadFilter as problem:  # a field that an update of ours took away
         _note(connection, action, Chunk([], {}, True), action.after_panda_id, f"stopped: {problem}")
         return Chunk([], {}, True)
@@ -313,7 +313,18 @@ def _own(expression: Expression, owner: str | None) -> Expression:
     return all_of(expression, live) if owner is None else all_of(expression, live, equal_to(JOB_FIELDS["owner"], owner))
 
 
-def _reachable(verb: str) -> Expression:
+def why_not(verb: str, status: str, waits_for: str | None) -> str | None:
+    """Why an action leaves a live job alone; None: it reaches it."""
+    reach = REACHES[verb]
+    if status not in reach.statuses:
+        return reach.why_not.format(status)
+    if reach.held is not None and (waits_for == Wait.OPERATOR) is not reach.held:
+        return reach.why_not_held
+    return None
+
+
+def reachable(verb: str) -> Expression:
+    """Which live jobs an action reaches, as a filter."""
     reach = REACHES[verb]
     statuses = equal_to(JOB_FIELDS["status"], *sorted(map(str, reach.statuses)))
     if reach.held is None:
@@ -323,15 +334,13 @@ def _reachable(verb: str) -> Expression:
 
 def _reached(by_place: Counter[tuple[str, str | None]], verb: str) -> tuple[int, dict[str, int]]:
     """How many jobs an action reaches; and why, and how many, it leaves alone."""
-    reach = REACHES[verb]
     n, untouched = 0, Counter[str]()
     for (status, waits_for), n_there in sorted(by_place.items(), key=str):
-        if status not in reach.statuses:
-            untouched[reach.why_not.format(status)] += n_there
-        elif reach.held is not None and (waits_for == Wait.OPERATOR) is not reach.held:
-            untouched[reach.why_not_held] += n_there
-        else:
+        why = why_not(verb, status, waits_for)
+        if why is None:
             n += n_there
+        else:
+            untouched[why] += n_there
     return n, dict(untouched)
 
 

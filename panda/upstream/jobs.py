@@ -14,11 +14,11 @@ import msgspec
 from panda.auth import audit_log, policy
 from panda.auth.policy import Action
 from panda.db.session import rows, run
-from panda.errors import Conflict, Forbidden, Invalid, TooLarge
+from panda.errors import Forbidden, Invalid, TooLarge
 from panda.jobs import kill, queries, submission
 from panda.jobs.specs import Brokerage, Defaults, JobSetRequest, JobSpec
 from panda.names import checked
-from panda.upstream import keeping, payloads
+from panda.upstream import debugging, keeping, payloads
 from panda.upstream.calls import Asked, WrongType, given
 from panda.upstream.descriptions import JobIds, checked_ids
 from panda.upstream.faces import Answer
@@ -28,10 +28,6 @@ from panda.upstream.words import FILE_ATTRIBUTES, JOB_ATTRIBUTES, NUMBERS
 KEEP = """
 INSERT INTO upstream_jobs (panda_id, attributes, files)
 SELECT * FROM unnest(%(panda_ids)s::bigint[], %(attributes)s::text[]::jsonb[], %(files)s::text[]::jsonb[])
-"""
-DEBUG = """
-INSERT INTO upstream_jobs (panda_id, is_debug) VALUES (%(panda_id)s, %(is_debug)s)
-ON CONFLICT (panda_id) DO UPDATE SET is_debug = excluded.is_debug
 """
 #: Times that the engine runs a job whose client did not say how often.
 MAX_ATTEMPTS = 3
@@ -129,10 +125,11 @@ def set_debug_mode(asked: Asked) -> Answer:
     with asked.house.begin() as connection:
         [panda_id] = checked_ids([said.job_id])
         policy.require(identity, Action.CANCEL, queries.owner_of(connection, panda_id))
-        row = queries.job(connection, panda_id)
-        if row.archived or row.ended_at is not None:
-            raise Conflict(f"job {panda_id} has ended")
-        run(connection, DEBUG, {"panda_id": panda_id, "is_debug": said.mode})
+        debugging.switch(connection, panda_id, said.mode)
+        audit_log.record(
+            connection, identity.subject, "debug", f"job {panda_id}", facts={"on": said.mode},
+            request_id=asked.request_id,
+        )  # fmt: skip
     return Answer(None, "Succeeded")
 
 

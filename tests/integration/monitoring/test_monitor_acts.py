@@ -344,7 +344,8 @@ def test_a_token_is_shown_once_and_ended(world: World, parts: Parts, token: Toke
 #: Sheets and pages of other people's things -> who may open them; a form sent there by anybody else does nothing.
 OPERATORS, KEEPERS = ("operator", "admin"), ("viewer", "production", "operator", "admin")
 SHEETS = {
-    "/jobs/11/retry": OPERATORS, "/jobs/7/cancel": OPERATORS, "/jobsets/{jobset}/retry": OPERATORS,
+    "/jobs/11/retry": OPERATORS, "/jobs/7/cancel": OPERATORS, "/jobs/4/hold": OPERATORS, "/jobs/4/release": OPERATORS,
+    "/jobs/4/priority": OPERATORS, "/jobs/4/rebroker": OPERATORS, "/jobs/7/debug": OPERATORS, "/jobsets/{jobset}/retry": OPERATORS,
     "/jobsets/{jobset}/cancel": OPERATORS, "/jobs/bulk/retry?q=owner:alice": OPERATORS,
     "/jobs/bulk/cancel?q=owner:alice": OPERATORS, "/jobs/bulk/hold?q=owner:alice": OPERATORS,
     "/jobs/bulk/release?q=owner:alice": OPERATORS, "/jobs/bulk/rebroker?q=owner:alice": OPERATORS,
@@ -370,7 +371,15 @@ def test_each_role_opens_what_it_may_and_whoever_may_not_does_nothing(
         opened[path] = page.status_code != 403 and not is_nothing
         if role not in roles:
             query = dict(part.split("=") for part in address.partition("?")[2].split("&") if part)
-            fields = {**query, "status": "offline", "node": "wn-1", "number": "1", "answer": "close"}
+            fields = {
+                **query,
+                "status": "offline",
+                "node": "wn-1",
+                "number": "1",
+                "answer": "close",
+                "on": "yes",
+                "priority": "5",
+            }
             sent[path] = somebody.post(address.partition("?")[0], **form(somebody, parts, **fields)).status_code
 
     assert opened == {path: role in roles for path, roles in SHEETS.items()}

@@ -1,0 +1,116 @@
+"""What the page of one job offers: each deed where it applies, to whom may, through a sheet."""
+
+from dataclasses import replace
+
+import pytest
+
+from monitoring.pages.page import Parts
+from tests.integration.monitoring.conftest import Browser, Token, World
+from tests.integration.monitoring.test_monitor_acts import form
+
+MOVES = ("hold", "release", "priority", "rebroker", "debug")
+
+
+def offered(browser: Browser, panda_id: int) -> set[str]:
+    page = browser.get(f"/jobs/{panda_id}").text
+    return {verb for verb in (*MOVES, "retry", "cancel") if f'href="/jobs/{panda_id}/{verb}"' in page}
+
+
+def test_a_deed_is_offered_where_it_applies_and_its_sheet_agrees(world: World, operator: Browser) -> None:
+    world.sql("UPDATE job_due SET waits_for = 'operator' WHERE panda_id = %(id)s", id=world.jobs["defined"])
+    expected = {
+        "pending": {"hold", "priority", "cancel"}, "defined": {"release", "priority", "cancel"},
+        "activated": {"hold", "priority", "rebroker", "cancel"}, "running": {"cancel"},
+        "failed": {"retry"}, "finished": set(),
+    }  # fmt: skip
+
+    assert {status: offered(operator, world.jobs[status]) for status in expected} == expected
+    for status, verbs in expected.items():
+        for verb in MOVES[:4]:
+            sheet = operator.json(f"/jobs/{world.jobs[status]}/{verb}")["data"]["sheet"]
+            assert sheet["is_possible"] == (verb in verbs), (status, verb)
+            assert sheet["note"] or sheet["is_possible"]
+
+
+@pytest.mark.parametrize("role", ["viewer", "user", "production", "operator"])
+def test_nobody_is_offered_what_they_may_not_do(world: World, parts: Parts, token: Token, role: str) -> None:
+    somebody = Browser(parts, token(f"some-{role}", role))
+
+    deeds = {"hold", "priority", "rebroker", "cancel"} if role == "operator" else set()
+    assert offered(somebody, world.jobs["activated"]) == deeds
+    assert offered(Browser(parts, token("alice", "user")), world.jobs["activated"]) == {
+        "hold", "priority", "rebroker", "cancel"
+    }  # fmt: skip
+
+
+def test_a_job_is_held_and_released_from_its_page(world: World, operator: Browser, parts: Parts, token: Token) -> None:
+    panda_id = world.jobs["activated"]
+    sheet = operator.json(f"/jobs/{panda_id}/hold")["data"]["sheet"]
+    held = [operator.post(f"/jobs/{panda_id}/hold", **form(operator, parts)).status_code for _ in range(2)]
+    again = operator.get(f"/jobs/{panda_id}/hold").text
+    alice = Browser(parts, token("alice", "user"))
+
+    assert (sheet["cli"], f"panda.hold({panda_id})" in sheet["python"]) == (f"panda hold {panda_id}", True)
+    assert held == [303, 303]
+    assert "It is held already" in again
+    assert offered(operator, panda_id) == {"release", "priority", "cancel"}
+    assert "held by olga, and an operator" in alice.get(f"/jobs/{panda_id}/release").text
+    assert alice.post(f"/jobs/{panda_id}/release", **form(alice, parts)).status_code == 409
+    assert dict(operator.json(f"/jobs/{panda_id}/release")["data"]["sheet"]["facts"])["Because"] == "because"
+    assert operator.post(f"/jobs/{panda_id}/release", **form(operator, parts, key="k2")).status_code == 303
+    assert offered(operator, panda_id) == {"hold", "priority", "rebroker", "cancel"}
+    assert world.count("SELECT count(*) FROM audit_log WHERE target = %(t)s", t=f"job {panda_id}") == 2
+    assert world.count("SELECT count(*) FROM audit_log WHERE action IN ('hold', 'release') AND reason = 'because'") == 2
+
+
+def test_a_job_gets_another_priority_from_its_page(world: World, operator: Browser, parts: Parts) -> None:
+    panda_id = world.jobs["activated"]
+    path = f"/jobs/{panda_id}/priority"
+
+    for k, wrong in enumerate(("", "lots", "10001", "-10001", "1.5")):
+        assert operator.post(path, **form(operator, parts, key=f"w{k}", priority=wrong)).status_code == 400, wrong
+    done = operator.post(path, **form(operator, parts, priority="-7"))
+    running = operator.post(f"/jobs/{world.jobs['running']}/priority", **form(operator, parts, key="k2", priority="5"))
+
+    assert (done.status_code, running.status_code) == (303, 409)
+    assert world.count("SELECT priority FROM jobs WHERE panda_id = %(id)s", id=panda_id) == -7
+    assert world.count("SELECT count(*) FROM audit_log WHERE action = 'priority'") == 1
+    assert "has priority -7" in operator.get(done.headers["location"]).text
+
+
+def test_a_job_is_brokered_elsewhere_from_its_page(world: World, operator: Browser, parts: Parts) -> None:
+    panda_id = world.jobs["activated"]
+    path = f"/jobs/{panda_id}/rebroker"
+    sheet = operator.json(f"{path}?exclude=north")["data"]["sheet"]
+
+    done = operator.post(path, **form(operator, parts, exclude="north", more="SOUTH*,west"))
+
+    assert [value for value, _ in sheet["choice"]["options"]] == ["", "north", "NORTH"]
+    assert sheet["cli"] == f"panda rebroker {panda_id} --exclude north"
+    assert "exclude=['north']" in sheet["python"]
+    assert operator.json(f"{path}?exclude=no-such-place")["data"]["sheet"]["choice"]["value"] == ""
+    assert done.status_code == 303
+    assert world.count("SELECT count(*) FROM job_avoids WHERE panda_id = %(id)s", id=panda_id) == 3
+    assert world.count("SELECT count(*) FROM jobs WHERE panda_id = %(id)s AND status = 'defined'", id=panda_id) == 1
+    assert operator.post(path, **form(operator, parts, key="k2", more="x" * 300)).status_code == 400
+
+
+def test_debug_mode_is_offered_where_upstreams_pilots_may_come(world: World, parts: Parts, token: Token) -> None:
+    panda_id = world.jobs["running"]
+    settings = replace(parts.settings, upstream=replace(parts.settings.upstream, enabled=True))
+    with_upstream = replace(parts, settings=settings)
+    olga, here = Browser(parts, token("olga", "operator")), Browser(with_upstream, token("olga", "operator"))
+
+    assert "debug" not in offered(olga, panda_id)
+    assert "Native pilots send their logs" in olga.get(f"/jobs/{panda_id}/debug").text
+    assert olga.post(f"/jobs/{panda_id}/debug", **form(olga, parts, on="yes")).status_code == 409
+    assert "debug" in offered(here, panda_id)
+    for key, word, is_on in (("k1", "yes", True), ("k2", "no", False)):
+        sheet = here.json(f"/jobs/{panda_id}/debug")["data"]["sheet"]
+        assert f"setDebugMode({panda_id}, {is_on}, False)" in sheet["python"]
+        assert here.post(f"/jobs/{panda_id}/debug", **form(here, parts, key=key, on=word)).status_code == 303
+        assert world.count("SELECT is_debug::int FROM upstream_jobs WHERE panda_id = %(id)s", id=panda_id) == is_on
+    assert here.post(f"/jobs/{panda_id}/debug", **form(here, parts, key="k3", on="maybe")).status_code == 400
+    failed = here.post(f"/jobs/{world.jobs['failed']}/debug", **form(here, parts, key="k4", on="yes"))
+    assert failed.status_code == 409
+    assert world.count("SELECT count(*) FROM audit_log WHERE action = 'debug'") == 2
