@@ -131,6 +131,8 @@ class Sheet(msgspec.Struct, frozen=True):
     columns: list[str] = []
     rows: list[list[str]] = []
     note: str = ""
+    more: str = ""
+    """The address of all of them, where not all are listed."""
     is_possible: bool = True
     is_dangerous: bool = False
     needs_reason: bool = True

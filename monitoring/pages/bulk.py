@@ -1,6 +1,7 @@
 """Actions on many jobs from a page: previewed and confirmed through the API's service, then watched."""
 
-from typing import Any
+import shlex
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import falcon
@@ -8,11 +9,11 @@ from sqlalchemy.engine import Connection
 
 from monitoring.pages import retry_plan
 from monitoring.pages.acting import Choice, Deed, Field, Sheet, SheetPage
-from monitoring.pages.job_moves import priority_of
+from monitoring.pages.job_moves import places_of, priority_of
 from monitoring.pages.jobs import asked_for, owned, views_of
 from monitoring.pages.page import Page, Parts, check_words, session_of
 from monitoring.reads.queries import facts
-from monitoring.show import looks
+from monitoring.show import copies, looks
 from panda.auth import policy
 from panda.auth.identity import Identity
 from panda.auth.policy import Action
@@ -22,7 +23,7 @@ from panda.jobs import bulk
 from panda.jobs import queries as asked
 from panda.jobs.bulk import Wish
 from panda.jobs.nouns import JOB_FIELDS
-from panda.query import Expression, equal_to, read, write
+from panda.query import Expression, all_of, equal_to, read, write
 from panda.states import RETRY_STATUS, Stage
 
 #: The API asks for the same leave: whoever may cancel jobs may move them and their priority.
@@ -69,15 +70,32 @@ def meant(req: falcon.Request, parts: Parts) -> Expression:
     return equal_to(JOB_FIELDS["panda_id"], *(int(value) for value in ticked))
 
 
-def _wish(verb: str, said: str, stage: str, priority: str, identity: Identity, reason: str) -> Wish:
+class Said(NamedTuple):
+    """What a sheet says about a deed: the filter, and the words that some deeds have besides, as they were typed."""
+
+    filter: str
+    stage: str = ""
+    priority: str = ""
+    exclude: str = ""
+
+    @property
+    def places(self) -> list[str]:
+        """Where jobs that are brokered anew must not go."""
+        return list(dict.fromkeys(filter(None, (part.strip() for part in self.exclude.split(",")))))
+
+
+def _wish(verb: str, said: Said, identity: Identity, reason: str) -> Wish:
     """Raises UnknownName, Forbidden, Invalid (`bad_stage`, `bad_priority`)."""
+    stage = said.stage
     if verb not in ACTIONS:
         raise UnknownName("action", verb, list(ACTIONS))
     if stage and stage not in set(RETRY_STATUS):
         raise Invalid(f"an attempt starts at one of {', '.join(RETRY_STATUS)}", where="stage", code="bad_stage")
     owner = policy.scope(identity, ACTIONS[verb], None)
-    number = priority_of(priority) if verb == "priority" else None
-    return Wish(verb, said, Stage(stage) if stage else None, number, identity.subject, owner, reason)  # type: ignore[arg-type]
+    number = priority_of(said.priority) if verb == "priority" else None
+    begun = Stage(stage) if stage and verb == "retry" else None
+    exclude = tuple(said.places) if verb == "rebroker" else ()
+    return Wish(verb, said.filter, begun, number, identity.subject, owner, reason, exclude)  # type: ignore[arg-type]
 
 
 #: Where the attempts of a retry may start.
@@ -91,37 +109,53 @@ class Previewed(SheetPage):
         self, req: falcon.Request, resp: falcon.Response, verb: str, expression: Expression, back: str, cli: str = ""
     ) -> None:
         """The sheet. It leaves a row that expires, and does nothing. `cli`: another command than that of the filter."""
-        identity, said = session_of(req).identity, write(expression)
-        stage, priority = req.get_param("stage") or "", req.get_param("priority") or "0"
-        wish = _wish(verb, said, stage, priority, identity, "")
+        identity = session_of(req).identity
+        words = (req.get_param(name) or "" for name in ("stage", "priority", "exclude"))
+        said = Said(write(expression), *words)
+        said = said._replace(priority=said.priority or "0")
+        wish = _wish(verb, said, identity, "")
         found = bulk.preview(self._parts.begin, wish, self._parts.settings.api)
         shown = [row._asdict() for row in found.first]
         n, s = looks.count(found.n), "" if found.n == 1 else "s"
-        told = [("Jobs", n), ("Filter", said)]
-        if verb == "priority":
-            told.append(("New priority", priority))
-        told += [(f"Left alone: {looks.count(number)}", why) for why, number in list(found.untouched.items())[:4]]
-        if verb == "retry" and found.n:
-            mine = owned(identity, Action.RETRY, expression)
-            told += retry_plan.of_filter(self._parts.reader, mine, wish.stage, found.n)
-        listed = f"The first {len(shown)} of {n} are listed." if found.n > len(shown) else ""
+        mine = owned(identity, ACTIONS[verb], expression)
+        columns, rows = _table(verb, wish, shown)
         sheet = Sheet(
-            f"{TITLES[verb]} {n} job{s}", f"{TITLES[verb]} {n} job{s}", back, facts=told,
-            choice=self._start(req, said, stage) if verb == "retry" else None,
-            fields=self._fields(found, said, stage, priority), is_possible=found.n > 0, is_dangerous=verb == "cancel",
-            warnings=[WARNINGS[verb]] if verb in WARNINGS and found.n else [],
-            columns=["Job", "Name", "Queue", "Failed in", "Error", "Attempt"], rows=[_row(row) for row in shown],
-            note=listed if found.n else f"No job that fits can be {DONE[verb]}.",
-            cli=(cli + _more(verb, stage, priority)) if cli else _cli(verb, said, stage, priority),
+            f"{TITLES[verb]} {n} job{s}", f"{TITLES[verb]} {n} job{s}", back,
+            facts=self._summary(verb, mine, wish, found), choice=self._choice(req, verb, said, shown),
+            fields=self._fields(found, said), is_possible=found.n > 0, is_dangerous=verb == "cancel",
+            warnings=[WARNINGS[verb]] if verb in WARNINGS and found.n else [], columns=columns, rows=rows,
+            note=_note(found, verb), more=_reached(expression, verb) if found.n > len(shown) else "",
+            cli=(cli + _more(verb, said)) if cli else _cli(verb, said), python=_python(verb, wish),
         )  # fmt: skip
         self._ask(req, resp, sheet)
 
-    def _start(self, req: falcon.Request, said: str, stage: str) -> Choice:
-        """Of a sheet with an address of its own nothing else is said."""
-        return Choice("stage", "Start at", stage, STARTS, [("q", said)] if req.params.keys() & {"q", "job"} else [])
+    def _summary(self, verb: str, mine: Expression, wish: Wish, found: bulk.Preview) -> list[tuple[str, str]]:
+        """What there is to say of all of them."""
+        told = [("Jobs", looks.count(found.n)), ("Filter", wish.filter)]
+        if verb == "priority":
+            told.append(("New priority", str(wish.priority)))
+        if wish.exclude:
+            told.append(("Never again at", ", ".join(wish.exclude)))
+        told += [(f"Left alone: {looks.count(number)}", why) for why, number in list(found.untouched.items())[:4]]
+        if verb == "retry" and found.n:
+            told += retry_plan.of_filter(self._parts.reader, mine, wish.stage, found.n)
+        return told
 
-    def _fields(self, found: bulk.Preview, said: str, stage: str, priority: str) -> list[Field]:
-        hidden = {"said": said, "priority": priority, "token": found.token, "action_id": str(found.action_id)}
+    def _choice(self, req: falcon.Request, verb: str, said: Said, shown: list[dict[str, Any]]) -> Choice | None:
+        """Of a sheet with an address of its own nothing else is said."""
+        kept = [("q", said.filter)] if req.params.keys() & {"q", "job"} else []
+        if verb == "retry":
+            return Choice("stage", "Start at", said.stage, STARTS, kept)
+        if verb != "rebroker":
+            return None
+        places = places_of(shown)
+        if said.exclude and said.exclude not in dict(places):
+            places.append((said.exclude, said.exclude))
+        return Choice("exclude", "Never again at", said.exclude, places, kept)
+
+    def _fields(self, found: bulk.Preview, said: Said) -> list[Field]:
+        hidden = {"said": said.filter, "priority": said.priority, "token": found.token,
+                  "action_id": str(found.action_id)}  # fmt: skip
         fields = [Field(name, kind="hidden", value=value) for name, value in hidden.items()]
         if found.n > self._parts.settings.api.confirm_above:
             help_ = "So that nobody hits more than they meant to."
@@ -135,8 +169,8 @@ class Previewed(SheetPage):
 
         def act(connection: Connection, deed: Deed) -> str:
             form = deed.form
-            words = (form.get("said", ""), form.get("stage", ""), form.get("priority", ""))
-            wish = _wish(verb, *words, identity, deed.reason)
+            said = Said(*(form.get(name, "") for name in ("said", "stage", "priority", "exclude")))
+            wish = _wish(verb, said, identity, deed.reason)
             number = form.get("number", "").replace(",", "").strip()
             action_id = int(form["action_id"]) if form.get("action_id", "").isdecimal() else 0
             run(connection, GIVE_REASON, {"reason": deed.reason, "action_id": action_id, "who": deed.who})
@@ -185,20 +219,62 @@ class JobSetRetry(Previewed):
         policy.require(session_of(req).identity, Action.RETRY, found.row.owner)
 
 
-def _row(job: dict[str, Any]) -> list[str]:
+def _note(found: bulk.Preview, verb: str) -> str:
+    if not found.n:
+        return f"No job that fits can be {DONE[verb]}."
+    n_shown = len(found.first)
+    return f"The first {n_shown} of {looks.count(found.n)} are listed." if found.n > n_shown else ""
+
+
+def _reached(expression: Expression, verb: str) -> str:
+    """The list of every job that the deed reaches now."""
+    live = equal_to(JOB_FIELDS["archived"], False)
+    return "/jobs?" + urlencode({"q": write(all_of(expression, live, bulk.reachable(verb)))})
+
+
+def _table(verb: str, wish: Wish, shown: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of what is listed: of each job what will be another."""
+    if verb == "retry":
+        columns = ["Job", "Name", "Queue", "Failed in", "Error", "Runs again", "Attempt"]
+        return columns, [_told_of(job, _again(job, wish.stage)) for job in shown]
+    columns = ["Job", "Name", "Status", "Queue", "Priority"]
+    to = f" → {wish.priority}" if verb == "priority" else ""
+    return columns, [
+        [str(job["panda_id"]), job["name"] or looks.UNKNOWN, job["status"], job["queue"] or looks.UNKNOWN,
+         f"{job['priority']}{to}"]
+        for job in shown
+    ]  # fmt: skip
+
+
+def _told_of(job: dict[str, Any], again: list[str]) -> list[str]:
     told = [job["name"], job["queue"], job["failed_stage"], job["error_code"]]
-    attempt = f"{job['attempt_nr']}/{job['max_attempts']}"
-    return [str(job["panda_id"]), *(word or looks.UNKNOWN for word in told), attempt]
+    return [str(job["panda_id"]), *(word or looks.UNKNOWN for word in told), *again]
 
 
-def _cli(verb: str, said: str, stage: str, priority: str) -> str:
-    quoted = "'" + said.replace("'", "'\\''") + "'"
-    return f"panda {verb} {quoted}{_more(verb, stage, priority)}"
+def _again(job: dict[str, Any], stage: Stage | None) -> list[str]:
+    """The stages that run again, and the number of the attempt."""
+    start = stage or retry_plan.start_after(job["failed_stage"])
+    attempt = f"{job['attempt_nr']} → {job['attempt_nr'] + 1} of {max(job['max_attempts'], job['attempt_nr'] + 1)}"
+    return [f"{looks.STAGE_TITLE[start].lower()} …", attempt]
 
 
-def _more(verb: str, stage: str, priority: str) -> str:
+def _cli(verb: str, said: Said) -> str:
+    quoted = "'" + said.filter.replace("'", "'\\''") + "'"
+    return f"panda {verb} {quoted}{_more(verb, said)}"
+
+
+def _more(verb: str, said: Said) -> str:
     """The options of a command."""
-    return {"retry": f" --stage {stage}" if stage else "", "priority": f" --to {priority}"}.get(verb, "")
+    options = {
+        "retry": f" --stage {said.stage}" if said.stage else "", "priority": f" --to {said.priority}",
+        "rebroker": "".join(f" --exclude {shlex.quote(place)}" for place in said.places),
+    }  # fmt: skip
+    return options.get(verb, "")
+
+
+def _python(verb: str, wish: Wish) -> str:
+    stage = None if wish.stage is None else str(wish.stage)
+    return copies.of_many(verb, wish.filter, stage=stage, priority=wish.priority, exclude=list(wish.exclude))
 
 
 class Actions(Page):

@@ -235,13 +235,7 @@ def commands(facts: Facts, offered: Sequence[str] = ()) -> list[tuple[str, str, 
     found = [
         ("Why is it where it is?", f"panda why {panda_id}", copies.python(f"print(panda.why({panda_id}).summary)")),
         ("All that is known", f"panda debug {panda_id}", copies.python(f"print(panda.job({panda_id}))")),
-        (
-            "Its output",
-            f"panda logs {panda_id}",
-            copies.python(
-                f"logs = panda.logs({panda_id})\nfor log in logs.list():\n    print(log.name, logs.tail(log, 50)[0].decode())"
-            ),
-        ),
+        ("Its output", f"panda logs {panda_id}", copies.of_logs(panda_id)),
     ]
     if facts["status"] == JobStatus.FAILED and facts["archived_at"] is None:
         found.append(("Try again", f"panda retry {panda_id}", copies.of_job("retry", panda_id)))

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from monitoring.pages.page import Page, Parts, number_of, session_of
 from monitoring.reads import queries
 from monitoring.reads.queries import Facts, facts
-from monitoring.show import looks, render, tables
+from monitoring.show import copies, looks, render, tables
 from panda.auth import policy
 from panda.auth.identity import Identity
 from panda.auth.policy import Action
@@ -36,8 +36,8 @@ FACETS = (
 )
 #: Words of older links, and the field that each stands for.
 SHORT = {"status": "status", "queue": "queue", "error": "error", "jobset": "jobset", "owner": "owner"}
-KNOWN = ("q", "add", "edit", "cols", *SHORT, "before", "json", "csv", "done", "job", "stage", "priority")
-NOT_FILTERS = frozenset({"json", "csv", "done", "stage", "priority", "edit", "cols", "add"})
+KNOWN = ("q", "add", "edit", "cols", *SHORT, "before", "json", "csv", "done", "job", "stage", "priority", "exclude")
+NOT_FILTERS = frozenset({"json", "csv", "done", "stage", "priority", "exclude", "edit", "cols", "add"})
 
 #: Columns that the table may have: title, and class of its head.
 COLUMNS = {
@@ -87,7 +87,8 @@ class Jobs(Page):
             req, resp, "jobs.html", data, self._now(), csv="jobs", next_link=link, is_first=before is None,
             first_link="/jobs?" + urlencode(kept), look_at=LOOK_AT, chips=chips(expression),
             toggle=_toggle(expression), without=_without(expression), titles=FACETS, chosen=_chosen(expression),
-            cli=_cli(q), topics="overview", columns=COLUMNS, shown_columns=columns, default_columns=DEFAULT_COLUMNS,
+            cli=_cli(q), python=copies.of_list(q),
+            topics="overview", columns=COLUMNS, shown_columns=columns, default_columns=DEFAULT_COLUMNS,
             is_editing=req.get_param("edit") is not None,
             status_alone=_but_status(mine) == EVERYTHING, range_link=_range_link(expression),
             csv_word="CSV" if link is None and before is None else f"CSV, {since} {looks.count(CSV_ROWS)}",

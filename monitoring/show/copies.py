@@ -31,6 +31,12 @@ def of_list(text: str) -> str:
     return python(f"for job in panda.find('jobs', {text!r}, limit=100):\n    print(job.panda_id, job.status)")
 
 
+def of_logs(panda_id: int) -> str:
+    """The end of each log of a job."""
+    told = "print(log.name, logs.tail(log, 50)[0].decode(), sep='\\n')"
+    return python(f"logs = panda.logs({panda_id})\nfor log in logs.list():\n    {told}")
+
+
 def debug(panda_id: int, is_on: bool) -> str:
     """Upstream's own client has this alone."""
     return f"from pandaclient import Client\n\nClient.setDebugMode({panda_id}, {is_on}, False)"

@@ -41,7 +41,7 @@ def test_many_are_retried_after_a_preview_that_asks_for_their_number(person, wor
         page.fill(".filter input[name=add]", "panda_id:" + ",".join(map(str, panda_ids)))
         page.keyboard.press("Enter")
         expect(page.locator(".n-chosen")).to_have_text("All 3 that match")
-        page.click(".bulk button:has-text('Retry')")
+        page.click(".bulk button:has-text('Retry stage')")
 
         expect(page.locator("h1")).to_have_text("Retry 3 jobs")
         expect(page.locator(".sheet tbody tr")).to_have_count(3)

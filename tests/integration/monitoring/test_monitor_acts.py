@@ -198,6 +198,40 @@ def test_where_many_start_again_is_chosen_on_their_sheet(world: World, operator:
     assert "c-stage" not in operator.get("/jobs/bulk/cancel?q=status:running").text
 
 
+def test_a_sheet_of_many_lists_what_will_be_another(world: World, operator: Browser, parts: Parts) -> None:
+    """Of each job; and the same words are a command and Python."""
+    sheets = {
+        verb: operator.json(f"/jobs/bulk/{verb}?q=status:{status}{more}")["data"]["sheet"]
+        for verb, status, more in (
+            ("retry", "failed", "&stage=define"), ("priority", "activated", "&priority=9"),
+            ("rebroker", "activated", "&exclude=north,SOUTH*"),
+        )
+    }  # fmt: skip
+    hidden = hidden_of(sheets["rebroker"])
+
+    unlike = operator.post("/jobs/bulk/rebroker", **form(operator, parts, **{**hidden, "exclude": "west", "key": "k0"}))
+    done = operator.post("/jobs/bulk/rebroker", **form(operator, parts, **{**hidden, "exclude": "north%2CSOUTH*"}))
+
+    assert sheets["retry"]["columns"][-2:] == ["Runs again", "Attempt"]
+    assert sheets["retry"]["rows"][0][-2:] == ["define …", "1 → 2 of 3"]
+    assert sheets["priority"]["rows"][0][-1] == "0 → 9"
+    assert sheets["rebroker"]["cli"] == "panda rebroker 'status:activated' --exclude north --exclude 'SOUTH*'"
+    assert "exclude=['north', 'SOUTH*']" in sheets["rebroker"]["python"]
+    assert dict(sheets["rebroker"]["facts"])["Never again at"] == "north, SOUTH*"
+    assert (unlike.status_code, "/jobs/actions/" in done.headers["location"]) == (409, True)
+    assert world.count("SELECT count(*) FROM bulk_actions WHERE exclude = '{north,SOUTH*}' AND status = 'running'") == 1
+
+
+def test_a_long_sheet_leads_to_the_list_of_all_that_it_reaches(world: World, operator: Browser) -> None:
+    for number in range(100, 125):
+        world.job(number, "failed")
+
+    sheet = operator.json("/jobs/bulk/retry?q=owner:alice")["data"]["sheet"]
+
+    assert sheet["note"] == "The first 20 of 26 are listed."
+    assert len(operator.json(sheet["more"])["data"]["jobs"]) == 26
+
+
 def test_an_incident_is_acknowledged_and_closed_once(world: World, operator: Browser, parts: Parts) -> None:
     world.furnish()
     answers = [
