@@ -62,7 +62,7 @@ class Job(Page):
             in_flower={task_id for task_id in remembered if parts.celery.remembers(task_id)}, topics=f"job:{panda_id}",
             start=job_acts.default_start(facts) if facts["status"] == JobStatus.FAILED else None,
             starts=[str(stage) for stage in job_acts.starts(facts)] if can_retry else [],
-            offers=offers,
+            offers=offers, parameters=job_facts.parameters(facts, data["said"].value),
             resources=job_facts.resources(points, facts["memory_mb"], facts["cores"]),
         )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """One job: what happened to it, where it stands, why, and what to type about it."""
 
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
@@ -62,6 +63,8 @@ def job_page(
         "log": None if chosen is None else _part(reader, spool, panda_id, chosen, log_attempt, find),
         "usage": _usage(reader, panda_id),
         "alike": _alike(reader, facts),
+        "payload": shlex.join(map(str, facts["spec"].get("command") or [])),
+        "said": reader.block(lambda c: job_queries.one(c, job_queries.SAID, facts)),
     }
 
 
@@ -123,6 +126,24 @@ def _part(reader: Reader, spool: Spool, panda_id: int, name: str, attempt_nr: in
         return reader.block(read)
     except PandaError as problem:
         return Block(trouble=str(problem))
+
+
+def parameters(facts: Facts, said: Facts | None) -> list[tuple[str, str]]:
+    """What was asked for the job, in words; what nobody said is left out."""
+    spec, said = facts["spec"], said or {}
+    wishes, upstream = said.get("wishes") or {}, said.get("upstream") or {}
+    found = [
+        ("Cores", str(facts["cores"])), ("Memory", looks.megabytes(facts["memory_mb"])),
+        ("Disk", looks.megabytes(facts["disk_mb"])), ("Wall time", looks.duration(facts["walltime_s"])),
+        ("GPUs", str(facts["gpus"] or "")), ("Tags", ", ".join(facts["tags"] or ())),
+        ("Attempts", f"at most {facts['max_attempts']}"), ("Kind", said.get("kind") or "analysis"),
+        ("VO", said.get("vo") or ""), ("Working group", said.get("working_group") or ""),
+        ("Container image", str(upstream.get("container_name") or "")), ("Sandbox", spec.get("sandbox") or ""),
+        ("Inputs", "read where they lie" if spec.get("direct_read") else ""),
+        ("Only at", ", ".join(wishes.get("sites") or ())), ("Not at", ", ".join(wishes.get("exclude") or ())),
+        ("Rather at", ", ".join(wishes.get("prefer") or ())), ("Its queue must be", wishes.get("requirements") or ""),
+    ]  # fmt: skip
+    return [(word, value) for word, value in found if value]
 
 
 def _alike(reader: Reader, facts: Facts) -> Block[Any]:

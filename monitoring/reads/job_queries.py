@@ -12,7 +12,7 @@ COLUMNS = f"""j.panda_id, j.jobset_id, j.parent_id, j.seq, j.name, j.owner, j.sh
     j.failed_stage, j.error_code, j.error_message, j.exit_code, j.wall_s, j.cpu_s, j.max_rss_mb, j.kill_requested_at,
     j.kill_delivered_at, j.kill_confirmed_at, {KILL_STATE} AS kill_state, j.kill_by, j.kill_reason,
     j.created_at, j.changed_at, j.started_at, j.ended_at, j.spec,
-    s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.tags, q.site"""
+    s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.gpus, s.tags, q.site"""
 JOB = f"""
 SELECT {COLUMNS}, NULL::timestamptz AS archived_at FROM (SELECT * FROM jobs WHERE panda_id = %(panda_id)s OFFSET 0) j
 LEFT JOIN shapes s USING (shape_id) LEFT JOIN queues q ON q.name = j.computing_site
@@ -30,6 +30,13 @@ ALIKE = """
 SELECT queue, sum(n)::bigint AS n FROM error_hours
 WHERE error_code = %(code)s AND hour > (SELECT panda_now()) - interval '24 hours'
 GROUP BY queue ORDER BY n DESC LIMIT 200
+"""
+#: What the job's set said for all of its jobs; and what upstream's client said besides.
+SAID = """
+SELECT document->>'kind' AS kind, document->>'vo' AS vo, document->>'working_group' AS working_group,
+    document->'brokerage' AS wishes,
+    (SELECT attributes FROM upstream_jobs WHERE panda_id = %(panda_id)s) AS upstream
+FROM jobsets WHERE jobset_id = %(jobset_id)s
 """
 JOBSET = f"""
 SELECT {JOBSET_COLUMNS}, on_parent_failure, output_storage, cancel_by, cancel_reason, document,

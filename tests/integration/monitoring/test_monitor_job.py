@@ -1,8 +1,10 @@
 """What the page of one job offers: each deed where it applies, to whom may, through a sheet."""
 
+import shlex
 from dataclasses import replace
 
 import pytest
+from markupsafe import escape
 
 from monitoring.pages.page import Parts
 from tests.integration.monitoring.conftest import Browser, Token, World
@@ -114,3 +116,25 @@ def test_debug_mode_is_offered_where_upstreams_pilots_may_come(world: World, par
     failed = here.post(f"/jobs/{world.jobs['failed']}/debug", **form(here, parts, key="k4", on="yes"))
     assert failed.status_code == 409
     assert world.count("SELECT count(*) FROM audit_log WHERE action = 'debug'") == 2
+
+
+def test_the_payload_is_told_as_a_shell_takes_it_and_what_was_asked_in_words(world: World, operator: Browser) -> None:
+    panda_id = world.jobs["running"]
+    spec = '{"command": ["sh", "-c", "echo \\"a  b\\" $HOME; it\'s"], "env": {"GREETING": "<b>"}, "direct_read": true}'
+    world.sql("UPDATE jobs SET spec = %(spec)s WHERE panda_id = %(id)s", spec=spec, id=panda_id)
+    world.sql("""UPDATE jobsets SET document = document || '{"kind": "production", "brokerage": {"sites": ["N*"]}}'""")
+    world.sql(
+        'INSERT INTO upstream_jobs (panda_id, attributes) VALUES (%(id)s, \'{"container_name": "alma:9"}\')',
+        id=panda_id,
+    )
+
+    page = operator.get(f"/jobs/{panda_id}").text
+    data = operator.json(f"/jobs/{panda_id}")["data"]
+
+    assert shlex.split(data["payload"]) == ["sh", "-c", 'echo "a  b" $HOME; it\'s']
+    assert page.count(f'data-copy="{escape(data["payload"])}"') == 2
+    for word, value in (("Kind", "production"), ("Only at", "N*"), ("Container image", "alma:9"), ("Cores", "4"),
+                        ("Memory", "8 GB"), ("Inputs", "read where they lie")):  # fmt: skip
+        assert f"<dt>{word}</dt><dd>{value}</dd>" in page, word
+    assert '<td class="mono long">&lt;b&gt;</td>' in page
+    assert f'<a href="/jobs/{panda_id}?json' in page
