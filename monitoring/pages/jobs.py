@@ -9,6 +9,8 @@ from urllib.parse import urlencode
 import falcon
 from sqlalchemy.engine import Connection
 
+from monitoring.pages.facets import FACETS, LOOK_AT
+from monitoring.pages.facets import facets as facets_of
 from monitoring.pages.page import Page, Parts, number_of, session_of
 from monitoring.reads import queries
 from monitoring.reads.queries import Facts, facts
@@ -20,20 +22,11 @@ from panda.db import lists
 from panda.errors import UnknownName
 from panda.jobs import views
 from panda.jobs.nouns import JOB_FIELDS, JOBS
-from panda.query import EVERYTHING, And, Comparison, Expression, Op, all_of, equal_to, read, write
+from panda.query import EVERYTHING, And, Comparison, Expression, Kind, Op, all_of, equal_to, read, write
 from panda.states import JobStatus
 
 PAGE_SIZE = 50
-#: Facets and the histogram look at no more than this many of the newest rows.
-LOOK_AT = 10_000
 HISTOGRAM_JOBS, BINS = 2_000, 48
-FACETS = (
-    ("status", "Status"),
-    ("failed_stage", "Failed stage"),
-    ("queue", "Queue"),
-    ("error", "Error"),
-    ("owner", "User"),
-)
 #: Words of older links, and the field that each stands for.
 SHORT = {"status": "status", "queue": "queue", "error": "error", "jobset": "jobset", "owner": "owner"}
 KNOWN = ("q", "add", "edit", "cols", *SHORT, "before", "json", "csv", "done", "job", "stage", "priority", "exclude")
@@ -72,7 +65,7 @@ class Jobs(Page):
         reader = self._parts.reader
         found = reader.block(lambda c: _page(c, mine, before))
         items, onward = found.value or ([], None)
-        facets = reader.block(lambda c: _facets(c, mine))
+        facets = facets_of(reader, mine, _but_status(mine))
         counts = reader.block(lambda c: queries.by_status(facts(c, queries.COUNTS)))
         q = write(expression)
         data = {
@@ -166,24 +159,6 @@ def _page(
     return found, page.next
 
 
-def _facets(connection: Connection, expression: Expression) -> dict[str, Any]:
-    """By facet its words and counts, the largest first; `is_whole`: every job that fits was counted."""
-    by = [name for name, _ in FACETS]
-    counted = lists.counts(connection, JOBS, expression, by, window=LOOK_AT)
-    others = _but_status(expression)
-    found: dict[str, dict[str, int]] = {name: {} for name in by}
-    for words, n in counted.groups:
-        for name, word in zip(by, words, strict=True):
-            if word is not None:
-                found[name][word] = found[name].get(word, 0) + n
-    is_whole = counted.down_to is None and len(counted.groups) < lists.MAX_GROUPS
-    if others != expression and others != EVERYTHING:  # also the statuses that are not chosen
-        every = lists.counts(connection, JOBS, others, ["status"], window=LOOK_AT)
-        found["status"] = {str(words[0]): n for words, n in every.groups} | found["status"]
-    listed = {name: sorted(words.items(), key=lambda item: -item[1])[:8] for name, words in found.items()}
-    return {**listed, "n": sum(n for _, n in counted.groups), "is_whole": is_whole}
-
-
 def _but_status(expression: Expression) -> Expression:
     return all_of(*(part for part in _parts(expression) if not _is_about(part, "status")))
 
@@ -242,9 +217,14 @@ def _toggle(expression: Expression) -> Any:
     def link(name: str, word: str) -> str:
         others = tuple(part for part in _parts(expression) if not _is_about(part, name))
         words = [w for w in chosen[name] if w != word] + ([] if word in chosen[name] else [word])
-        return _link(all_of(*others, *([equal_to(JOB_FIELDS[name], *words)] if words else [])))
+        return _link(all_of(*others, *([_any_of(name, words)] if words else [])))
 
     return link
+
+
+def _any_of(name: str, words: list[str]) -> Expression:
+    field = JOB_FIELDS[name]
+    return equal_to(field, *(int(word) if field.kind is Kind.WHOLE else word for word in words))
 
 
 def _without(expression: Expression) -> Any:

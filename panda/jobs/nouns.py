@@ -44,12 +44,14 @@ RESULT = (
     Field("started", Kind.TIME, "r.started_at", is_nullable=True, aliases=("started_at",)),
     Field("ended", Kind.TIME, "r.ended_at", is_nullable=True, aliases=("ended_at",)),
 )
+_KIND = "(SELECT coalesce(s.document->>'kind', 'analysis') FROM jobsets s WHERE s.jobset_id = r.jobset_id)"
 JOB_FIELDS = Fields(
     Field("panda_id", Kind.WHOLE, "r.panda_id", cost=Cost.INDEX, aliases=("id", "job")),
     Field("jobset", Kind.WHOLE, "r.jobset_id", cost=Cost.INDEX, aliases=("set", "jobset_id")),
     Field("owner", Kind.TEXT, "r.owner", cost=Cost.INDEX, aliases=("user",)),
     _word("status", JobStatus, "live ones are found without a look at the archive", aliases=("state",)),
     Field("name", Kind.TEXT, "r.name"),
+    Field("kind", Kind.TEXT, _KIND, "analysis, production, …; dear where documents of job sets are large", Cost.PROBE),
     Field("queue", Kind.TEXT, "r.computing_site", is_nullable=True),
     SITE,
     Field("share", Kind.TEXT, "r.share"),
@@ -117,8 +119,8 @@ JOBS = Noun(
     window=queries.WINDOW,
 )
 #: Fields that jobs can be counted by.
-GROUPS = ("status", "site", "queue", "owner", "share", "jobset", "error", "failed_stage", "node", "attempt", "cores",
-          "priority", "stage", "waits_for", "archived")  # fmt: skip
+GROUPS = ("status", "site", "queue", "owner", "share", "jobset", "error", "failed_stage", "node", "attempt", "kind",
+          "cores", "memory", "priority", "stage", "waits_for", "archived")  # fmt: skip
 
 JOBSET_FIELDS = Fields(
     Field("jobset", Kind.WHOLE, "r.jobset_id", cost=Cost.INDEX, aliases=("id", "set", "jobset_id")),

@@ -85,6 +85,18 @@ def test_every_way_through_a_noun_walks_an_index(empty, name, text, monkeypatch)
         assert list(unbounded(plan)) == [], sql
 
 
+@pytest.mark.parametrize("text", WALKS["job"])
+def test_counts_by_whatever_jobs_have_in_common_walk_an_index(empty, text, monkeypatch):
+    said = []
+    monkeypatch.setattr(lists, "rows", lambda _, sql, values: said.append(sql) or [])
+    for by in (*((name,) for name in jobs.GROUPS), ("cores", "memory", "attempt")):
+        lists.counts(None, jobs.JOBS, read(text, jobs.JOB_FIELDS), by, window=10_000)
+
+    for sql in said:
+        with empty() as connection:
+            assert list(unbounded(generic_plan(connection, sql))) == [], sql
+
+
 def unbounded(plan, limited=False):
     """Scans of a large table that neither a condition nor a window ends; and sorts of more than a window."""
     limited = limited or plan["Node Type"] == "Limit"

@@ -1,16 +1,23 @@
 """Pages as tables: the same address with ?csv, and a clear word where there is no table."""
 
 import re
+from urllib.parse import urlencode
 
 import pytest
 
-from tests.integration.monitoring.conftest import PAGES, Browser, World
+from panda.db.session import rows
+from tests.integration.monitoring.conftest import JOBSET, PAGES, Browser, World
 
 #: Pages that are no list, whatever they show beside.
 NO_TABLE = ("/", "/jobs/7", "/help", "/incidents/1", "/search?q=nothing")
 SHEETS = (
     "/retry",
     "/cancel",
+    "/hold",
+    "/release",
+    "/priority",
+    "/rebroker",
+    "/debug",
     "/bulk/",
     "/status",
     "/new",
@@ -126,3 +133,26 @@ def test_a_list_does_not_pass_over_a_word_that_it_does_not_know(world: World, op
 def test_the_words_that_a_list_knows_are_told(world: World, operator: Browser) -> None:
     assert "known: before, name, owner" in operator.get("/jobsets?lunch=hello&json").json["detail"]
     assert "did you mean 'owner'" in operator.get("/jobsets?owner_=hello&json").json["detail"]
+
+
+def test_jobs_are_counted_by_kind_and_by_what_they_ask_for(world: World, operator: Browser) -> None:
+    world.sql("INSERT INTO shapes (cores, memory_mb, disk_mb, walltime_s) VALUES (1, 2000, 1000, 3600)")
+    with world.begin() as connection:
+        values = {"name": "mc", "owner": "alice", "document": '{"kind": "production"}'}
+        [(jobset_id,)] = rows(connection, JOBSET, values)
+    world.sql("UPDATE jobsets SET document_hash = '\\x77' WHERE jobset_id = %(id)s", id=jobset_id)
+    world.sql("UPDATE jobs SET jobset_id = %(id)s, shape_id = 2, attempt_nr = 2 WHERE status = 'running'", id=jobset_id)
+
+    facets = operator.json("/jobs")["data"]["facets"]
+    page = operator.get("/jobs?q=cores:1").text
+
+    assert facets["kind"] == [["analysis", 12], ["production", 1]]
+    assert facets["cores"] == [["4", 12], ["1", 1]]
+    assert facets["memory"] == [["8000", 12], ["2000", 1]]
+    assert facets["attempt"] == [["1", 12], ["2", 1]]
+    assert operator.json("/jobs?q=status:failed")["data"]["facets"]["kind"] == [["analysis", 1]]
+    for word in ("kind:production", "kind:prod*", "cores:1", "memory<=2000", "attempt>1", "kind!=analysis"):
+        found = operator.json("/jobs?" + urlencode({"q": word}))["data"]["jobs"]
+        assert [job["panda_id"] for job in found] == [world.jobs["running"]], word
+    assert "2 GB" in page
+    assert 'href="/jobs?q=kind%3Aproduction"' in operator.get("/jobs").text
