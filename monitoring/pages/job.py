@@ -13,7 +13,7 @@ from panda.states import FINAL, JobStatus
 
 
 class Job(Page):
-    """/jobs/{panda_id}?log=&attempt="""
+    """/jobs/{panda_id}?log=&attempt=&find=&at=error"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, panda_id: int) -> None:
         parts = self._parts
@@ -42,6 +42,7 @@ class Job(Page):
             log=req.get_param("log") or None,
             log_attempt=number_of(req, "attempt"),
             find=(req.get_param("find") or "")[:200],
+            at_error=req.get_param("at") == "error",
         )
         as_of = self._now()
         events, attempts = data["events"].value or [], data["attempts"].value or []
@@ -68,17 +69,25 @@ class Job(Page):
 
 
 class RawLog(Page):
-    """/jobs/{panda_id}/logs/{attempt_nr}/{name}: the last 4 MB, as plain text."""
+    """/jobs/{panda_id}/logs/{attempt_nr}/{name}: the last 4 MB as plain text, or the part that `Range` asks for."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, panda_id: int, attempt_nr: int, name: str) -> None:
         parts = self._parts
         facts = job_facts.find(parts.reader, panda_id)
         policy.require(session_of(req).identity, Action.READ_JOBS, facts["owner"])
+        is_part = req.range is not None and req.range_unit == "bytes"
+        first, last = req.range if is_part and req.range else (-MAX_CHUNK_BYTES, -1)
+        limit = MAX_CHUNK_BYTES if last < 0 else last - first + 1
         found = parts.reader.ask(
-            lambda c: parts.spool.read_log(
-                c, panda_id, name, attempt_nr=attempt_nr, offset=-MAX_CHUNK_BYTES, limit=MAX_CHUNK_BYTES
-            )
+            lambda c: parts.spool.read_log(c, panda_id, name, attempt_nr=attempt_nr, offset=first, limit=limit)
         )
         resp.content_type = "text/plain; charset=utf-8"
         resp.set_header("Cache-Control", "private, no-store")
+        resp.set_header("Accept-Ranges", "bytes")
         resp.data = found.content
+        if is_part and not found.content:
+            raise falcon.HTTPRangeNotSatisfiable(found.size_bytes)
+        if is_part:
+            resp.status = falcon.HTTP_206
+            end = found.offset + len(found.content) - 1
+            resp.content_range = (found.offset, end, found.size_bytes)

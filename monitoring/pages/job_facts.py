@@ -8,21 +8,20 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Connection
 
+from monitoring.pages import job_logs
 from monitoring.reads import job_queries
 from monitoring.reads.blocks import Block, Reader
 from monitoring.reads.queries import Facts
 from monitoring.reads.queries import facts as rows_of
-from monitoring.show import copies, funnel, logtext, looks
+from monitoring.show import copies, funnel, looks
 from panda.brokerage.explaining import explain
 from panda.errors import NotFound, PandaError
 from panda.jobs import queries as asked
 from panda.jobs import usage
-from panda.jobs.spool import MAX_CHUNK_BYTES, Spool
+from panda.jobs.spool import Spool
 from panda.settings import Settings
 from panda.states import FINAL, JobStatus, Stage
 
-TAIL_BYTES, TAIL_LINES = 65_536, 200
-FIRST_LOGS = ("payload.stdout", "payload.stderr", "pilot.log")
 MAX_SHOWN = 200
 #: What can be done to some jobs besides, and what for.
 OTHERWISE = {"hold": "Let it stand still", "release": "Let it go on", "priority": "Another priority",
@@ -38,6 +37,7 @@ def job_page(
     log: str | None,
     log_attempt: int | None,
     find: str = "",
+    at_error: bool = False,
 ) -> dict[str, Any]:
     """Everything about the job whose row is `facts`, block by block.
 
@@ -45,11 +45,12 @@ def job_page(
         log: the name of the log to show; None: the one that tells most.
         log_attempt: of which attempt; None: the newest that has it.
         find: show the lines that hold this, of the last 4 MB, instead of the newest lines.
+        at_error: show the lines from the first error on.
     """
     panda_id: int = facts["panda_id"]
     events = reader.block(lambda c: _rows(asked.events(c, panda_id)))
     logs = reader.block(lambda c: _rows(asked.logs(c, panda_id)))
-    chosen = log or _first_log(facts, logs.value or [])
+    chosen = log or job_logs.first_log(facts, logs.value or [])
     return {
         "job": facts,
         "due": reader.block(lambda c: job_queries.one(c, job_queries.DUE, {"panda_id": panda_id})),
@@ -60,7 +61,9 @@ def job_page(
         "files": reader.block(lambda c: _rows(asked.files(c, panda_id, limit=MAX_SHOWN).items)),
         "why": why(reader, panda_id, settings),
         "logs": logs,
-        "log": None if chosen is None else _part(reader, spool, panda_id, chosen, log_attempt, find),
+        "log": None
+        if chosen is None
+        else job_logs.shown(reader, spool, panda_id, chosen, log_attempt, find=find, at_error=at_error),
         "usage": _usage(reader, panda_id),
         "alike": _alike(reader, facts),
         "payload": shlex.join(map(str, facts["spec"].get("command") or [])),
@@ -85,45 +88,6 @@ def why(reader: Reader, panda_id: int, settings: Settings) -> Block[Any]:
 
     try:
         return reader.block(answer)
-    except PandaError as problem:
-        return Block(trouble=str(problem))
-
-
-def _first_log(facts: Facts, logs: Sequence[Facts]) -> str | None:
-    """stdout; of a failed job stderr if it says anything; else whatever there is."""
-    newest = {row["name"]: row["size_bytes"] for row in logs}
-    if facts["status"] == JobStatus.FAILED and newest.get("payload.stderr"):
-        return "payload.stderr"
-    return next((name for name in FIRST_LOGS if newest.get(name)), next(iter(newest), None))
-
-
-def _part(reader: Reader, spool: Spool, panda_id: int, name: str, attempt_nr: int | None, find: str) -> Block[Facts]:
-    n_bytes = MAX_CHUNK_BYTES if find else TAIL_BYTES
-
-    def read(connection: Connection) -> Facts:
-        found = spool.read_log(connection, panda_id, name, attempt_nr=attempt_nr, offset=-n_bytes, limit=n_bytes)
-        lines = found.content.decode("utf-8", "replace").splitlines()
-        if found.offset > 0:
-            lines = lines[1:]
-        is_whole = found.offset == 0
-        numbered = [(k if is_whole else None, line[:2000]) for k, line in enumerate(lines, 1)]
-        if find:
-            wanted = find.casefold()
-            numbered = [(k, line) for k, line in numbered if wanted in line.casefold()]
-        return {
-            "name": name,
-            "attempt_nr": found.attempt_nr,
-            "size_bytes": found.size_bytes,
-            "is_whole": is_whole and len(numbered) <= TAIL_LINES,
-            "find": find,
-            "n_found": len(numbered),
-            "n_errors": sum(logtext.is_error(line) for _, line in numbered),
-            "lines": [line for _, line in numbered[-TAIL_LINES:]],
-            "numbers": [number for number, _ in numbered[-TAIL_LINES:]],
-        }
-
-    try:
-        return reader.block(read)
     except PandaError as problem:
         return Block(trouble=str(problem))
 

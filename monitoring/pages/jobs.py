@@ -74,13 +74,14 @@ class Jobs(Page):
         }  # fmt: skip
         columns = columns_of(req)
         kept = [*([("q", q)] if q else []), *(("cols", c) for c in columns if columns != DEFAULT_COLUMNS)]
+        saved = reader.block(lambda c: views.of(c, identity.subject))
         since = "newest" if before is None else "next"
         link = None if onward is None else "/jobs?" + urlencode([*kept, ("before", onward)])
         self._answer(
             req, resp, "jobs.html", data, self._now(), csv="jobs", next_link=link, is_first=before is None,
             first_link="/jobs?" + urlencode(kept), look_at=LOOK_AT, chips=chips(expression),
             toggle=_toggle(expression), without=_without(expression), titles=FACETS, chosen=_chosen(expression),
-            cli=_cli(q), python=copies.of_list(q),
+            cli=_cli(q), python=copies.of_list(q), views=saved.value or [],
             topics="overview", columns=COLUMNS, shown_columns=columns, default_columns=DEFAULT_COLUMNS,
             is_editing=req.get_param("edit") is not None,
             status_alone=_but_status(mine) == EVERYTHING, range_link=_range_link(expression),

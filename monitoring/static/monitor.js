@@ -125,7 +125,9 @@
       here.add(row.dataset.id);
       if (!newer || newer.outerHTML === row.outerHTML) continue;
       newer.querySelector("input[name=job]").checked = row.querySelector("input[name=job]").checked;
+      const focused = row.contains(document.activeElement) && document.activeElement;
       row.replaceWith(newer);
+      if (focused) newer.querySelector(focused.matches("input") ? "input[name=job]" : "a.l")?.focus();
     }
     const n = [...rows.keys()].filter((id) => !here.has(id)).length;
     let more = document.querySelector(".more-rows");
@@ -186,6 +188,8 @@
   function goToRow(step) {
     const links = [...document.querySelectorAll("main tbody tr td:first-child a, main tbody tr td:nth-child(2) a.l")];
     if (!links.length) return;
+    const here = links.findIndex((link) => link.closest("tr").contains(document.activeElement));
+    if (here >= 0) row = here;
     row = Math.min(links.length - 1, Math.max(0, row + step));
     links[row].focus();
   }
@@ -219,7 +223,7 @@
     else { listen(); refreshSoon(); }
   });
   const log = document.querySelector(".log:not(.found)");
-  if (log) log.scrollTop = log.scrollHeight;
+  if (log && location.hash !== "#first-error") log.scrollTop = log.scrollHeight;
   countChosen();
   listen();
   setInterval(() => { if (pollMs || (!topics && document.querySelector("[data-live]"))) refresh(); }, 15000);

@@ -1,7 +1,9 @@
 """What the page of one job offers: each deed where it applies, to whom may, through a sheet."""
 
+import re
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from markupsafe import escape
@@ -138,3 +140,60 @@ def test_the_payload_is_told_as_a_shell_takes_it_and_what_was_asked_in_words(wor
         assert f"<dt>{word}</dt><dd>{value}</dd>" in page, word
     assert '<td class="mono long">&lt;b&gt;</td>' in page
     assert f'<a href="/jobs/{panda_id}?json' in page
+
+
+def logged(world: World, parts: Parts, panda_id: int, content: str) -> str:
+    """The page of a job that wrote this."""
+    folder = Path(parts.settings.data_dir) / "spool" / "logs" / "000000" / "000"
+    folder.mkdir(parents=True)
+    (folder / f"{panda_id}.1.payload.stderr").write_text(content)
+    world.sql(
+        "INSERT INTO job_logs VALUES (%(id)s, 1, 'payload.stderr', %(n)s, panda_now())", id=panda_id, n=len(content)
+    )
+    return f"/jobs/{panda_id}"
+
+
+@pytest.mark.parametrize("n_after", [10, 400, 9_000])
+def test_the_first_error_is_one_click_away_however_far_up_it_stands(
+    world: World, operator: Browser, parts: Parts, n_after: int
+) -> None:
+    lines = [
+        *(f"start {k}" for k in range(50)),
+        "ERROR the first",
+        *(f"line {k}" for k in range(n_after)),
+        "ERROR last",
+    ]
+    path = logged(world, parts, world.jobs["failed"], "\n".join(lines) + "\n")
+
+    link = re.search(r'<a class="bad" href="([^"]*)#first-error">', operator.get(path).text)
+    assert link is not None
+    page = operator.get(path + link[1].replace("&amp;", "&")).text
+    at_error = operator.json(f"{path}?at=error")["data"]["log"]
+
+    assert bool(link[1]) == (n_after > 200)
+    assert page.index('id="first-error"') < page.index("ERROR the first") < page.index('id="first-error"') + 120
+    assert at_error["lines"].index("ERROR the first") == 20
+    assert at_error["numbers"][20] == 51
+    assert len(at_error["lines"]) <= 200
+
+
+def test_a_log_without_an_error_says_so_and_a_part_of_it_can_be_fetched(
+    world: World, operator: Browser, parts: Parts
+) -> None:
+    path = logged(world, parts, world.jobs["failed"], "0123456789\n")
+    raw = f"{path}/logs/1/payload.stderr"
+
+    assert "No line tells of an error" in operator.get(f"{path}?at=error").text
+    for asked, status, text in (("2-4", 206, "234"), ("8-", 206, "89\n"), ("-3", 206, "89\n"), ("99-", 416, None)):
+        part = operator._client.simulate_get(raw, headers={"Range": f"bytes={asked}"}, cookies=operator.cookies)
+        assert part.status_code == status, asked
+        assert text is None or (part.text, part.headers["content-range"].split("/")[1]) == (text, "11")
+    assert operator.get(raw).headers["accept-ranges"] == "bytes"
+
+
+def test_saved_views_stand_on_the_list_of_jobs(world: World, operator: Browser, parts: Parts) -> None:
+    assert "/jobs?q=%40lost" not in operator.get("/jobs").text
+
+    operator.post("/me/views/new", **form(operator, parts, reason="", name="lost", filter="status:failed"))
+
+    assert 'href="/jobs?q=%40lost" title="status:failed"' in operator.get("/jobs").text
