@@ -77,14 +77,20 @@ class Jobs(Page):
         saved = reader.block(lambda c: views.of(c, identity.subject))
         since = "newest" if before is None else "next"
         link = None if onward is None else "/jobs?" + urlencode([*kept, ("before", onward)])
+        keep = _keeper(columns)
+
+        def keeping(link: Callable[..., str]) -> Callable[..., str]:
+            return lambda *words: keep(link(*words))
+
         self._answer(
             req, resp, "jobs.html", data, self._now(), csv="jobs", next_link=link, is_first=before is None,
-            first_link="/jobs?" + urlencode(kept), look_at=LOOK_AT, chips=chips(expression),
-            toggle=_toggle(expression), without=_without(expression), titles=FACETS, chosen=_chosen(expression),
+            first_link="/jobs?" + urlencode(kept), look_at=LOOK_AT,
+            chips=[(text, keep(link)) for text, link in chips(expression)], toggle=keeping(_toggle(expression)),
+            without=keeping(_without(expression)), titles=FACETS, chosen=_chosen(expression),
             cli=_cli(q), python=copies.of_list(q), views=saved.value or [],
             topics="overview", columns=COLUMNS, shown_columns=columns, default_columns=DEFAULT_COLUMNS,
             is_editing=req.get_param("edit") is not None,
-            status_alone=_but_status(mine) == EVERYTHING, range_link=_range_link(expression),
+            status_alone=_but_status(mine) == EVERYTHING, range_link=keeping(_range_link(expression)), keep=keep,
             csv_word="CSV" if link is None and before is None else f"CSV, {since} {looks.count(CSV_ROWS)}",
         )  # fmt: skip
 
@@ -131,6 +137,12 @@ def columns_of(req: falcon.Request) -> tuple[str, ...]:
         if name not in COLUMNS:
             raise UnknownName("column", name, list(COLUMNS), where="cols")
     return tuple(name for name in COLUMNS if name in given) if given else DEFAULT_COLUMNS
+
+
+def _keeper(columns: tuple[str, ...]) -> Callable[[str], str]:
+    """For links to the list: the same link with the columns that somebody chose."""
+    said = urlencode([("cols", name) for name in columns]) if columns != DEFAULT_COLUMNS else ""
+    return lambda link: f"{link}{'&' if '?' in link else '?'}{said}" if said else link
 
 
 def views_of(parts: Parts, owner: str) -> Callable[[], Mapping[str, str]]:

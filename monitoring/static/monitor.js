@@ -36,7 +36,7 @@
     for (const old of document.querySelectorAll("[data-live]")) {
       const next = fresh.querySelector(`[data-live="${CSS.escape(old.dataset.live)}"]`);
       const busy = old.contains(document.activeElement) || (chosen.type === "Range" && chosen.containsNode(old, true))
-        || old.querySelector("input:checked");
+        || old.querySelector("input:checked") || (dragged && old.contains(dragged.svg));
       const html = next ? next.outerHTML : "";
       if (next && old.dataset.rows !== undefined && old.querySelector("tr[data-id]") && next.querySelector("tr[data-id]")) {
         replaceRows(old, next);
@@ -146,10 +146,23 @@
   let dragged = null;
   document.addEventListener("pointerdown", (event) => {
     const svg = event.target.closest("svg[data-link]");
-    dragged = svg && { svg, x: event.clientX };
+    dragged = svg && { svg, x: event.clientX, mark: null };
   });
-  document.addEventListener("pointerup", (event) => {
+  document.addEventListener("pointermove", (event) => {
     if (!dragged || Math.abs(event.clientX - dragged.x) < 8) return;
+    const { svg, x } = dragged;
+    const left = svg.getBoundingClientRect().left;
+    dragged.mark ??= svg.appendChild(document.createElementNS(svg.namespaceURI, "rect"));
+    const mark = { class: "dragged", x: Math.max(0, Math.min(x, event.clientX) - left), y: 0, width: Math.abs(event.clientX - x), height: "100%" };
+    for (const [name, value] of Object.entries(mark)) dragged.mark.setAttribute(name, value);
+  });
+  function drop() {
+    dragged?.mark?.remove();
+    dragged = null;
+  }
+  document.addEventListener("pointercancel", drop);
+  document.addEventListener("pointerup", (event) => {
+    if (!dragged || Math.abs(event.clientX - dragged.x) < 8) return drop();
     const { svg, x } = dragged;
     const box = svg.getBoundingClientRect();
     const [from, until] = [Number(svg.dataset.from), Number(svg.dataset.until)];
@@ -158,6 +171,7 @@
     const [low, high] = [Math.min(x, event.clientX), Math.max(x, event.clientX)];
     const link = svg.dataset.link.replace("FROM", encodeURIComponent(iso(Math.floor(at(low)))))
       .replace("UNTIL", encodeURIComponent(iso(Math.ceil(at(high)) + 1)));
+    drop();
     location.href = link;
   });
   document.addEventListener("dragstart", (event) => { if (event.target.closest("svg[data-link]")) event.preventDefault(); });
