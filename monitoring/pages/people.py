@@ -30,7 +30,7 @@ USER = f"SELECT {_COLUMNS} FROM users WHERE name = %(name)s"
 USAGE = """
 SELECT day, sum(n_finished)::bigint AS n_finished, sum(n_failed)::bigint AS n_failed, sum(core_s)::float8 AS core_s,
     sum(cpu_s)::float8 AS cpu_s
-FROM usage WHERE owner = %(owner)s AND day > ((SELECT panda_now()) - interval '30 days')::date
+FROM usage_all WHERE owner = %(owner)s AND day > ((SELECT panda_now()) - interval '30 days')::date
 GROUP BY day ORDER BY day
 """
 DATASETS = """

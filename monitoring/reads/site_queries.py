@@ -51,7 +51,7 @@ WHERE hour > (SELECT panda_now()) - interval '24 hours' GROUP BY queue
 ENDED_BY_QUEUE = """
 SELECT queue, sum(n_finished)::bigint AS n_finished, sum(n_failed)::bigint AS n_failed, sum(wall_s)::float8 AS wall_s,
     sum(cpu_s)::float8 AS cpu_s, sum(core_s)::float8 AS core_s
-FROM usage WHERE day >= ((SELECT panda_now()) - interval '24 hours')::date GROUP BY queue
+FROM usage_all WHERE day >= ((SELECT panda_now()) - interval '24 hours')::date GROUP BY queue
 """
 ERRORS_OF_QUEUE = """
 SELECT error_code, failed_stage, sum(n)::bigint AS n, max(hour) AS last_at FROM error_hours

@@ -2,7 +2,7 @@
 
 Named in `panda.api.schemas` like all others."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
@@ -272,7 +272,9 @@ class UsageSum(Reply, kw_only=True):
     """What was used under one name in some days."""
 
     name: str
-    """A user, share, queue, site or day, as was asked; empty: at none."""
+    """A user, working group, share, queue, site, kind or day, as was asked; empty: of none, or nobody knows."""
+    day: date | None
+    """The first day of the bin; null: the whole time."""
     n_finished: int
     n_failed: int
     """Attempts; the others are jobs."""
@@ -281,3 +283,6 @@ class UsageSum(Reply, kw_only=True):
     cpu_s: float
     core_s: float
     """Wall time by cores."""
+    in_bytes: int
+    """Files that finished jobs read; `out_bytes`: those that they made."""
+    out_bytes: int

@@ -18,26 +18,37 @@ DAYS = 30
 
 
 class UsageResource:
-    """/v1/usage?by=&days=&owner="""
+    """/v1/usage?by=&days=&bin=&owner=&group=&share=&queue=&site=&kind="""
 
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
 
-    @allowed(Action.READ_JOBS, *SHORT_LIST, "by", "days", "owner")
+    @allowed(Action.READ_JOBS, *SHORT_LIST, "by", "days", "bin", *used.Only._fields)
     @gives(
         Page(UsageSum, is_list=True),
         parameters={
-            "by": {"enum": list(used.GROUPS), "description": "What to sum by; none: by user."},
+            "by": {"enum": [*used.GROUPS, used.DAY], "description": "What to sum by; none: by user."},
+            "bin": {
+                "enum": list(used.BINS),
+                "description": "For a series: a sum for each of these and each name, in order of time.",
+            },
+            "group": {"type": "string", "description": "What was used for this working group."},
+            "share": {"type": "string", "description": "What was used of this share."},
+            "site": {"type": "string", "description": "What was used at this site."},
+            "kind": {"type": "string", "description": "What job sets of this kind used, for example `production`."},
             "days": whole_number(1, used.MOST_DAYS, f"How many days, today's among them; none: {DAYS}."),
         },
-        problems={422: f"{SHORT_LIST_PROBLEMS[422]} unknown_group"},
+        problems={422: f"{SHORT_LIST_PROBLEMS[422]} unknown_group unknown_bin"},
     )
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """What attempts that ended used in the last days; most core time first, days in order."""
-        owner = policy.scope(req.context.identity, Action.READ_JOBS, word(req, "owner"))
+        """What attempts that ended used in the last days; most core time first, days in order.
+
+        Files are counted for jobs that finished: what they read, and what of theirs was registered."""
+        only = used.Only(**{name: word(req, name) for name in used.Only._fields})
+        only = only._replace(owner=policy.scope(req.context.identity, Action.READ_JOBS, only.owner))
         days = whole(req, "days", DAYS, 1, used.MOST_DAYS)
         with self._begin() as connection:
-            found = used.sums(connection, word(req, "by") or "user", days, owner)
+            found = used.sums(connection, word(req, "by") or "user", days, only, word(req, "bin"))
         show_short_list(req, resp, UsageSum, [UsageSum(**row._asdict()) for row in found])
 
 

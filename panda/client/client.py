@@ -288,9 +288,15 @@ class Client:
         """What a job used while it ran: `points`, one per heartbeat, at most 200."""
         return mapping(self._calls.get(f"/v1/jobs/{panda_id}/usage", {"attempt": attempt}), "usage", points=list)
 
-    def used(self, *, by: str = "user", days: int = 30, owner: str | None = None) -> Pages[Reply]:
-        """Sums over the last days by user, share, queue, site or day; facts in `.raw`: `name`, `core_s` and more."""
-        return pages(self._calls, "/v1/usage", Reply, {"by": by, "days": days, "owner": owner})
+    def used(
+        self, *, by: str = "user", days: int = 30, bin: str | None = None, owner: str | None = None,
+        group: str | None = None, share: str | None = None, queue: str | None = None, site: str | None = None,
+        kind: str | None = None,
+    ) -> Pages[Reply]:  # fmt: skip
+        """Sums over the last days by user, (working) group, share, queue, site, kind or day; facts in `.raw`: `name`,
+        `core_s` and more. `bin`: a series by day, week or month. The others: only what was used by, for or there."""
+        only = {"owner": owner, "group": group, "share": share, "queue": queue, "site": site, "kind": kind}
+        return pages(self._calls, "/v1/usage", Reply, {"by": by, "days": days, "bin": bin, **only})
 
     def why(self, panda_id: int) -> Why:
         """Why the job is where it is: its wait, who comes first, what would let it run, what brokerage said."""

@@ -3,7 +3,8 @@
 Events, attempts and files of a job lie in partitions by PandaID from the start and stay where they are;
 only the row of `jobs` moves, so the tables that every claim and every stage walks through stay small. A job
 whose outputs are registered becomes `finished` on the way: the one move that is not written to `jobs`.
-What failed attempts used was accounted when they ended.
+What failed attempts used was accounted when they ended. The files of a job are looked at for their bytes only if it
+finished and has some.
 """
 
 from collections.abc import Sequence
@@ -45,15 +46,21 @@ counted AS (
     SELECT status, coalesce(computing_site, ''), -count(*) FROM gone WHERE is_new GROUP BY 1, 2
     UNION ALL SELECT 'finished', coalesce(computing_site, ''), count(*) FROM gone WHERE is_new GROUP BY 1, 2),
 used AS (
-    INSERT INTO usage_deltas (day, owner, share, queue, n_finished, n_failed, n_cancelled, wall_s, cpu_s, core_s)
-    SELECT panda_now()::date, owner, share, coalesce(computing_site, ''),
+    INSERT INTO usage_deltas (day, owner, share, queue, jobset_id, n_finished, n_failed, n_cancelled, wall_s, cpu_s,
+        core_s, in_bytes, out_bytes)
+    SELECT panda_now()::date, owner, share, coalesce(computing_site, ''), jobset_id,
         count(*) FILTER (WHERE is_new OR status = 'finished'), 0,
         count(*) FILTER (WHERE status IN ('cancelled', 'closed')),
-        sum(s.wall_s), coalesce(sum(cpu_s), 0), sum(s.wall_s * s.cores)
+        sum(s.wall_s), coalesce(sum(cpu_s), 0), sum(s.wall_s * s.cores),
+        coalesce(sum(f.in_bytes), 0), coalesce(sum(f.out_bytes), 0)
     FROM gone, LATERAL (SELECT cores, coalesce(gone.wall_s,
         greatest(extract(epoch FROM gone.changed_at - gone.started_at), 0)) AS wall_s
-        FROM shapes WHERE shape_id = gone.shape_id OFFSET 0) s
-    WHERE status <> 'failed' GROUP BY 1, 2, 3, 4)
+        FROM shapes WHERE shape_id = gone.shape_id OFFSET 0) s,
+    LATERAL (SELECT sum(size_bytes) FILTER (WHERE kind = 'input') AS in_bytes,
+            sum(size_bytes) FILTER (WHERE kind = 'output' AND status = 'registered') AS out_bytes
+        FROM job_files WHERE panda_id = gone.panda_id AND gone.n_inputs + gone.n_outputs > 0
+            AND (gone.is_new OR gone.status = 'finished') OFFSET 0) f
+    WHERE status <> 'failed' GROUP BY 1, 2, 3, 4, 5)
 SELECT jobset_id, array_agg(panda_id) AS panda_ids, count(*) FILTER (WHERE is_new)::int AS n_new
 FROM gone GROUP BY jobset_id
 """

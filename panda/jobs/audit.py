@@ -210,7 +210,7 @@ INVARIANTS: dict[str, tuple[str, str]] = {
         """
         SELECT owner, share, sum(n_finished) AS finished, sum(n_failed) AS failed, sum(n_cancelled) AS cancelled
         FROM (
-            SELECT owner, share, n_finished, n_failed, n_cancelled FROM usage
+            SELECT owner, share, n_finished, n_failed, n_cancelled FROM usage_all
             UNION ALL SELECT owner, share, n_finished, n_failed, n_cancelled FROM usage_deltas
             UNION ALL SELECT owner, share, -count(*) FILTER (WHERE status = 'finished'), 0,
                 -count(*) FILTER (WHERE status IN ('cancelled', 'closed'))

@@ -24,17 +24,26 @@ SELECT date_trunc('minute', at), stage, sum(n), sum(n_failed), sum(busy_ms), max
 ON CONFLICT (minute, stage) DO UPDATE SET n = r.n + excluded.n, n_failed = r.n_failed + excluded.n_failed,
     busy_ms = r.busy_ms + excluded.busy_ms, max_ms = greatest(r.max_ms, excluded.max_ms)
 """
+#: A delta names its job set, and here it gets what that one is of: the statements that end jobs need not look it up.
 FOLD_USAGE = """
 WITH gone AS (DELETE FROM usage_deltas RETURNING *),
 by_owner AS (
     INSERT INTO owner_days AS o (day, owner, core_s) SELECT day, owner, sum(core_s) FROM gone GROUP BY day, owner
     ON CONFLICT (day, owner) DO UPDATE SET core_s = o.core_s + excluded.core_s)
-INSERT INTO usage AS u (day, owner, share, queue, n_finished, n_failed, n_cancelled, wall_s, cpu_s, core_s)
-SELECT day, owner, share, queue, sum(n_finished), sum(n_failed), sum(n_cancelled), sum(wall_s), sum(cpu_s), sum(core_s)
-FROM gone GROUP BY day, owner, share, queue
-ON CONFLICT (day, owner, share, queue) DO UPDATE SET n_finished = u.n_finished + excluded.n_finished,
-    n_failed = u.n_failed + excluded.n_failed, n_cancelled = u.n_cancelled + excluded.n_cancelled,
-    wall_s = u.wall_s + excluded.wall_s, cpu_s = u.cpu_s + excluded.cpu_s, core_s = u.core_s + excluded.core_s
+INSERT INTO usage_days AS u (day, owner, share, queue, working_group, kind, n_finished, n_failed, n_cancelled, wall_s,
+    cpu_s, core_s, in_bytes, out_bytes)
+SELECT day, owner, share, queue, coalesce(s.working_group, ''), coalesce(s.kind, ''), sum(n_finished), sum(n_failed),
+    sum(n_cancelled), sum(wall_s), sum(cpu_s), sum(core_s), sum(in_bytes), sum(out_bytes)
+FROM gone LEFT JOIN (
+    SELECT jobset_id, coalesce(working_group, document->>'working_group') AS working_group,
+        coalesce(kind, document->>'kind', 'analysis') AS kind
+    FROM jobsets WHERE jobset_id = ANY(ARRAY(SELECT jobset_id FROM gone))) s USING (jobset_id)
+GROUP BY 1, 2, 3, 4, 5, 6
+ON CONFLICT (day, owner, share, queue, working_group, kind) DO UPDATE SET
+    n_finished = u.n_finished + excluded.n_finished, n_failed = u.n_failed + excluded.n_failed,
+    n_cancelled = u.n_cancelled + excluded.n_cancelled,
+    wall_s = u.wall_s + excluded.wall_s, cpu_s = u.cpu_s + excluded.cpu_s, core_s = u.core_s + excluded.core_s,
+    in_bytes = u.in_bytes + excluded.in_bytes, out_bytes = u.out_bytes + excluded.out_bytes
 """
 FOLD_ERRORS = """
 WITH gone AS (DELETE FROM error_deltas RETURNING *),

@@ -51,7 +51,7 @@ WHERE panda_id = ANY(%(panda_ids)s)
 #: counter, so no row is hot.
 COUNT_FAILURES = """
 WITH failed AS (
-    SELECT owner, share, coalesce(computing_site, '') AS queue, coalesce(error_code, 'none') AS error_code,
+    SELECT owner, share, jobset_id, coalesce(computing_site, '') AS queue, coalesce(error_code, 'none') AS error_code,
         coalesce(failed_stage, '') AS failed_stage, coalesce(node, '') AS node, shape_id, coalesce(cpu_s, 0) AS cpu_s,
         coalesce(wall_s, greatest(extract(epoch FROM panda_now() - started_at), 0), 0) AS wall_s
     FROM jobs WHERE panda_id = ANY(%(panda_ids)s)),
@@ -59,9 +59,10 @@ counted AS (
     INSERT INTO error_deltas (hour, error_code, failed_stage, queue, node, n, wall_s)
     SELECT date_trunc('hour', panda_now()), error_code, failed_stage, queue, node, count(*), sum(wall_s)
     FROM failed GROUP BY 1, 2, 3, 4, 5)
-INSERT INTO usage_deltas (day, owner, share, queue, n_finished, n_failed, n_cancelled, wall_s, cpu_s, core_s)
-SELECT panda_now()::date, owner, share, queue, 0, count(*), 0, sum(wall_s), sum(cpu_s), sum(wall_s * s.cores)
-FROM failed f, LATERAL (SELECT cores FROM shapes WHERE shape_id = f.shape_id OFFSET 0) s GROUP BY 1, 2, 3, 4
+INSERT INTO usage_deltas (day, owner, share, queue, jobset_id, n_finished, n_failed, n_cancelled, wall_s, cpu_s, core_s)
+SELECT panda_now()::date, owner, share, queue, jobset_id, 0, count(*), 0, sum(wall_s), sum(cpu_s),
+    sum(wall_s * s.cores)
+FROM failed f, LATERAL (SELECT cores FROM shapes WHERE shape_id = f.shape_id OFFSET 0) s GROUP BY 1, 2, 3, 4, 5
 """
 #: Written once, when the attempt is over; while it lasts, its row of `jobs` tells about it.
 END_ATTEMPTS = """

@@ -39,10 +39,10 @@ TAKE_IDS = "SELECT panda_take_ids(%(n)s) AS first"
 ENSURE_PARTITIONS = "SELECT panda_ensure_partitions(%(last)s)"
 INSERT = """
 INSERT INTO jobsets (name, owner, share, idempotency_key, document_hash, document, bindings, first_panda_id, n_jobs,
-    n_open, open_parents, released_at, on_parent_failure, output_storage, created_at)
+    kind, working_group, n_open, open_parents, released_at, on_parent_failure, output_storage, created_at)
 VALUES (%(name)s, %(owner)s, %(share)s, %(key)s, %(hash)s, %(document)s, %(bindings)s, %(first)s, %(n)s,
-    %(n)s, %(open_parents)s, CASE WHEN %(open_parents)s = 0 THEN panda_now() END, %(on_parent_failure)s,
-    %(output_storage)s, panda_now())
+    %(kind)s, %(working_group)s, %(n)s, %(open_parents)s, CASE WHEN %(open_parents)s = 0 THEN panda_now() END,
+    %(on_parent_failure)s, %(output_storage)s, panda_now())
 RETURNING jobset_id
 """
 OUTPUT_DATASET = """
@@ -129,7 +129,7 @@ def submit(
         {"name": request.name, "owner": owner, "share": request.share, "key": key, "hash": document_hash,
          "document": raw.decode(), "bindings": _kept(bindings), "first": first, "n": n_jobs,
          "open_parents": len(request.depends_on), "on_parent_failure": request.on_parent_failure,
-         "output_storage": request.output_storage},
+         "output_storage": request.output_storage, "kind": request.kind, "working_group": request.working_group},
     )[0].jobset_id  # fmt: skip
     if is_held:
         run(connection, HOLD, {"jobset_id": jobset_id})

@@ -20,8 +20,8 @@ from panda.states import Stage, after
 WORKER = "stages@node"
 QUICK = Engine(max_deliveries=4, group_jobs=2)
 EMPTY = """
-TRUNCATE jobs, job_due, ready, leases, attempts, job_events, jobs_archive, stage_starts, pilots, usage, usage_deltas,
-    job_count_deltas, job_counts
+TRUNCATE jobs, job_due, ready, leases, attempts, job_events, jobs_archive, stage_starts, pilots, usage,
+    usage_days, usage_deltas, job_count_deltas, job_counts
 """
 JOBS = """
 SELECT panda_id, status, attempt_nr, max_attempts, kill_requested_at IS NOT NULL AS is_unwanted, false AS is_archived

@@ -2,10 +2,11 @@
 
 import csv
 import io
+from datetime import date, timedelta
 
 import pytest
 
-from panda.db.session import run
+from panda.db.session import rows, run
 
 TEN = {"name": "ten", "template": {"command": ["echo", "${seq}"], "count": 10, "outputs": ["${seq}.root"]}}
 #: Each noun that has pages, and the role that sees all of it.
@@ -276,9 +277,77 @@ SELECT panda_now()::date - ago, owner, 'default', queue, 1, 2, 0, 10, 5, core_s 
     assert operator.get("/v1/usage?days=0").status_code == 400
     [sum_of_anna] = anna.get("/v1/usage").json["data"]
     assert sum_of_anna == {"name": "anna", "n_finished": 2, "n_failed": 4, "n_cancelled": 0, "wall_s": 20, "cpu_s": 10,
-                           "core_s": 42}  # fmt: skip
+                           "core_s": 42, "day": None, "in_bytes": 0, "out_bytes": 0}  # fmt: skip
 
 
 def test_jobs_have_one_order(anna, ten):
     for word in ("changed", "priority", "queue"):
         assert anna.get(f"/v1/jobs?sort={word}").json["code"] == "unknown_sort"
+
+
+@pytest.fixture
+def used_days(begin, sites):
+    """Days of three users, two working groups and two kinds; some of it folded by an earlier release."""
+    with begin() as connection:
+        run(connection, """
+INSERT INTO usage_days SELECT panda_now()::date - ago, owner, share, queue, working_group, kind, 1, 2, 0, 10, 5, core_s,
+    100, 200
+FROM (VALUES
+    (0, 'anna', 'default', 'HOLLAND-CPU', 'higgs', 'production', 40), (1, 'anna', 'default', '', '', 'analysis', 2),
+    (1, 'bert', 'default', 'HOLLAND-CPU', 'higgs', 'analysis', 100), (40, 'bert', 'ml', 'HOLLAND-CPU', 'top', 'test', 7)
+) AS t(ago, owner, share, queue, working_group, kind, core_s)""")  # fmt: skip
+        run(connection, """
+INSERT INTO usage SELECT panda_now()::date - 1, 'carl', 'default', 'HOLLAND-CPU', 3, 0, 0, 10, 5, 1""")  # fmt: skip
+
+
+@pytest.mark.usefixtures("by_hand", "used_days")
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("by=group", [("higgs", 140), ("", 3)]),
+        ("by=group&days=90", [("higgs", 140), ("top", 7), ("", 3)]),
+        ("by=kind", [("analysis", 102), ("production", 40), ("", 1)]),
+        ("by=user", [("bert", 100), ("anna", 42), ("carl", 1)]),
+        ("by=site", [("HOLLAND", 141), ("", 2)]),
+        ("by=user&group=higgs", [("bert", 100), ("anna", 40)]),
+        ("by=user&kind=analysis&group=higgs", [("bert", 100)]),
+        ("by=user&site=HOLLAND", [("bert", 100), ("anna", 40), ("carl", 1)]),
+        ("by=kind&queue=HOLLAND-CPU&owner=anna", [("production", 40)]),
+        ("by=user&share=ml&days=90", [("bert", 7)]),
+        ("by=user&share=nothing", []),
+    ],
+)
+def test_what_was_used_is_told_by_group_kind_and_site_and_restricted(caller, query, told):
+    answer = caller("otto", "operator").get(f"/v1/usage?{query}")
+
+    assert [(each["name"], each["core_s"]) for each in answer.json["data"]] == told
+    assert all(each["day"] is None for each in answer.json["data"])
+
+
+@pytest.mark.usefixtures("by_hand", "used_days")
+def test_what_was_used_is_told_as_a_series_and_the_series_as_csv(anna, caller, begin):
+    operator = caller("otto", "operator")
+    with begin() as connection:
+        today = rows(connection, "SELECT panda_now()::date AS day")[0].day
+    days = [(today - timedelta(days=ago)).isoformat() for ago in (1, 0)]
+
+    series = operator.get("/v1/usage?by=group&bin=day").json["data"]
+    assert [(each["day"], each["name"], each["core_s"]) for each in series] == [
+        (days[0], "higgs", 100), (days[0], "", 3), (days[1], "higgs", 40)
+    ]  # fmt: skip
+    assert (series[0]["in_bytes"], series[0]["out_bytes"]) == (100, 200)
+    table = list(csv.DictReader(io.StringIO(operator.get("/v1/usage?by=group&bin=day&format=csv").text)))
+    assert [(row["day"], row["name"], float(row["core_s"])) for row in table] == [
+        (days[0], "higgs", 100), (days[0], "", 3), (days[1], "higgs", 40)
+    ]  # fmt: skip
+    whole = pages_of(operator, "/v1/usage?by=group&bin=day")
+    assert whole == series
+    months = operator.get("/v1/usage?by=day&bin=month&days=90").json["data"]
+    assert {each["day"][-2:] for each in months} == {"01"}
+    assert sum(each["core_s"] for each in months) == 150
+    weeks = operator.get("/v1/usage?by=user&bin=week").json["data"]
+    assert {date.fromisoformat(each["day"]).weekday() for each in weeks} == {0}
+    assert [each["name"] for each in anna.get("/v1/usage?by=user&bin=day").json["data"]] == ["anna", "anna"]
+    assert anna.get("/v1/usage?by=group&owner=bert").status_code == 403
+    wrong = operator.get("/v1/usage?bin=fortnight")
+    assert (wrong.status_code, wrong.json["code"]) == (422, "unknown_bin")

@@ -101,7 +101,8 @@ HEALTHY: dict[tuple[str, str], Any] = {
     ("GET", "/v1/transfers"): page({"transfer_id": 1, "lfn": "a.txt", "status": "failed"}),
     ("GET", "/v1/links"): page({"source": "A", "destination": "B"}),
     ("GET", "/v1/storage-quotas"): page({"quota": "users", "owner": "ann", "used_bytes": 1, "limit_bytes": 2, "each": True}),
-    ("GET", "/v1/usage"): page({"name": "S", "core_s": 7200.0, "cpu_s": 3600.0, "wall_s": 3600.0, "n_finished": 1}),
+    ("GET", "/v1/usage"): page({"name": "S", "core_s": 7200.0, "cpu_s": 3600.0, "wall_s": 3600.0, "n_finished": 1, "day": "2026-10-05",
+                              "in_bytes": 5, "out_bytes": 6}),
     ("GET", "/v1/queues"): page(QUEUE),
     ("GET", "/v1/site-versions"): page({"version_id": 4, "at": AT, "who": "ann"}),
     ("GET", "/v1/site-versions/4"): {"version": {}, "changes": [CHANGE]},
@@ -272,6 +273,7 @@ whoami -o json --fields subject -q
 jobs 7 --query '[].panda_id'
 jobs 7 --jq '.[].panda_id'
 usage --by site --period 7d --owner ann -o json --fields name,core_h -q
+usage --by kind --bin week --group higgs --share default --queue Q --site S --kind production
 usage 7 -o json
 health -o json --fields part -q
 api POST /v1/jobs/7/cancel -d '{"reason": "r"}'

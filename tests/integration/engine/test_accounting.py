@@ -1,7 +1,11 @@
 """What was used is accounted when it was used: an attempt that failed counts at once, and once."""
 
+import zlib
+from pathlib import Path
+
 import pytest
 
+from panda.dispatcher.words import OutputReport
 from panda.jobs import kill
 from panda.states import JobStatus
 from workflows import beat
@@ -9,7 +13,7 @@ from workflows import beat
 USED = """
 SELECT sum(n_finished)::int AS n_finished, sum(n_failed)::int AS n_failed, sum(n_cancelled)::int AS n_cancelled,
     sum(wall_s)::float8 AS wall_s, sum(cpu_s)::float8 AS cpu_s, sum(core_s)::float8 AS core_s
-FROM (SELECT n_finished, n_failed, n_cancelled, wall_s, cpu_s, core_s FROM usage
+FROM (SELECT n_finished, n_failed, n_cancelled, wall_s, cpu_s, core_s FROM usage_all
     UNION ALL SELECT n_finished, n_failed, n_cancelled, wall_s, cpu_s, core_s FROM usage_deltas) u
 """
 TWO_CORES = {"defaults": {"cores": 2, "max_attempts": 1}}
@@ -85,3 +89,62 @@ def test_the_clock_counts_running_cores_although_one_share_alone_is_served(world
     beat.fold()
 
     assert world.query("SELECT cores FROM share_usage")[0].cores == {"default": 2}
+
+
+def test_use_is_told_by_what_the_job_set_is_of(world, running):
+    for document in ({"kind": "production", "working_group": "higgs"}, {}):
+        world.report(running(**document), "failed", error_code=1305, exit_code=3, wall_s=10.0, cpu_s=1.0)
+    beat.fold()
+
+    told = "SELECT kind, working_group, n_failed, core_s FROM usage_all ORDER BY kind DESC"
+    assert [row[:] for row in world.query(told)] == [("production", "higgs", 1, 20.0), ("analysis", "", 1, 20.0)]
+
+
+def test_of_sets_that_an_earlier_release_accepted_their_document_says_what_they_are_of(world, running):
+    for document in ({"kind": "production", "working_group": "higgs"}, {}):
+        world.report(running(**document), "failed", error_code=1305, exit_code=3, wall_s=10.0, cpu_s=1.0)
+    with world.begin() as connection:
+        connection.exec_driver_sql("UPDATE jobsets SET kind = NULL, working_group = NULL")
+    beat.fold()
+
+    found = {row[:] for row in world.query("SELECT kind, working_group FROM usage_days")}
+    assert found == {("production", "higgs"), ("analysis", "")}
+
+
+def test_what_an_earlier_release_appends_and_folds_counts_as_well(world):
+    with world.begin() as connection:
+        for table in ("usage_deltas", "usage"):
+            connection.exec_driver_sql(
+                f"INSERT INTO {table} (day, owner, share, queue, n_finished, n_failed, n_cancelled, wall_s, cpu_s, core_s)"
+                " VALUES ('2026-01-01', 'anna', 'default', 'NORTH-Q', 1, 0, 0, 10, 5, 20)"
+            )
+    beat.fold()
+
+    found = world.query("SELECT owner, kind, working_group, n_finished, core_s FROM usage_all")
+    assert [row[:] for row in found] == [("anna", "", "", 1, 20.0)] * 2
+    with world.begin() as connection:  # no job was there
+        connection.exec_driver_sql("TRUNCATE usage, usage_days")
+
+
+def test_the_bytes_of_inputs_and_registered_outputs_count_when_a_job_finished(world):
+    accepted = world.submit(jobs=[{"command": ["true"], "outputs": ["out.txt"]}], brokerage={"sites": ["NORTH"]})
+    world.settle()
+    [job] = world.acquire(queue="NORTH-Q")
+    place = Path(job.outputs[0].url.removeprefix("file://"))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(b"words")
+    with world.begin() as connection:  # what it read lies in a catalogue that is of no matter here
+        connection.exec_driver_sql(
+            "INSERT INTO job_files (panda_id, kind, lfn, did, status, size_bytes)"
+            " SELECT panda_id, kind, 'f' || nr, 'a:b', 'ready', 1000"
+            " FROM jobs, unnest(ARRAY['input', 'input', 'dataset']) WITH ORDINALITY AS t(kind, nr)"
+        )
+    world.report(job, "running")
+    output = OutputReport(lfn="out.txt", size_bytes=5, adler32=f"{zlib.adler32(b'words'):08x}")
+    world.report(job, "finished", outputs=[output])
+    world.settle()
+    beat.fold()
+
+    assert world.status(accepted.first_panda_id) == JobStatus.FINISHED
+    [row] = world.query("SELECT n_finished, in_bytes, out_bytes FROM usage_days")
+    assert row[:] == (1, 2000, 5)
