@@ -74,8 +74,9 @@ PLACES = (
     """INSERT INTO pilots (pilot_id, queue, node, version, cores, memory_mb, started_at, last_seen_at)
     SELECT 'p' || k, 'Q' || 1 + k %% %(n)s, 'node' || k %% 900, '1', 8, 16000, panda_now(), panda_now()
     FROM generate_series(1, 5000) k""",
-    """INSERT INTO usage
-    SELECT (SELECT panda_now())::date - d, 'user' || u, 'default', 'Q' || q, 90, 9, 1, 3e5, 2e5, 4e5
+    """INSERT INTO usage_days
+    SELECT (SELECT panda_now())::date - d, 'user' || u, 'default', 'Q' || q, 'group' || u %% 5, 'analysis', 90, 9, 1,
+        3e5, 2e5, 4e5, 1e9, 1e8
     FROM generate_series(0, 60) d, generate_series(1, 40) u, generate_series(1, 10) q""",
     """INSERT INTO error_hours
     SELECT date_trunc('hour', (SELECT panda_now())) - make_interval(hours => h), 'pilot:' || 1130 + c,

@@ -60,6 +60,7 @@ class Me(Page):
 
     def _about(self, req: falcon.Request, resp: falcon.Response, owner: str, *, is_me: bool) -> None:
         reader, asked = self._parts.reader, {"owner": owner}
+        period_days = self._parts.settings.quotas.period_days
         known = reader.ask(lambda c: facts(c, USER, {"name": owner}))
         if not known:
             raise NotFound("user", owner)
@@ -67,7 +68,7 @@ class Me(Page):
         data = {
             "user": known[0], "jobsets": sets, "needs": needing(sets.value or [], self._now()),
             "usage": reader.block(lambda c: facts(c, USAGE, asked)),
-            "quota": reader.block(lambda c: quota_facts(standing.report(c, owner))),
+            "quota": reader.block(lambda c: quota_facts(standing.report(c, owner, period_days))),
             "datasets": reader.block(lambda c: facts(c, DATASETS, asked)),
             "outputs": reader.block(lambda c: facts(c, OUTPUTS, asked)),
             "tokens": self._mine(is_me, lambda c: facts(c, tokens.TOKENS, {**asked, "n": 20, "all": False})),
@@ -135,7 +136,13 @@ def quota_facts(report: standing.Report) -> Facts:
         "late_s": report.used.late_ms / 1000,
         "n_held": max((each.n_held for each in report.standings), default=0),
         "limits": [
-            {"subject": each.subject, "name": name.replace("_", " "), "used": level.used, "limit": level.limit}
+            {
+                "subject": each.subject,
+                "name": name.replace("_", " "),
+                "used": level.used,
+                "limit": level.limit,
+                "outlook": each.outlook._asdict() if each.outlook and name == "core_hours" else None,
+            }
             for each in report.standings
             for name in Limits._fields
             if (level := getattr(each, name)).limit is not None

@@ -1,125 +1,133 @@
-"""Usage: what was used, by whom and where, day by day; all from the daily roll-up. And the shares."""
+"""Usage: what was used, by whom, for whom and where; all from the daily roll-up. The shares and the quotas."""
 
-from datetime import UTC, date, datetime, time, timedelta
+import shlex
+from datetime import date
 from typing import Any
+from urllib.parse import urlencode
 
 import falcon
 from sqlalchemy.engine import Connection
 
 from monitoring.pages.page import Page, check_words, session_of
-from monitoring.reads.queries import Facts, facts
-from monitoring.show import looks, pictures
+from monitoring.reads.queries import Facts
+from monitoring.show import render, usage_plot
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.errors import UnknownName
-from panda.jobs import share_usage
+from panda.jobs import share_usage, used
+from panda.jobs.quotas import standing
+from panda.jobs.used import Only
 
 MEASURES = {
     "core_s": "core time", "cpu_s": "CPU time", "wall_s": "wall time", "n_finished": "finished jobs",
-    "n_failed": "failed attempts", "n_cancelled": "cancelled jobs",
+    "n_failed": "failed attempts", "n_cancelled": "cancelled jobs", "in_bytes": "bytes read", "out_bytes": "bytes made",
 }  # fmt: skip
-GROUPS = {"owner": "user", "share": "share", "queue": "queue", "site": "site"}
-PERIODS = (7, 30, 90)
-FORMS = {"stack": "stacked", "lines": "lines", "share": "share of each day"}
-TOP = 8
-
-_SUMS = ", ".join(f"sum({name})::float8 AS {name}" for name in MEASURES)
-_USAGE = f"""
-SELECT day, {{group}} AS word, {_SUMS} FROM usage u {{join}}
-WHERE day > ((SELECT panda_now()) - make_interval(days => %(days)s))::date
-    AND (%(owner)s::text IS NULL OR owner = %(owner)s)
-GROUP BY day, word ORDER BY day
-"""
-USAGE = {
-    name: _USAGE.format(
-        group="coalesce(q.site, 'no site')" if name == "site" else f"u.{name}",
-        join="LEFT JOIN queues q ON q.name = u.queue" if name == "site" else "",
-    )
-    for name in GROUPS
-}
-TODAY = "SELECT (SELECT panda_now())::date AS day"
+GROUPS = {"user": "user", "group": "working group", "share": "share", "queue": "queue", "site": "site", "kind": "kind"}
+PERIODS = (7, 30, 90, 365)
+BINS = {"day": "day", "week": "week", "month": "month"}
+FORMS = {"stack": "stacked", "lines": "lines", "share": "share of each", "table": "table only"}
+#: The largest names are told apart; as many as there are colours, with one for the others.
+TOPS = (3, 5, 8)
+#: Names that programs get a series of; the others together.
+MOST_NAMED = 200
+#: What is asked next about a name of each group.
+NEXT = {"user": "kind", "group": "user", "share": "user", "queue": "user", "site": "queue", "kind": "user"}
+FIELDS = {"owner": "user"} | {name: told for name, told in GROUPS.items() if name != "user"}
 
 
 class Usage(Page):
-    """/usage?measure=&by=&days=&as="""
+    """/usage?measure=&by=&days=&bin=&as=&top=&owner=&group=&share=&queue=&site=&kind="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        check_words(req, "measure", "by", "days", "as")
-        measure = _word(req, "measure", "core_s", MEASURES)
-        by = _word(req, "by", "owner", GROUPS)
-        days = req.get_param_as_int("days") or 30
-        if days not in PERIODS:
-            raise UnknownName("period", str(days), [str(period) for period in PERIODS], where="days")
-        owner = policy.scope(session_of(req).identity, Action.READ_JOBS, None)
-        reader = self._parts.reader
-        today: date = reader.ask(lambda c: facts(c, TODAY)[0]["day"])
-        found = reader.block(lambda c: facts(c, USAGE[by], {"days": days, "owner": owner}))
-        totals, series, dates = arranged(found.value or [], measure, days, today)
-        form = _word(req, "as", "stack", FORMS)
-        data = {
-            "measure": measure, "by": by, "days": days, "as": form, "rows": totals, "series": series, "dates": dates,
-            "trouble": found.trouble, "shares": reader.block(_standings),
+        check_words(req, "measure", "by", "days", "bin", "as", "top", *Only._fields)
+        asked: Facts = {
+            "measure": _word(req, "measure", "core_s", MEASURES), "by": _word(req, "by", "user", GROUPS),
+            "days": _number(req, "period", "days", 30, PERIODS), "bin": _word(req, "bin", "day", BINS),
+            "as": _word(req, "as", "stack", FORMS), "top": _number(req, "number", "top", TOPS[-1], TOPS),
         }  # fmt: skip
-        self._answer(req, resp, "usage.html", data, self._now(), csv="rows", measures=MEASURES, groups=GROUPS,
-                     periods=PERIODS, forms=FORMS, form=form, plot=plot(series, dates, measure, form))  # fmt: skip
+        said = {name: value for name in Only._fields if (value := (req.get_param(name) or "").replace("\x00", ""))}
+        only = Only(**said)
+        only = only._replace(owner=policy.scope(session_of(req).identity, Action.READ_JOBS, only.owner))
+        period_days = self._parts.settings.quotas.period_days
+        mine = policy.scope(session_of(req).identity, Action.READ_JOBS, None)
+        most = MOST_NAMED if render.is_for_program(req) else asked["top"]
+        reader = self._parts.reader
+        found = reader.block(lambda c: _sums(c, asked, only, most))
+        facts = found.value or {"rows": [], "table": [], "dates": [], "named": []}
+        data = {
+            **asked, "only": said, **facts, "trouble": found.trouble,
+            "shares": reader.block(_standings), "quotas": reader.block(lambda c: _quotas(c, period_days, mine)),
+        }  # fmt: skip
+        series = usage_plot.arranged(facts["table"], facts["named"], asked["measure"], facts["dates"])
+        self._answer(
+            req, resp, "usage.html", data, self._now(), csv="table", csv_word=f"CSV by {asked['bin']}",
+            measures=MEASURES, groups=GROUPS, periods=PERIODS, bins=BINS, forms=FORMS, tops=TOPS, form=asked["as"],
+            plot=usage_plot.plot(series, facts["dates"], asked["measure"], asked["as"], asked["bin"]),
+            figure=usage_plot.figure, totals={name: sum(row[name] for row in facts["rows"]) for name in MEASURES},
+            period_days=period_days, cli=_command(asked, said), chips=_chips(asked, said),
+            narrower=_narrower(asked, said),
+            with_measure=lambda name: _link({**asked, "measure": name}, said),
+        )  # fmt: skip
+
+
+def _sums(connection: Connection, asked: Facts, only: Only, most: int) -> Facts:
+    """`rows`: sums by name, the largest first; `table`: those of each bin, of the `named` largest and of the rest."""
+    measure, by, days, bin = asked["measure"], asked["by"], asked["days"], asked["bin"]
+    found = [row._asdict() for row in used.sums(connection, by, days, only)]
+    totals = [{name: value for name, value in row.items() if name != "day"} for row in found]
+    rows = usage_plot.with_shares(totals, measure)
+    named = [row["name"] for row in rows[:most]]
+    table = [row._asdict() for row in used.series(connection, by, days, only, bin, named)]
+    dates: list[date] = usage_plot.bins(days, bin, used.today(connection))
+    return {"rows": rows, "named": named, "table": table, "dates": dates}
 
 
 def _standings(connection: Connection) -> list[Facts]:
     return [each._asdict() for each in share_usage.standings(connection)]
 
 
-#: Units of time, the largest first: (seconds, word).
-UNITS = ((3_600.0, "h"), (60.0, "min"), (1.0, "s"))
+def _quotas(connection: Connection, period_days: int, owner: str | None) -> list[Facts]:
+    found = standing.core_hours(connection, period_days, owner)
+    return [{**each._asdict(), "outlook": each.outlook._asdict()} for each in found]
 
 
-def plot(series: list[tuple[str, list[float]]], dates: list[date], measure: str, form: str) -> Facts:
-    """What is drawn: `x` (seconds since 1970 of each day), `series` (label, colour, values), their `unit`."""
-    size, unit = 1.0, ""
-    if form == "share":
-        totals = [sum(column) for column in zip(*(values for _, values in series), strict=True)]
-        scaled = [[100 * v / t if t else 0.0 for v, t in zip(values, totals, strict=True)] for _, values in series]
-        unit = "%"
-    else:
-        if measure.endswith("_s"):
-            top = max((sum(column) for column in zip(*(values for _, values in series), strict=True)), default=0)
-            size, unit = next((each for each in UNITS if top >= each[0]), UNITS[-1])
-        scaled = [[round(value / size, 3) for value in values] for _, values in series]
-    drawn = [
-        {"label": word, "colour": pictures.PALETTE[k % len(pictures.PALETTE)], "values": values}
-        for k, ((word, _), values) in enumerate(zip(series, scaled, strict=True))
+def _link(asked: Facts, said: Facts) -> str:
+    return f"/usage?{urlencode({**asked, **said})}"
+
+
+def _chips(asked: Facts, said: Facts) -> list[tuple[str, str, str]]:
+    """What the sums are restricted to: (word, value, link that drops it)."""
+    return [
+        (FIELDS[name], value, _link(asked, {other: kept for other, kept in said.items() if other != name}))
+        for name, value in said.items()
     ]
-    days = [int(datetime.combine(day, time(12), UTC).timestamp()) for day in dates]
-    return {"x": days, "series": drawn, "unit": unit, "bars": True, "kind": "lines" if form == "lines" else "stack"}
 
 
-def arranged(
-    found: list[Facts], measure: str, days: int, today: date
-) -> tuple[list[Facts], list[tuple[str, list[float]]], list[date]]:
-    """Totals by word, the largest first; the largest words and `others`, each with a value a day; the days."""
-    dates = [today - timedelta(days=days - 1 - k) for k in range(days)]
-    place = {day: k for k, day in enumerate(dates)}
-    totals: dict[str, Facts] = {}
-    daily: dict[str, list[float]] = {}
-    for row in found:
-        word = row["word"] or looks.UNKNOWN
-        total = totals.setdefault(word, {"name": word, **dict.fromkeys(MEASURES, 0.0)})
-        for name in MEASURES:
-            total[name] += row[name] or 0.0
-        if row["day"] in place:
-            daily.setdefault(word, [0.0] * days)[place[row["day"]]] += row[measure] or 0.0
-    ordered = sorted(totals.values(), key=lambda total: -total[measure])
-    whole = sum(total[measure] for total in ordered)
-    for total in ordered:
-        total["share_of_all"] = total[measure] / whole if whole else None
-    series = [(total["name"], daily.get(total["name"], [0.0] * days)) for total in ordered[:TOP]]
-    others = [daily.get(total["name"], [0.0] * days) for total in ordered[TOP:]]
-    if others:
-        series.append(("others", [sum(values) for values in zip(*others, strict=True)]))
-    return ordered[:200], series, dates
+def _narrower(asked: Facts, said: Facts) -> Any:
+    """For the table: the link to what one name used, told by something else."""
+    by = asked["by"]
+    field = "owner" if by == "user" else by
+    return lambda name: _link({**asked, "by": NEXT[by]}, {**said, field: name})
+
+
+def _command(asked: Facts, said: Facts) -> str:
+    words = ["panda", "usage", "--by", asked["by"], "--bin", asked["bin"], "--period", f"{asked['days']}d"]
+    for name, value in said.items():
+        words += [f"--{name}", value]
+    return shlex.join(words)
 
 
 def _word(req: falcon.Request, name: str, default: str, known: dict[str, Any]) -> str:
     word = req.get_param(name) or default
     if word not in known:
-        raise UnknownName(name, word, list(known), where=name)
+        raise UnknownName(name, word[:60], list(known), where=name)
     return word
+
+
+def _number(req: falcon.Request, what: str, name: str, default: int, known: tuple[int, ...]) -> int:
+    number = req.get_param_as_int(name)
+    if number is None:
+        return default
+    if number not in known:
+        raise UnknownName(what, str(number), [str(each) for each in known], where=name)
+    return number

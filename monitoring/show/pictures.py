@@ -88,15 +88,7 @@ def stacked(
         drawn += Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
             LEFT - 6, y + 4, _tick(top * k / 4)
         )
-    below = [0.0] * len(times)
-    for word, colour, values in series:
-        above = [b + v for b, v in zip(below, values, strict=True)]
-        if any(values):
-            upper = [f"{x:.1f} {bottom_y - room * v / top:.1f}" for x, v in zip(xs, above, strict=True)]
-            lower = [f"{x:.1f} {bottom_y - room * v / top:.1f}" for x, v in zip(xs, below, strict=True)]
-            path = "M" + "L".join(upper + lower[::-1]) + "Z"
-            drawn += Markup('<path class="fill c-{}" d="{}"><title>{}</title></path>').format(colour, path, word)
-        below = above
+    drawn += _areas(xs, series, room / top)
     for x, at, anchor in _time_ticks(start, end):
         drawn += Markup('<text x="{:.1f}" y="{}" text-anchor="{}">{}</text>').format(
             LEFT + (WIDTH - LEFT - 6) * x, HEIGHT - 4, anchor, at
@@ -242,12 +234,50 @@ def heat(cells: Sequence[tuple[str, str, float | None]]) -> Markup:
     return Markup('<div class="heat">{}</div>').format(drawn)
 
 
+def _bars(
+    dates: Sequence[date], series: Sequence[tuple[str, str, Sequence[float]]], step: float, scale: float
+) -> Markup:
+    drawn = Markup("")
+    for k, day in enumerate(dates):
+        y = float(HEIGHT - BOTTOM)
+        for word, colour, values in series:
+            tall = scale * values[k]
+            if tall > 0:
+                y -= tall
+                drawn += Markup(
+                    '<rect class="c-{}" x="{:.1f}" width="{:.1f}" y="{:.1f}" height="{:.1f}">'
+                    "<title>{} {}: {:,.1f}</title></rect>"
+                ).format(colour, LEFT + step * k + 1, max(1.0, step - 2), y, tall, day.isoformat(), word, values[k])
+    return drawn
+
+
+def _areas(
+    xs: Sequence[float], series: Sequence[tuple[str, str, Sequence[float]]], scale: float, digits: int = 1
+) -> Markup:
+    """Stacked areas over the places `xs`, each named by its title; places are exact to so many digits."""
+    drawn, below = Markup(""), [0.0] * len(xs)
+    for word, colour, values in series:
+        above = [b + v for b, v in zip(below, values, strict=True)]
+        if any(values):
+            upper = [f"{x:.{digits}f} {HEIGHT - BOTTOM - scale * v:.{digits}f}" for x, v in zip(xs, above, strict=True)]
+            lower = [f"{x:.{digits}f} {HEIGHT - BOTTOM - scale * v:.{digits}f}" for x, v in zip(xs, below, strict=True)]
+            path = "M" + "L".join(upper + lower[::-1]) + "Z"
+            drawn += Markup('<path class="fill c-{}" d="{}"><title>{}</title></path>').format(colour, path, word)
+        below = above
+    return drawn
+
+
 #: Colours for series without a meaning of their own, in this order.
 PALETTE = ("activated", "running", "holding", "transferring", "finished", "failed", "cancelled", "sent", "waiting")
 
 
+#: More bars than these are drawn as areas: they would be a pixel wide, and weigh more than the page.
+MOST_BARS = 120
+
+
 def daily(dates: Sequence[date], series: Sequence[tuple[str, str, Sequence[float]]], told: str) -> Markup:
-    """A stack of bars for each day. Each series: (word, colour, a value for each of `dates`), bottom first."""
+    """A stack of bars for each of `dates`; areas if they are many. Each series: (word, colour, a value for each of
+    `dates`), bottom first."""
     if not dates:
         return Markup("")
     top = nice(max((sum(column) for column in zip(*(values for *_, values in series), strict=True)), default=0))
@@ -257,16 +287,10 @@ def daily(dates: Sequence[date], series: Sequence[tuple[str, str, Sequence[float
         y = HEIGHT - BOTTOM - room * k / 4
         drawn += Markup('<line class="gl" x1="{}" x2="{}" y1="{y:.1f}" y2="{y:.1f}"/>').format(LEFT, WIDTH - 6, y=y)
         drawn += TEXT.format(LEFT - 6, y + 4, "end", _tick(top * k / 4))
-    for k, day in enumerate(dates):
-        y = float(HEIGHT - BOTTOM)
-        for word, colour, values in series:
-            tall = room * values[k] / top
-            if tall > 0:
-                y -= tall
-                drawn += Markup(
-                    '<rect class="c-{}" x="{:.1f}" width="{:.1f}" y="{:.1f}" height="{:.1f}">'
-                    "<title>{} {}: {:,.1f}</title></rect>"
-                ).format(colour, LEFT + step * k + 1, max(1.0, step - 2), y, tall, day.isoformat(), word, values[k])
+    if len(dates) > MOST_BARS:
+        drawn += _areas([LEFT + step * (k + 0.5) for k in range(len(dates))], series, room / top, 0)
+    else:
+        drawn += _bars(dates, series, step, room / top)
     for k in (0, len(dates) // 2, len(dates) - 1):
         drawn += TEXT.format(LEFT + step * (k + 0.5), HEIGHT - 4, "middle", dates[k].strftime("%d %b"))
     return Markup('<svg class="chart bars" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(

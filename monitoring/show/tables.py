@@ -48,7 +48,7 @@ _WORDS = {
     "file.html": "file_id storage path created_at",
     "tokens.html": "token_id owner label roles created_at expires_at revoked_at is_over",
     "users.html": "name roles created_at banned_at ban_reason limited_at limit_reason",
-    "usage.html": "name core_s cpu_s wall_s n_finished n_failed n_cancelled share_of_all",
+    "usage.html": "day name is_rest core_s cpu_s wall_s n_finished n_failed n_cancelled in_bytes out_bytes",
     "errors.html": "error_code failed_stage n wall_s n_queues queue per_hour last_at meaning mark since",
     "incidents.html": """
         incident_id component level key message n first_at last_at acknowledged_at acknowledged_by closed_at

@@ -14,9 +14,17 @@
     [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1],
   ];
 
+  // Between two marks of an axis of days, in seconds.
+  const wholeDays = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 30, 60, 90, 120, 180, 365, 730].map((n) => n * 86400);
+
   function told(value, unit) {
     if (value === null || value === undefined) return "–";
     return `${value.toLocaleString("en", { maximumFractionDigits: value < 10 ? 2 : 0 })}${unit ? ` ${unit}` : ""}`;
+  }
+
+  // Beside an axis there is room for a few letters.
+  function shortly(value) {
+    return Math.abs(value) < 1e6 ? told(value, "") : value.toLocaleString("en", { notation: "compact", maximumFractionDigits: 2 });
   }
 
   // Heights of a stack, bottom first; uPlot draws the tallest first, so series come in reverse.
@@ -33,7 +41,7 @@
     const heights = isStack ? stacked(raw) : raw;
     const order = plot.series.map((_, k) => k);
     if (isStack) order.reverse();
-    const series = [{ label: "UTC", value: plot.bars ? "{YYYY}-{MM}-{DD}" : "{YYYY}-{MM}-{DD} {HH}:{mm}:{ss}" }];
+    const series = [{ label: "UTC", value: plot.moment ?? "{YYYY}-{MM}-{DD} {HH}:{mm}:{ss}" }];
     for (const k of order) {
       const colour = css(plot.series[k].colour);
       series.push({
@@ -43,6 +51,8 @@
         value: (_, __, ___, index) => (index === null ? "–" : told(raw[k][index], plot.unit)),
       });
     }
+    // Half a bar stands beside the first and the last place.
+    const beside = plot.bars && isStack ? (plot.x.length > 1 ? (plot.x.at(-1) - plot.x[0]) / (plot.x.length - 1) : 86400) / 2 : 0;
     const ink = css("ink3"), grid = { stroke: css("line2"), width: 1 };
     const hooks = { draw: [] };
     if (plot.limit) {
@@ -64,11 +74,11 @@
     const u = new uPlot({
       ...size(), tzDate: utc, series, hooks, padding: [8, 10, 0, 0],
       cursor: plot.sync ? { sync: { key: plot.sync } } : {},
-      scales: { x: { time: true }, y: { range: (_, __, top) => [0, Math.max(plot.limit || 0, top || 1) * 1.06] } },
+      scales: { x: { time: true, range: (_, low, high) => [low - beside, high + beside] }, y: { range: (_, __, top) => [0, Math.max(plot.limit || 0, top || 1) * 1.06] } },
       axes: [
-        { stroke: ink, grid: { show: false }, ticks: grid, values: dates, font: "11px system-ui", size: 34 },
+        { stroke: ink, grid: { show: false }, ticks: grid, values: dates, incrs: plot.bars ? wholeDays : undefined, font: "11px system-ui", size: 34 },
         { stroke: ink, grid, ticks: { show: false }, font: "11px system-ui", size: 52,
-          values: (_, ticks) => ticks.map((tick) => told(tick, "")) },
+          values: (_, ticks) => ticks.map(shortly) },
       ],
     }, [plot.x, ...order.map((k) => heights[k])], box);
     host.querySelector(".drawn")?.remove();

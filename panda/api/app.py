@@ -196,7 +196,7 @@ def _add_system(app: App, begin: Begin, settings: Settings) -> None:
     app.add_route("/v1/users/{name}/unban", users.UserUnbanResource(begin, SMALL_MB))
     app.add_route("/v1/users/{name}/limit", quotas.UserLimitResource(begin, SMALL_MB))
     app.add_route("/v1/users/{name}/unlimit", quotas.UserUnlimitResource(begin, SMALL_MB))
-    app.add_route("/v1/users/{name}/quota", quotas.UserQuotaResource(begin))
+    app.add_route("/v1/users/{name}/quota", quotas.UserQuotaResource(begin, settings.quotas.period_days))
     app.add_route("/v1/quotas", quotas.QuotasResource(begin))
     app.add_route("/v1/quotas/{subject}", quotas.QuotaResource(begin, SMALL_MB))
     app.add_route("/v1/quotas/{subject}/clear", quotas.QuotaClearResource(begin, SMALL_MB))

@@ -1,5 +1,6 @@
 """What is said about quotas."""
 
+from datetime import date
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, UnsetType
@@ -53,6 +54,18 @@ class Level(Reply, kw_only=True):
     """null: any number."""
 
 
+class Outlook(Reply, kw_only=True):
+    """What becomes of core hours. The period slides: what was used counts for so many days, and then no more."""
+
+    period_days: int
+    per_day: float
+    """Core hours, on the mean of the last seven days."""
+    used_up_on: date | None
+    """At this rate; null: never, or they are already."""
+    room_on: date | None
+    """Used up: when there are some again if nothing more is used."""
+
+
 class QuotaStanding(Reply, kw_only=True):
     """How somebody stands to one of the quotas that bind them."""
 
@@ -65,6 +78,8 @@ class QuotaStanding(Reply, kw_only=True):
     """What becomes of a job set with too many jobs: `refuse` or `hold`."""
     n_held: int
     """Jobs that are held back until there is room."""
+    outlook: Outlook | None
+    """Of the core hours; null: any number."""
 
 
 class UserQuota(Reply, kw_only=True):

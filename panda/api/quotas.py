@@ -87,8 +87,9 @@ class QuotaClearResource:
 class UserQuotaResource:
     """/v1/users/{name}/quota"""
 
-    def __init__(self, begin: Begin) -> None:
+    def __init__(self, begin: Begin, period_days: int) -> None:
         self._begin = begin
+        self._period_days = period_days
 
     @allowed(Action.READ_USERS)
     @gives(schemas.UserQuota)
@@ -96,7 +97,7 @@ class UserQuotaResource:
         """How somebody stands to each quota that binds them, and what keeps their jobs waiting."""
         policy.require(req.context.identity, Action.READ_USERS, name)
         with self._begin() as connection:
-            found = standing.report(connection, name)
+            found = standing.report(connection, name, self._period_days)
         show(resp, user_quota(found))
 
 
@@ -150,6 +151,7 @@ def user_quota(found: standing.Report) -> schemas.UserQuota:
         quotas=[
             schemas.QuotaStanding(
                 subject=each.subject, beyond=each.beyond, n_held=each.n_held,
+                outlook=schemas.Outlook(**each.outlook._asdict()) if each.outlook else None,
                 **{name: schemas.Level(**getattr(each, name)._asdict()) for name in Limits._fields},
             )
             for each in found.standings

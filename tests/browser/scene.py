@@ -69,10 +69,12 @@ READS = f"{WORKS}pathlib.Path(sys.argv[1]).write_text('1')\n"
 FAILS = f"{WORKS}sys.stderr.write('ERROR branch el_pt is not in this file\\n')\nsys.exit(65)\n"
 #: What a day before this one left in the roll-ups that plots read.
 WEEKS = """
-INSERT INTO usage SELECT panda_now()::date - d, u, s, 'SIM-0' || 1 + d %% 9 || '-Q', 40 + d %% 7 * 9, 2 + d %% 3, 0,
-    (400000 + 90000 * sin(d) + 150000 * (u = 'prod')::int)::bigint, (330000 + 70000 * sin(d))::bigint,
-    (400000 + 90000 * sin(d) + 150000 * (u = 'prod')::int)::bigint
-FROM generate_series(1, 30) d, (VALUES ('anna', 'default'), ('bert', 'default'), ('prod', 'default')) AS who(u, s)
+INSERT INTO usage_days SELECT panda_now()::date - d, u, 'default', 'SIM-0' || 1 + d %% 9 || '-Q', g, k,
+    40 + d %% 7 * 9, 2 + d %% 3, 0, (400000 + 90000 * sin(d) + 150000 * (u = 'prod')::int)::bigint,
+    (330000 + 70000 * sin(d))::bigint, (400000 + 90000 * sin(d) + 150000 * (u = 'prod')::int)::bigint,
+    (3e12 + 1e12 * sin(d))::bigint, 9e11::bigint
+FROM generate_series(1, 30) d,
+    (VALUES ('anna', 'higgs', 'analysis'), ('bert', '', 'analysis'), ('prod', 'higgs', 'production')) AS who(u, g, k)
 ON CONFLICT DO NOTHING
 """
 

@@ -15,7 +15,8 @@ STANDING = (
     Column("running_jobs.used", "running", "number"), Column("running_jobs.limit", "of", "number"),
     Column("running_cores.used", "cores", "number"), Column("running_cores.limit", "of", "number"),
     Column("core_hours.used", "core hours", "number"), Column("core_hours.limit", "of", "number"),
-    Column("n_held", "held back", "number"),
+    Column("n_held", "held back", "number"), Column("outlook.used_up_on", "used up on"),
+    Column("outlook.room_on", "room on"),
 )  # fmt: skip
 QUOTAS = (
     Column("subject"), *(Column(name, name.replace("_", " "), "number") for name in LIMITS), Column("beyond"),

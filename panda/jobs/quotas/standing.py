@@ -1,14 +1,15 @@
 """How owners stand to their quotas: for people, for `panda why`, and for those who start pilots."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy.engine import Connection
 
 from panda.db.session import rows
 from panda.jobs import share_usage
-from panda.jobs.quotas import picture
-from panda.jobs.quotas.rules import BAN, Bound, Picture, Rooms, Used
+from panda.jobs.quotas import forecast, picture
+from panda.jobs.quotas.forecast import Outlook
+from panda.jobs.quotas.rules import BAN, USER, Bound, Picture, Rooms, Used
 
 #: Jobs that are accepted and have not ended, and how many of these are held back, of each of these owners.
 OPEN = """
@@ -39,6 +40,17 @@ class Standing(NamedTuple):
     beyond: str
     n_held: int
     """Jobs that are held back until there is room."""
+    outlook: Outlook | None
+    """Of the core hours; None: any number."""
+
+
+class Hours(NamedTuple):
+    """Core hours of somebody who has a limit of them."""
+
+    subject: str
+    used: float
+    limit: float
+    outlook: Outlook
 
 
 class Block(NamedTuple):
@@ -123,25 +135,57 @@ def queued(connection: Connection, owners: tuple[str, ...], running: Mapping[str
     return max(0, sum(row.n_open for row in found) - n_held - n_running), n_held
 
 
-def report(connection: Connection, owner: str) -> Report:
-    """How an owner stands to everything that binds them."""
+def report(connection: Connection, owner: str, period_days: int) -> Report:
+    """How an owner stands to everything that binds them. `period_days`: of core hours."""
     known = picture.fresh(connection)
     running = share_usage.lately(connection, 0.0, by_owner=True).owners or {}
     left = Rooms(known, running)
     held = known.held.get(owner)
     own = known.own(owner)
     bounds = [own, *(bound for bound in known.bounds(owner) if bound.subject != own.subject)]
+    hours = {each.subject: each.outlook for each in _hours(connection, bounds, left, period_days)}
     return Report(
         owner,
         held.banned if held else None,
         held.limited if held else None,
-        [_standing(connection, bound, left, running) for bound in bounds],
+        [_standing(connection, bound, left, running, hours.get(bound.subject)) for bound in bounds],
         left.left(owner).because,
         known.used.get(owner, Used()),
     )
 
 
-def _standing(connection: Connection, bound: Bound, left: Rooms, running: Mapping[str, tuple[int, int]]) -> Standing:
+def core_hours(connection: Connection, period_days: int, owner: str | None = None) -> list[Hours]:
+    """How those stand who have a limit of core hours: an owner and their groups; None: everybody. The fullest first."""
+    known = picture.fresh(connection)
+    if owner is not None:
+        found = [*known.bounds(owner)]
+    else:
+        named = {quota.name for quota in known.quotas.values() if quota.kind == USER}
+        everybody = sorted(named | {name for quota in known.quotas.values() for name in quota.members} | {*known.used})
+        found = list({bound.subject: bound for name in everybody for bound in known.bounds(name)}.values())
+    hours = _hours(connection, found, Rooms(known, {}), period_days)
+    return sorted(hours, key=lambda each: (-each.used / each.limit, each.subject))
+
+
+def _hours(connection: Connection, bounds: Sequence[Bound], rooms: Rooms, period_days: int) -> list[Hours]:
+    bounds = [bound for bound in bounds if bound.core_hours is not None]
+    if not bounds:
+        return []
+    owners = sorted({owner for bound in bounds for owner in bound.owners})
+    today, by_owner = forecast.days_of(connection, owners, period_days)
+    found = []
+    for bound in bounds:
+        used, limit = rooms.used_of(bound), bound.core_hours or 0.0
+        days = forecast.together(by_owner, bound.owners)
+        found.append(
+            Hours(bound.subject, round(used, 3), limit, forecast.outlook(days, used, limit, today, period_days))
+        )
+    return found
+
+
+def _standing(
+    connection: Connection, bound: Bound, left: Rooms, running: Mapping[str, tuple[int, int]], outlook: Outlook | None
+) -> Standing:
     n_queued, n_held = queued(connection, bound.owners, running)
     jobs, cores = left.running_of(bound)
     return Standing(
@@ -152,4 +196,5 @@ def _standing(connection: Connection, bound: Bound, left: Rooms, running: Mappin
         Level(round(left.used_of(bound), 3), bound.core_hours),
         bound.beyond,
         n_held,
+        outlook,
     )

@@ -1,9 +1,11 @@
 """/v1/quotas, /v1/users/{name}/quota, /limit: what people may have, who may change it, and what a refusal looks like."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from panda.db.session import rows, run
-from panda.jobs.quotas import picture
+from panda.jobs.quotas import history, picture
 from panda.jobs.why import why
 
 
@@ -139,3 +141,24 @@ def test_what_somebody_used_is_told(admin, begin):
     told = admin.get("/v1/users/anna/quota").json
 
     assert (told["part"], told["late_s"], told["throttled"]) == (0.25, 900, "")
+
+
+def test_a_standing_says_when_core_hours_are_used_up_and_when_there_are_some_again(anna, operator, begin, settings):
+    operator("PUT", "/v1/quotas/user:anna", {"core_hours": 100, "reason": "test"})
+    operator("PUT", "/v1/quotas/group:higgs", {"core_hours": 50, "members": ["anna", "bert"], "reason": "test"})
+    with begin() as connection:
+        run(
+            connection,
+            "INSERT INTO owner_days SELECT panda_now()::date - ago, 'anna', 36000 FROM generate_series(1, 6) ago",
+        )
+        history.make(connection, settings.quotas)
+
+    own, group = anna.get("/v1/users/anna/quota").json["quotas"]
+
+    today = datetime.now(UTC).date()
+    assert own["outlook"]["period_days"] == settings.quotas.period_days
+    assert own["outlook"]["per_day"] == pytest.approx(60 / 7, abs=0.01)
+    assert own["outlook"]["used_up_on"] == (today + timedelta(days=5)).isoformat()
+    assert own["outlook"]["room_on"] is None
+    assert group["outlook"]["used_up_on"] is None
+    assert group["outlook"]["room_on"] == (today + timedelta(days=settings.quotas.period_days - 5)).isoformat()

@@ -578,7 +578,7 @@ def test_how_somebody_stands_is_told_with_every_limit(world):
     take(world, n=4)
     with world.begin() as connection:
         session.run(connection, "UPDATE share_usage SET counted_at = 'epoch'")
-        told = standing.report(connection, "alice")
+        told = standing.report(connection, "alice", 30)
 
     own, group = told.standings
     assert (own.subject, own.queued_jobs, own.running_cores) == ("user:alice", (3, 100), (2, 2))

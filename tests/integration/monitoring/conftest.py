@@ -65,6 +65,7 @@ PAGES = (
     "/users/alice",
     "/usage",
     "/usage?by=site&measure=n_failed&days=7",
+    "/usage?by=kind&measure=out_bytes&days=365&bin=month&as=table&top=3&owner=alice&group=%3Cb%3E",
     "/errors",
     "/errors?hours=168",
     "/errors/pilot:1137",
@@ -143,6 +144,8 @@ INSERT INTO incidents (component, level, key, message, context, first_at, last_a
 INSERT INTO audit_log (at, who, action, target, reason, facts)
     VALUES (panda_now(), 'olga', 'set_queue_status', 'queue north', %(text)s, jsonb_build_object('now', %(text)s::text));
 INSERT INTO usage VALUES (panda_now()::date, 'alice', 'default', 'north', 5, 1, 0, 3600, 3000, 7200);
+INSERT INTO usage_days VALUES (panda_now()::date, 'alice', 'default', 'north', %(text)s, %(text)s, 5, 1, 0, 3600, 3000,
+    7200, 10, 20);
 INSERT INTO error_hours VALUES (date_trunc('hour', panda_now()), 'pilot:1137', 'stage_out', 'north', 7, 3600);
 INSERT INTO error_hours VALUES (date_trunc('hour', panda_now()) - interval '2 h', %(text)s, 'dispatch', 'north', 3, 60);
 INSERT INTO job_usage (panda_id, attempt_nr, seen, every, points)

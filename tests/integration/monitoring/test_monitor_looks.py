@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from monitoring.celery_side import flower_url, shown_url
-from monitoring.pages.usage import plot
 from monitoring.show import looks, pictures, render
+from monitoring.show.usage_plot import arranged, bins, figure, plot
 from panda.settings import client_url
 from panda.states import JobStatus, Stage
 
@@ -118,3 +118,34 @@ def test_what_is_counted_by_the_hour_is_told_by_the_hour() -> None:
 
 def test_one_is_not_several() -> None:
     assert [looks.several(n, "job") for n in (0, 1, 2, 1200)] == ["0 jobs", "1 job", "2 jobs", "1,200 jobs"]
+
+
+def test_bins_of_what_was_used_begin_with_their_week_or_month() -> None:
+    today = date(2026, 3, 3)  # a Tuesday
+
+    assert bins(3, "day", today) == [date(2026, 3, 1), date(2026, 3, 2), today]
+    assert bins(8, "week", today) == [date(2026, 2, 23), date(2026, 3, 2)]
+    assert bins(60, "month", today) == [date(2026, 1, 1), date(2026, 2, 1), date(2026, 3, 1)]
+
+
+def test_of_what_was_used_the_named_come_in_their_order_and_then_the_others() -> None:
+    days = [date(2026, 3, 2), date(2026, 3, 3)]
+    rows = [{"day": day, "name": name, "is_rest": is_rest, "core_s": value}
+            for day, name, is_rest, value in ((days[0], "", True, 7.0), (days[0], "others", False, 1.0),
+                                              (days[1], "", False, 2.0), (date(2025, 1, 1), "", False, 9.0))]  # fmt: skip
+
+    assert arranged(rows, ["", "others"], "core_s", days) == [
+        ("none", [0.0, 2.0]), ("others", [1.0, 0.0]), ("others", [7.0, 0.0])
+    ]  # fmt: skip
+    assert plot([("a", [2e12])], days[:1], "in_bytes", "stack")["unit"] == "TB"
+    assert [figure(value) for value in (0, 12_345_678.9, 0.1234567, 42.0)] == ["0", "12,345,679", "0.1235", "42"]
+
+
+def test_a_year_of_days_is_drawn_as_areas() -> None:
+    days = [date(2026, 1, 1) + timedelta(days=k) for k in range(365)]
+    drawn = pictures.daily(days, [("<b>", "running", [1.0] * 365), ("b", "failed", [2.0] * 365)], "core time")
+
+    assert drawn.count("<path") == 2
+    assert "<rect" not in drawn
+    assert "&lt;b&gt;" in drawn
+    assert len(drawn) < 30_000

@@ -71,7 +71,7 @@ def test_a_table_has_the_columns_of_its_list(world: World, operator: Browser) ->
     world.furnish()
     for path, key in (("/jobs", "jobs"), ("/jobsets", "jobsets"), ("/sites", "queues"), ("/datasets", "datasets"),
                       ("/transfers", "transfers"), ("/tokens", "tokens"), ("/errors", "errors"), ("/pilots", "pilots"),
-                      ("/audit", "deeds"), ("/users", "users"), ("/usage", "rows"), ("/incidents", "incidents")):  # fmt: skip
+                      ("/audit", "deeds"), ("/users", "users"), ("/usage", "table"), ("/incidents", "incidents")):  # fmt: skip
         columns = operator.get(f"{path}?csv").text.splitlines()[0].split(",")
         first = operator.json(path)["data"][key][0]
 
