@@ -52,7 +52,7 @@
       });
     }
     // Half a bar stands beside the first and the last place.
-    const beside = plot.bars && isStack ? (plot.x.length > 1 ? (plot.x.at(-1) - plot.x[0]) / (plot.x.length - 1) : 86400) / 2 : 0;
+    const beside = plot.bars ? (plot.x.length > 1 ? (plot.x.at(-1) - plot.x[0]) / (plot.x.length - 1) : 86400) / 2 : 0;
     const ink = css("ink3"), grid = { stroke: css("line2"), width: 1 };
     const hooks = { draw: [] };
     if (plot.limit) {

@@ -10,9 +10,9 @@ from tests.browser.conftest import AXE, NASTIER, NASTY
 PAGES = (
     "/", "/jobs", "/jobs?q=status:failed", "/jobs/{failed}", "/jobs/{failed}/retry", "/jobsets", "/jobsets/{jobset}",
     "/jobs/bulk/retry?q=status:failed", "/jobs/actions", "/sites", "/sites/NORTH", "/queues/NORTH-Q",
-    "/queues/NORTH-Q/status?to=offline", "/pilots", "/datasets", "/me", "/users", "/usage", "/errors",
-    "/errors/pilot:1305", "/incidents", "/incidents/{incident}", "/incidents/{incident}/answer", "/celery", "/admin",
-    "/audit", "/help", "/nowhere", "/jobs/{running}", "/jobs/{running}/cancel", "/jobsets/{jobset}/retry", "/transfers",
+    "/queues/NORTH-Q/status?to=offline", "/pilots", "/datasets", "/me", "/users", "/usage",
+    "/usage?by=group&bin=week&as=table&days=90&kind=analysis", "/errors", "/errors/pilot:1305", "/incidents",
+    "/incidents/{incident}", "/incidents/{incident}/answer", "/celery", "/admin", "/audit", "/help", "/nowhere", "/jobs/{running}", "/jobs/{running}/cancel", "/jobsets/{jobset}/retry", "/transfers",
     "/troubles", "/tokens?all", "/tokens/new", "/users/anna", "/nodes/NORTH-Q/{node}", "/nodes/NORTH-Q/{nastier}",
     "/pilots/{nastier}", "/datasets/user.anna:axe", "/files/user.anna:axe/{nastier}",
     "/admin/switches/pause?what=dispatch", "/search?q=nothing-is-called-so", "/login",
