@@ -4,6 +4,7 @@ from typing import Any
 
 from panda.db.lists import Noun, Order, Walk
 from panda.jobs import queries
+from panda.jobs.kinds import KIND
 from panda.query import Cost, Expression, Field, Fields, Kind, words_of
 from panda.states import FINAL, LEASED, JobSetStatus, JobStatus, Stage, Wait
 
@@ -44,14 +45,14 @@ RESULT = (
     Field("started", Kind.TIME, "r.started_at", is_nullable=True, aliases=("started_at",)),
     Field("ended", Kind.TIME, "r.ended_at", is_nullable=True, aliases=("ended_at",)),
 )
-_KIND = "(SELECT coalesce(s.document->>'kind', 'analysis') FROM jobsets s WHERE s.jobset_id = r.jobset_id)"
+_KIND = f"(SELECT {KIND} FROM jobsets s WHERE s.jobset_id = r.jobset_id)"
 JOB_FIELDS = Fields(
     Field("panda_id", Kind.WHOLE, "r.panda_id", cost=Cost.INDEX, aliases=("id", "job")),
     Field("jobset", Kind.WHOLE, "r.jobset_id", cost=Cost.INDEX, aliases=("set", "jobset_id")),
     Field("owner", Kind.TEXT, "r.owner", cost=Cost.INDEX, aliases=("user",)),
     _word("status", JobStatus, "live ones are found without a look at the archive", aliases=("state",)),
     Field("name", Kind.TEXT, "r.name"),
-    Field("kind", Kind.TEXT, _KIND, "analysis, production, …; dear where documents of job sets are large", Cost.PROBE),
+    Field("kind", Kind.TEXT, _KIND, "analysis, production, …", Cost.PROBE),
     Field("queue", Kind.TEXT, "r.computing_site", is_nullable=True),
     SITE,
     Field("share", Kind.TEXT, "r.share"),
