@@ -48,7 +48,7 @@ class Health:
         self._guard = threading.Lock()
 
     def parts(self, pilots: Sequence[queries.Facts] | None) -> list[Part]:
-        """The strip, left to right. `pilots`: rows of `queries.PILOTS`, None if they could not be read."""
+        """The strip, left to right. `pilots`: rows of `pilots_alive.PILOTS`, None if they could not be read."""
         found = [
             self._api(),
             self._database(),

@@ -12,7 +12,7 @@ from monitoring.reads import queries
 from monitoring.reads.blocks import Block, Memory, Reader
 from monitoring.reads.queries import Facts
 from monitoring.show.looks import ACTIVE, JOB, STATUSES_OF
-from panda.jobs import share_usage
+from panda.jobs import pilots_alive, share_usage
 from panda.states import JobStatus, Stage
 
 #: Hours that the chart may show; the smallest that holds all there is comes first by itself.
@@ -37,7 +37,7 @@ def overview(
         hours: period of the chart, one of PERIODS; None: the smallest that fits.
     """
     counts = reader.block(lambda c: queries.facts(c, queries.COUNTS))
-    pilots = reader.block(lambda c: queries.facts(c, queries.PILOTS))
+    pilots = reader.block(lambda c: queries.facts(c, pilots_alive.PILOTS))
     has_jobsets = reader.block(lambda c: bool(queries.facts(c, queries.HAS_JOBSETS)[0]["has"]))
     return {
         "is_first_run": has_jobsets.value is False,

@@ -16,6 +16,7 @@ from monitoring.show import looks
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.errors import NotFound, UnknownName
+from panda.jobs import pilots_alive
 from panda.jobs.why import NOUNS
 from panda.sites.status import from_now, set_queue_status
 from panda.sites.versions import Change, newest_of
@@ -50,7 +51,7 @@ class Sites(Page):
 
         def make() -> Any:
             counts = reader.block(lambda c: facts(c, queries.COUNTS))
-            pilots = reader.block(lambda c: facts(c, queries.PILOTS))
+            pilots = reader.block(lambda c: facts(c, pilots_alive.PILOTS))
             found = reader.block(lambda c: _with_failures(c, with_jobs(c, counts.value, pilots.value)))
             storages = reader.block(lambda c: facts(c, queries.STORAGES))
             return {"queues": found, "storages": storages}, self._now()
@@ -81,7 +82,7 @@ class Site(Page):
     def _of(self, queues: list[Facts]) -> dict[str, Any]:
         reader, names = self._parts.reader, [queue["name"] for queue in queues]
         counts = reader.block(lambda c: facts(c, queries.COUNTS))
-        pilots = reader.block(lambda c: facts(c, queries.PILOTS))
+        pilots = reader.block(lambda c: facts(c, pilots_alive.PILOTS))
 
         def mine(connection: Connection) -> list[Facts]:
             return _with_failures(

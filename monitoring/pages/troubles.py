@@ -13,6 +13,7 @@ from monitoring.troubles.seen import Seen, look
 from monitoring.troubles.words import Trouble
 from panda.auth import policy
 from panda.auth.policy import Action
+from panda.jobs import pilots_alive
 
 #: A look is good for this long, and may be shown for longer while the next one is taken.
 KEEP_S, STALE_S = 5.0, 15.0
@@ -27,7 +28,7 @@ def found(parts: Parts) -> list[Trouble]:
 def _find(parts: Parts) -> list[Trouble]:
     reader, memory = parts.reader, parts.memory
     counts = reader.block(lambda c: queries.facts(c, queries.COUNTS)).value
-    pilots = reader.block(lambda c: queries.facts(c, queries.PILOTS)).value
+    pilots = reader.block(lambda c: queries.facts(c, pilots_alive.PILOTS)).value
     queues = reader.block(lambda c: overview_facts.queues(c, counts, pilots)).value or []
     by_status = queries.by_status(counts or [])
     usual = memory.of("usual stays", lambda: reader.block(stuck.usual).value or {}, stuck.USUAL_FOR_S, 600.0)

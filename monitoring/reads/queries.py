@@ -38,21 +38,6 @@ WHERE at = (SELECT min(at) FROM count_history WHERE at > (SELECT panda_now()) - 
 IS_A_DAY_OLD = """
 SELECT EXISTS (SELECT 1 FROM count_history WHERE at <= (SELECT panda_now()) - interval '24 hours') AS is_so
 """
-#: Pilots that hold a job: a busy one asks for nothing and is alive nevertheless. Of the newest leases.
-HOLDERS = """
-SELECT DISTINCT pilot_id FROM (SELECT pilot_id, lease_until FROM leases ORDER BY panda_id DESC LIMIT 20000) AS newest
-WHERE lease_until > (SELECT panda_now())
-"""
-#: Pilots that are alive: they asked within two minutes, or hold a job.
-PILOTS = f"""
-SELECT queue, count(*) AS n, sum(cores)::bigint AS cores FROM (
-    SELECT queue, cores FROM pilots WHERE last_seen_at > (SELECT panda_now()) - interval '2 minutes'
-    UNION ALL
-    SELECT p.queue, p.cores FROM ({HOLDERS}) AS h, LATERAL (
-        SELECT queue, cores, last_seen_at FROM pilots WHERE pilot_id = h.pilot_id OFFSET 0) AS p
-    WHERE p.last_seen_at <= (SELECT panda_now()) - interval '2 minutes') AS alive
-GROUP BY queue
-"""
 #: Of the newest jobs that ended: how long from their submission to the start of their payload.
 TIME_TO_START = """
 SELECT percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY extract(epoch FROM started_at - created_at)) AS p,

@@ -1,6 +1,6 @@
 """What the pages of sites, queues, pilots and nodes ask: roll-ups, or the newest rows of one queue."""
 
-from monitoring.reads import queries
+from panda.jobs import pilots_alive
 
 SITES = """
 SELECT s.name, s.cloud, s.description FROM sites s ORDER BY s.name LIMIT 2000
@@ -110,7 +110,7 @@ WHERE f.status = 'failed' AND f.computing_site = %(queue)s AND f.node = %(node)s
 """
 #: By queue: pilots that asked within the hour, and those that hold a job, however long ago they asked.
 PILOTS = f"""
-WITH holders AS MATERIALIZED ({queries.HOLDERS}),
+WITH holders AS MATERIALIZED ({pilots_alive.HOLDERS}),
 lately AS (
     SELECT pilot_id, queue, cores, last_seen_at, nothing_because, n_jobs FROM pilots
     WHERE last_seen_at > (SELECT panda_now()) - interval '1 hour' LIMIT 50000),

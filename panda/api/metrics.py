@@ -11,6 +11,7 @@ from panda.api.described import Raw, gives
 from panda.auth.identity import Identity, Role
 from panda.auth.policy import Action
 from panda.db.session import Begin
+from panda.dispatcher import dispatch
 from panda.jobs import gauges
 from panda.logs import Log
 from panda.metrics import Family
@@ -50,7 +51,7 @@ class MetricsResource:
         """Numbers for Prometheus. `panda_up` is 0 while the database is away; the rest of the engine's is left out."""
         engine = self._engine()
         up = Family("panda_up", "Whether the database answers.", [({}, float(bool(engine)))])
-        answer(resp, [up, *engine, *self._meter.families()])
+        answer(resp, [up, *engine, *dispatch.took.families(), *self._meter.families()])
 
     def _engine(self) -> list[Family]:
         with self._guard:

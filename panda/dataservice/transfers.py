@@ -5,6 +5,7 @@ move outside of any transaction. A mover that dies loses nothing: the lease ends
 again, and whoever takes it next finds what was achieved. `tries` counts takers and tells them apart.
 """
 
+import errno
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from panda.dataservice.movers.base import Content, Place, Underway, WrongContent
 from panda.dataservice.storage import mover_of
 from panda.db.session import Begin, asynchronous, rows, run
 from panda.errors import PandaError, Unavailable
+from panda.jobs import meters
 from panda.jobs.downs import STORAGES_DOWN
 from panda.logs import Log
 from panda.settings import Settings
@@ -106,10 +108,15 @@ UPDATE transfers SET status = %(status)s, error = %(error)s, lease_until = NULL,
 WHERE transfer_id = ANY(ARRAY(SELECT transfer_id FROM held WHERE status IN ('queued', 'moving')))
     AND NOT EXISTS (SELECT FROM transfer_waiters w WHERE w.transfer_id = %(transfer_id)s OFFSET 0)
 """
-REQUEUE = """
+REQUEUE = f"""
 WITH late AS (
-    SELECT transfer_id FROM transfers WHERE status = 'moving' AND lease_until < (SELECT panda_now())
-    ORDER BY lease_until LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    SELECT transfer_id, coalesce(nullif(source, ''), planned, '') AS source, destination FROM transfers
+    WHERE status = 'moving' AND lease_until < (SELECT panda_now())
+    ORDER BY lease_until LIMIT %(limit)s FOR UPDATE SKIP LOCKED),
+counted AS (
+    INSERT INTO meter_deltas (meter, labels, n)
+    SELECT '{meters.TRANSFER}', ARRAY[source, destination, 'mover_silent'], count(*) FROM late
+    GROUP BY source, destination)
 UPDATE transfers SET status = 'queued', source = NULL, lease_until = NULL, due_at = panda_now(),
     error = 'its mover went silent'
 WHERE transfer_id = ANY(ARRAY(SELECT transfer_id FROM late))
@@ -263,7 +270,7 @@ class _Carrier:
                     run(connection, POSTPONE, self._key | values)
                 return []
             except (OSError, PandaError) as problem:
-                return self._failed(_words(problem))
+                return self._failed(_words(problem), _code(problem))
         self._wake()
         return []
 
@@ -303,10 +310,12 @@ class _Carrier:
                 n = waiting.count_down(connection, self._what.transfer_id)
                 ended = n < waiting.CHUNK and self._end(connection, "done", None)
 
-    def _failed(self, problem: str) -> list[tuple[int, str]]:
+    def _failed(self, problem: str, code: str) -> list[tuple[int, str]]:
         log.warning("transfer failed", transfer_id=self._what.transfer_id, tries=self._tries, problem=problem)
-        if self._source is not None and self._source.stager:
-            with self._begin() as connection:
+        with self._begin() as connection:
+            asynchronous(connection)
+            self._count(connection, code)
+            if self._source is not None and self._source.stager:
                 recalls.forget_failed(connection, (self._what.file_id, self.source_name))
         if self._tries >= self._settings.transfer_tries:
             return self._give_up(problem)
@@ -341,7 +350,14 @@ class _Carrier:
         held = rows(connection, HOLD, self._key)
         if not held or held[0].status not in ("queued", "moving"):
             return True
-        return run(connection, END, self._key | {"status": status, "error": error}) == 1
+        has_ended = run(connection, END, self._key | {"status": status, "error": error}) == 1
+        if has_ended and status == "done":
+            self._count(connection)
+        return has_ended
+
+    def _count(self, connection: Connection, code: str = meters.DONE) -> None:
+        n_bytes = 0 if code else self._what.size_bytes
+        meters.count_transfer(connection, self.source_name, self._what.destination, code=code, size_bytes=n_bytes)
 
 
 def _take(begin: Begin, transfer_id: int, settings: Settings) -> _Carrier | None:
@@ -383,6 +399,13 @@ def _path_there(path: str, what: Row[Any]) -> str:
     bringing it again never meets the deletion of an earlier one."""
     plain = _OF_COPY.sub("", path)
     return f"{plain}@t{what.transfer_id}" if what.is_copy else plain
+
+
+def _code(problem: Exception) -> str:
+    """What went wrong, of a short list: an error of ours, or of the system (`enospc`)."""
+    if isinstance(problem, PandaError):
+        return problem.code
+    return errno.errorcode.get(getattr(problem, "errno", None) or 0, "os_error").lower()
 
 
 def _words(problem: Exception) -> str:

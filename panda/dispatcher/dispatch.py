@@ -20,6 +20,7 @@ from panda.dispatcher.matching import Fit
 from panda.dispatcher.tally import GOT, tally
 from panda.dispatcher.words import AcquireReply, AcquireRequest, PilotJob
 from panda.errors import Conflict
+from panda.metrics import Times
 from panda.settings import Settings
 
 PILOT = "SELECT queue, last_request_id, last_panda_ids FROM pilots WHERE pilot_id = %(pilot_id)s FOR UPDATE"
@@ -47,6 +48,8 @@ SELECT j.panda_id, j.attempt_nr, j.n_inputs, j.n_outputs, j.spec, r.nr, s.cores,
 FROM renewed r, LATERAL (SELECT * FROM jobs WHERE panda_id = r.panda_id OFFSET 0) j JOIN shapes s USING (shape_id)
 ORDER BY r.nr
 """
+#: Of this process: how long it took to find jobs for a pilot, or that there are none; without the wait of a long poll.
+took = Times("panda_dispatch_seconds", "How long this process took to answer a pilot that asked for work.")
 #: Between two looks of a long poll.
 POLL_S = 0.1
 #: Long polls that one process keeps waiting; a pilot beyond them is answered at once.
@@ -69,7 +72,9 @@ def acquire(
         NotFound: there is no such queue.
         Conflict: `pilot_moved`: the pilot's id was seen at another queue.
     """
+    began_at = time.perf_counter()
     jobs = _once(begin, request, settings, token)
+    took.add(time.perf_counter() - began_at)
     wait_s = min(request.wait_s, settings.dispatcher.max_wait_s)
     if not jobs and wait_s > 0 and _long_polls.acquire(blocking=False):
         try:

@@ -6,6 +6,7 @@ A reader adds what is not folded yet (`counts`), so the numbers are right at eve
 from sqlalchemy.engine import Connection
 
 from panda.db.session import rows, run
+from panda.jobs import meters
 
 FOLD_COUNTS = """
 WITH gone AS (DELETE FROM job_count_deltas RETURNING status, queue, n),
@@ -17,8 +18,9 @@ started AS (
 INSERT INTO job_counts AS c (status, queue, n) SELECT status, queue, sum(n) FROM gone GROUP BY status, queue
 ON CONFLICT (status, queue) DO UPDATE SET n = c.n + excluded.n
 """
-FOLD_RUNS = """
-WITH gone AS (DELETE FROM stage_run_deltas RETURNING *)
+FOLD_RUNS = f"""
+WITH gone AS (DELETE FROM stage_run_deltas RETURNING *),
+{meters.STAGE_BUCKETS}
 INSERT INTO stage_runs AS r (minute, stage, n, n_failed, busy_ms, max_ms)
 SELECT date_trunc('minute', at), stage, sum(n), sum(n_failed), sum(busy_ms), max(busy_ms) FROM gone GROUP BY 1, 2
 ON CONFLICT (minute, stage) DO UPDATE SET n = r.n + excluded.n, n_failed = r.n_failed + excluded.n_failed,
@@ -45,8 +47,9 @@ ON CONFLICT (day, owner, share, queue, working_group, kind) DO UPDATE SET
     wall_s = u.wall_s + excluded.wall_s, cpu_s = u.cpu_s + excluded.cpu_s, core_s = u.core_s + excluded.core_s,
     in_bytes = u.in_bytes + excluded.in_bytes, out_bytes = u.out_bytes + excluded.out_bytes
 """
-FOLD_ERRORS = """
+FOLD_ERRORS = f"""
 WITH gone AS (DELETE FROM error_deltas RETURNING *),
+{meters.STAGE_FAILURES},
 nodes AS (
     INSERT INTO node_failures AS f (hour, queue, node, n, wall_s)
     SELECT hour, queue, node, sum(n), sum(wall_s) FROM gone WHERE node <> '' GROUP BY 1, 2, 3
@@ -86,6 +89,7 @@ DELETE FROM transfers WHERE ended_at < (SELECT panda_now()) - interval '7 days';
 DELETE FROM stage_starts WHERE at < panda_now() - interval '10 minutes';
 DELETE FROM node_failures WHERE hour < panda_now() - interval '14 days';
 DELETE FROM error_hours WHERE hour < panda_now() - interval '90 days';
+DELETE FROM meters WHERE changed_at < panda_now() - interval '90 days';
 DELETE FROM incidents WHERE last_at < panda_now() - interval '90 days';
 DELETE FROM page_deeds WHERE at < panda_now() - interval '7 days';
 DELETE FROM fair_clock WHERE at < panda_now();
@@ -102,6 +106,7 @@ def fold(connection: Connection) -> None:
     run(connection, FOLD_RUNS)
     run(connection, FOLD_USAGE)
     run(connection, FOLD_ERRORS)
+    meters.fold(connection)
 
 
 def counts(connection: Connection) -> dict[tuple[str, str], int]:

@@ -6,7 +6,8 @@ Each costs the same whatever the tables hold: folded counters, the ends of index
 from sqlalchemy.engine import Connection
 
 from panda.db.session import rows
-from panda.jobs import counters
+from panda.jobs import counters, meters
+from panda.jobs.pilots_alive import PILOTS
 from panda.metrics import Family
 from panda.states import LEASED
 
@@ -31,7 +32,7 @@ UNION ALL SELECT 'waits',
         ORDER BY due_at LIMIT 1)), 0)::float8
 """
 STAGES = """
-SELECT stage, sum(n)::float8 AS n, sum(n_failed)::float8 AS n_failed, sum(busy_ms)::float8 / 1000 AS busy_s
+SELECT stage, sum(n)::float8 AS n, sum(n_failed)::float8 AS n_failed
 FROM stage_runs WHERE minute > (SELECT panda_now()) - interval '5 minutes' GROUP BY stage
 """
 TRANSFERS = f"""
@@ -40,14 +41,21 @@ SELECT 'queued' AS status, (SELECT count(*) FROM (SELECT 1 FROM transfers WHERE 
 UNION ALL SELECT 'moving', (SELECT count(*) FROM (SELECT 1 FROM transfers WHERE status = 'moving'
     LIMIT {CAP + 1}) AS counted)
 """
-PILOTS = """
-SELECT queue, count(*)::float8 AS n, coalesce(sum(cores), 0)::float8 AS cores FROM pilots
-WHERE last_seen_at > (SELECT panda_now()) - interval '2 minutes' GROUP BY queue
-"""
 INCIDENTS = f"""
-SELECT level, count(*)::float8 AS n FROM (SELECT level FROM incidents
-    WHERE last_at > (SELECT panda_now()) - interval '1 hour' ORDER BY last_at DESC LIMIT {CAP}) AS newest
+SELECT level, count(*) FILTER (WHERE is_new)::float8 AS n_new, count(*) FILTER (WHERE is_open)::float8 AS n_open
+FROM (SELECT level, closed_at IS NULL AS is_open, last_at > (SELECT panda_now()) - interval '1 hour' AS is_new
+    FROM incidents ORDER BY last_at DESC LIMIT {CAP}) AS newest
 GROUP BY level
+"""
+#: Of each queue the jobs that may go next, and the oldest ones of all: who waits longest is among these, or nearly.
+OLDEST = """
+SELECT r.queue, extract(epoch FROM panda_now() - min(j.changed_at))::float8 AS age_s FROM (
+    SELECT q.queue, n.panda_id FROM (SELECT DISTINCT queue FROM job_counts WHERE status = 'activated' AND n > 0) AS q,
+        LATERAL (SELECT panda_id FROM ready WHERE queue = q.queue ORDER BY queue, share, who, shape_id, rank LIMIT 10)
+        AS n
+    UNION (SELECT queue, panda_id FROM ready ORDER BY panda_id LIMIT 1000)) AS r,
+    LATERAL (SELECT changed_at FROM jobs WHERE panda_id = r.panda_id OFFSET 0) AS j
+GROUP BY r.queue
 """
 TICKS = """
 SELECT name, extract(epoch FROM panda_now() - last_run_at)::float8 AS age_s FROM tick_leases
@@ -68,7 +76,7 @@ def families(connection: Connection) -> list[Family]:
     leased = sum(n for (status, _), n in counts.items() if status in LEASED)
     due, stages, transfers = rows(connection, BEHIND), rows(connection, STAGES), rows(connection, TRANSFERS)
     pilots, ticks, canaries = rows(connection, PILOTS), rows(connection, TICKS), rows(connection, CANARIES)
-    incidents = rows(connection, INCIDENTS)
+    incidents, oldest = rows(connection, INCIDENTS), rows(connection, OLDEST)
     return [
         Family("panda_jobs", "Jobs by status and queue; no queue before brokerage.",
                [({"status": status, "queue": queue}, n) for (status, queue), n in sorted(counts.items())]),
@@ -81,19 +89,23 @@ def families(connection: Connection) -> list[Family]:
                [({"stage": row.stage}, row.n) for row in stages]),
         Family("panda_stage_failed_5m", "Jobs that made a stage raise in the last five minutes.",
                [({"stage": row.stage}, row.n_failed) for row in stages]),
-        Family("panda_stage_busy_seconds_5m", "Time that workers spent in a stage in the last five minutes.",
-               [({"stage": row.stage}, row.busy_s) for row in stages]),
         Family("panda_transfers", f"Transfers under way, by status; {CAP + 1} stands for more.",
                [({"status": row.status}, row.n) for row in transfers]),
-        Family("panda_pilots", "Pilots that were seen in the last two minutes, by queue.",
-               [({"queue": row.queue}, row.n) for row in pilots]),
+        Family("panda_pilots", "Pilots that asked within two minutes, or hold a job (busy), by queue.",
+               [({"queue": row.queue, "state": state}, n) for row in pilots
+                for state, n in (("busy", row.n_busy), ("idle", row.n - row.n_busy))]),
         Family("panda_pilot_cores", "Their cores.", [({"queue": row.queue}, row.cores) for row in pilots]),
+        Family("panda_queue_oldest_seconds", "How long the oldest of the first ready jobs of a queue is ready.",
+               [({"queue": row.queue}, max(0.0, row.age_s)) for row in oldest]),
         Family("panda_incidents_1h", "Incidents of the last hour, by level.",
-               [({"level": row.level}, row.n) for row in incidents]),
+               [({"level": row.level}, row.n_new) for row in incidents]),
+        Family("panda_incidents_open", f"Incidents that nobody closed, by level, of the newest {CAP}.",
+               [({"level": row.level}, row.n_open) for row in incidents]),
         Family("panda_tick_age_seconds", "Since a tick of the clock ran last.",
                [({"tick": row.name}, row.age_s) for row in ticks]),
         Family("panda_canary_age_seconds", "Since a worker of a lane consumed its canary.",
                [({"lane": row.lane}, row.age_s) for row in canaries]),
+        *meters.families(connection),
     ]  # fmt: skip
 
 

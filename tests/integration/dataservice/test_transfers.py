@@ -132,6 +132,28 @@ def test_a_file_that_is_wrong_at_its_source_is_brought_from_another_replica(lab)
     assert lab.due(job).waits_for is None
 
 
+def test_files_that_arrived_and_tries_that_failed_are_counted_by_storage(lab):
+    lab.put("s:d/a", b"abc", "NORTH-DISK").unlink()
+    lab.put("s:d/a", b"abc", "WEST-DISK")
+    lab.put("s:d/b", b"defg", "WEST-DISK").write_bytes(b"xyz")
+    lab.put("s:d/b", b"defg", "NORTH-DISK")
+    request(lab, lab.bound_jobs(inputs=["s:d/a", "s:d/b"]))
+    lost = due_ids(lab)
+    lab.do("UPDATE transfers SET planned = 'NORTH-DISK', lease_until = panda_now() - interval '1 s'")
+    with lab.begin() as connection:
+        assert transfers.requeue_expired(connection) == len(lost) == 2
+
+    assert carry_out_all(lab) == []
+
+    found = lab.query("SELECT labels, sum(n) AS n, sum(amount) AS amount FROM meter_deltas GROUP BY 1 ORDER BY 1")
+    counted = {tuple(r.labels): (r.n, r.amount) for r in found}
+    assert counted.pop(("NORTH-DISK", "SOUTH-DISK", "mover_silent")) == (2, 0)
+    assert counted.pop(("NORTH-DISK", "SOUTH-DISK", "enoent"), (1, 0)) == (1, 0)
+    assert counted.pop(("WEST-DISK", "SOUTH-DISK", "wrong_content"), (1, 0)) == (1, 0)
+    assert sum(n for n, _ in counted.values()) == 2
+    assert sum(amount for _, amount in counted.values()) == 7
+
+
 def test_a_source_that_vanished_is_replaced_by_another_replica(lab):
     lab.put("s:d/a", b"abc", "NORTH-DISK").unlink()
     lab.put("s:d/a", b"abc", "WEST-DISK")
