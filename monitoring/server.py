@@ -217,8 +217,9 @@ def build(
     }
     for name, value in chosen.items():
         setattr(options, name, value)
-    for name in ("tornado.access", "flower.inspector"):  # no line per request, nor while no worker answers
-        logging.getLogger(name).setLevel(logging.ERROR)
+    # No line per request, and no second one of a page that failed: that is logged with its reason where it fails.
+    logging.getLogger("tornado.access").setLevel(logging.CRITICAL)
+    logging.getLogger("flower.inspector").setLevel(logging.ERROR)  # nor one while no worker answers
     loop = IOLoop.current()
     events = PatientEvents(
         capp, loop, enable_events=False,

@@ -2,7 +2,7 @@
 
 The process that it serves never waits for it: a record is folded into a small table in memory and a thread
 sends what gathered. When the server is away the table keeps counting; when it is full, what is new is counted
-as dropped and told with the next report. Whatever goes wrong in here is kept in here.
+as dropped and told with the next report, as is what the server refuses. Whatever goes wrong in here is kept in here.
 """
 
 import http.client
@@ -28,6 +28,9 @@ TIMEOUT_S = 5.0
 MAX_TEXT = 500
 #: Incidents that one request carries.
 BATCH = 100
+#: Statuses of a server that may take the same report later; what it refuses otherwise it would refuse again.
+AGAIN = (401, 403, 408, 429)
+LEVELS = ("info", "warning", "error", "critical")
 
 
 @dataclass
@@ -47,6 +50,7 @@ class IncidentHandler(logging.Handler):
         """`url`: of the API; `token`: of a role that may report incidents."""
         super().__init__(level)
         self._component, self._url, self._token = component, urlsplit(url), token
+        self._dropped = f"{component}: incidents dropped"
         self._gathered: dict[str, _Folded] = {}
         self._n_dropped = 0
         self._guard = threading.Lock()
@@ -92,6 +96,7 @@ class IncidentHandler(logging.Handler):
             if known is not None:
                 known.n += 1
                 known.message, known.context = new.message, new.context
+                known.level = max(known.level, new.level, key=LEVELS.index)
             elif len(self._gathered) < MAX_KEYS:
                 self._gathered[new.key] = new
             else:
@@ -117,15 +122,29 @@ class IncidentHandler(logging.Handler):
                 del self._gathered[each.key]
             n_dropped, self._n_dropped = self._n_dropped, 0
         if n_dropped:
-            batch.append(
-                _Folded(self._component, "warning", f"{self._component}: incidents dropped",
-                        f"{n_dropped} incidents were dropped: too many kinds at once", n_dropped, {})
-            )  # fmt: skip
-        if not batch or self._post(batch, timeout_s):
+            message = f"{n_dropped} incidents were dropped: too many kinds at once, or refused by the server"
+            batch.append(_Folded(self._component, "warning", self._dropped, message, n_dropped, {}))
+        return self._deliver(batch, timeout_s)
+
+    def _deliver(self, batch: list[_Folded], timeout_s: float) -> bool:
+        """Whether all of `batch` is gone. A batch that is refused goes in halves: one that the server cannot take keeps
+        nobody else from arriving."""
+        if not batch:
             return True
-        for each in batch:
-            self._put_back(each)
-        return False
+        status = self._post(batch, timeout_s)
+        if status is None or status >= 500 or status in AGAIN:
+            for each in batch:
+                self._put_back(each)
+            return False
+        if status < 400:
+            return True
+        if len(batch) > 1:
+            half = len(batch) // 2
+            return all([self._deliver(batch[:half], timeout_s), self._deliver(batch[half:], timeout_s)])
+        if batch[0].key != self._dropped:
+            with self._guard:
+                self._n_dropped += batch[0].n
+        return True
 
     def _put_back(self, each: _Folded) -> None:
         with self._guard:
@@ -137,7 +156,8 @@ class IncidentHandler(logging.Handler):
             else:
                 self._n_dropped += each.n
 
-    def _post(self, batch: list[_Folded], timeout_s: float) -> bool:
+    def _post(self, batch: list[_Folded], timeout_s: float) -> int | None:
+        """The status of the answer; None: there was none."""
         body = json.dumps({"incidents": [vars(each) for each in batch]}).encode()
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._token}"}
         kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
@@ -145,13 +165,11 @@ class IncidentHandler(logging.Handler):
             connection = kind(self._url.hostname or "127.0.0.1", self._url.port, timeout=timeout_s)
             try:
                 connection.request("POST", f"{self._url.path.rstrip('/')}/v1/incidents", body, headers)
-                status = connection.getresponse().status
+                return connection.getresponse().status
             finally:
                 connection.close()
         except (OSError, http.client.HTTPException):
-            return False
-        # What the server refuses as it stands it will refuse again: that batch is gone.
-        return status < 500 and status not in (401, 403, 429)
+            return None
 
     def _after_fork(self) -> None:
         """The child has no thread and perhaps a held lock; it starts anew, the parent keeps what gathered."""

@@ -1,6 +1,7 @@
 """Incidents: the feed of what operators should know, and who answers for it."""
 
 from typing import Any
+from urllib.parse import quote
 
 import falcon
 from sqlalchemy.engine import Connection
@@ -13,6 +14,16 @@ from panda.auth.policy import Action
 from panda.jobs import incidents
 
 PAGE_SIZE = 50
+#: Words of a context that name something with a page of its own.
+PLACES = {
+    "site": ("Site", "/sites/"),
+    "queue": ("Queue", "/queues/"),
+    "panda_id": ("Job", "/jobs/"),
+    "jobset_id": ("Job set", "/jobsets/"),
+    "error_code": ("Error code", "/errors/"),
+    "code": ("Error code", "/errors/"),
+    "pilot_id": ("Pilot", "/pilots/"),
+}
 
 
 class Incidents(Page):
@@ -37,7 +48,8 @@ class Incident(Page):
     def on_get(self, req: falcon.Request, resp: falcon.Response, incident_id: int) -> None:
         policy.require(session_of(req).identity, Action.READ_INCIDENTS)
         found = self._parts.reader.ask(lambda c: incidents.one(c, incident_id))
-        self._answer(req, resp, "incident.html", {"incident": found._asdict()}, self._now(), state=state)
+        data = {"incident": found._asdict(), "links": links(found.context)}
+        self._answer(req, resp, "incident.html", data, self._now(), state=state)
 
 
 class AnswerIncident(SheetPage):
@@ -67,6 +79,24 @@ class AnswerIncident(SheetPage):
             return f"Incident {incident_id} is {'closed' if closes else 'acknowledged'}."
 
         self._act(req, resp, act, f"/incidents/{incident_id}")
+
+
+def links(context: Any) -> list[dict[str, str]]:
+    """Pages of what a context names: `what`, `name`, `url`."""
+    if not isinstance(context, dict):
+        return []
+    found = {word: str(context[word]) for word in PLACES if context.get(word) not in (None, "")}
+    links = [
+        {"what": PLACES[word][0], "name": name, "url": PLACES[word][1] + quote(name, safe="")}
+        for word, name in found.items()
+        if word not in ("panda_id", "jobset_id") or name.isdecimal()
+    ]
+    if "node" in context and "queue" in found and context["node"]:
+        node = str(context["node"])
+        links.append(
+            {"what": "Node", "name": node, "url": f"/nodes/{quote(found['queue'], safe='')}/{quote(node, safe='')}"}
+        )
+    return links
 
 
 def state(incident: dict[str, Any]) -> str:

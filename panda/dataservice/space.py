@@ -122,7 +122,14 @@ def settle(connection: Connection) -> bool:
     filled, is_freed = _settle_storages(connection)
     is_freed |= _settle_quotas(connection)
     for name, because in filled.items():
-        incidents.tell(connection, "storage", f"full:{name}", f"storage {name} is full: {because}", {}, level="warning")
+        incidents.tell(
+            connection,
+            "storage",
+            f"full:{name}",
+            f"storage {name} is full: {because}",
+            {"storage": name},
+            level="warning",
+        )
     return is_freed
 
 

@@ -1,11 +1,12 @@
 """Incidents: what an operator should know. Repeats are folded, and somebody answers for each.
 
 A component reports through the logging handler (`panda.incident_log`) or `POST /v1/incidents`. The same key
-within ten minutes is one incident with a higher count; a closed one is not opened again, a new one begins.
+of the same component within ten minutes is one incident with a higher count, and with the worst level that was
+reported; a closed one is not opened again, a new one begins.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -18,17 +19,24 @@ from panda.errors import Conflict, NotFound
 FOLD_S = 600
 LEVELS = ("info", "warning", "error", "critical")
 
-#: Locked in one order, so that two components that fold the same keys never wait for each other in a ring.
+#: Of those that report something new at once the first one writes it, the others find it. In the order of the keys, so
+#: that two never wait for each other in a ring.
+ONE_AT_A_TIME = """
+SELECT pg_advisory_xact_lock(hashtextextended(said, 7000015)) FROM unnest(%(said)s::text[]) AS t(said)
+"""
 OPEN = """
-SELECT DISTINCT ON (key) key, incident_id FROM incidents
-WHERE key = ANY(%(keys)s) AND last_at > (SELECT panda_now()) - make_interval(secs => %(fold_s)s) AND closed_at IS NULL
-ORDER BY key, last_at DESC
+SELECT DISTINCT ON (component, key) component, key, incident_id FROM incidents
+WHERE key = ANY(%(keys)s) AND component = ANY(%(components)s)
+    AND last_at > (SELECT panda_now()) - make_interval(secs => %(fold_s)s) AND closed_at IS NULL
+ORDER BY component, key, last_at DESC
 """
 LOCK = "SELECT incident_id FROM incidents WHERE incident_id = ANY(%(ids)s) ORDER BY incident_id FOR UPDATE"
 FOLD = """
-UPDATE incidents i SET n = i.n + t.n, last_at = panda_now(), message = t.message, context = t.context
-FROM unnest(%(ids)s::bigint[], %(counts)s::bigint[], %(messages)s::text[], %(contexts)s::jsonb[])
-    AS t(incident_id, n, message, context)
+UPDATE incidents i SET n = i.n + t.n, last_at = panda_now(), message = t.message, context = t.context,
+    level = CASE WHEN array_position(%(worse)s::text[], t.level) > array_position(%(worse)s::text[], i.level)
+        THEN t.level ELSE i.level END
+FROM unnest(%(ids)s::bigint[], %(levels)s::text[], %(counts)s::bigint[], %(messages)s::text[], %(contexts)s::jsonb[])
+    AS t(incident_id, level, n, message, context)
 WHERE i.incident_id = t.incident_id AND i.incident_id = ANY(%(ids)s)
 """
 ADD = """
@@ -47,18 +55,20 @@ SELECT incident_id, component, level, key, message, context, n, first_at, last_a
     closed_at, closed_by, comment
 FROM incidents WHERE incident_id = %(incident_id)s
 """
+#: Whoever says last that they look after it does. What people say stays, a line for each.
 ANSWER = """
-UPDATE incidents SET
-    acknowledged_at = coalesce(acknowledged_at, panda_now()), acknowledged_by = coalesce(acknowledged_by, %(by)s),
+UPDATE incidents SET acknowledged_at = coalesce(acknowledged_at, panda_now()),
+    acknowledged_by = CASE WHEN %(closes)s THEN coalesce(acknowledged_by, %(by)s) ELSE %(by)s END,
     closed_at = CASE WHEN %(closes)s THEN panda_now() END, closed_by = CASE WHEN %(closes)s THEN %(by)s END,
-    comment = CASE WHEN %(comment)s::text = '' THEN comment ELSE %(comment)s END
+    comment = CASE WHEN %(comment)s::text = '' THEN comment
+        ELSE right(concat_ws(E'\n', nullif(comment, ''), %(by)s::text || ': ' || %(comment)s::text), 20000) END
 WHERE incident_id = %(incident_id)s AND closed_at IS NULL RETURNING incident_id
 """
 
 
 @dataclass(frozen=True)
 class Incident:
-    """Something that happened `n` times. `key` tells what counts as the same."""
+    """Something that happened `n` times. `component` and `key` tell what counts as the same."""
 
     component: str
     level: str
@@ -71,20 +81,21 @@ class Incident:
 
 def report(connection: Connection, found: Sequence[Incident]) -> int:
     """Write incidents down, folding what is known. Returns how many are new."""
-    found = sorted(_by_key(found).values(), key=lambda each: each.key)
-    known = {r.key: r.incident_id for r in rows(connection, OPEN, {"keys": [i.key for i in found], "fold_s": FOLD_S})}
-    old = [each for each in found if each.key in known]
+    found = sorted(_by_key(found).values(), key=_same)
+    rows(connection, ONE_AT_A_TIME, {"said": ["\n".join(_same(each)) for each in found]})
+    names = {"keys": [each.key for each in found], "components": sorted({each.component for each in found})}
+    known = {(r.component, r.key): r.incident_id for r in rows(connection, OPEN, names | {"fold_s": FOLD_S})}
+    old = [each for each in found if _same(each) in known]
     if old:
-        ids = [known[each.key] for each in old]
+        ids = [known[_same(each)] for each in old]
         rows(connection, LOCK, {"ids": ids})
-        run(connection, FOLD, {"ids": ids, **_columns(old)})
-    new = [each for each in found if each.key not in known]
+        run(connection, FOLD, {"ids": ids, "worse": list(LEVELS), **_columns(old)})
+    new = [each for each in found if _same(each) not in known]
     if new:
         run(
             connection,
             ADD,
-            {"components": [i.component for i in new], "levels": [i.level for i in new],
-             "keys": [i.key for i in new], **_columns(new)},
+            {"components": [i.component for i in new], "keys": [i.key for i in new], **_columns(new)},
         )  # fmt: skip
     return len(new)
 
@@ -94,17 +105,25 @@ def tell(connection: Connection, component: str, key: str, message: str, facts: 
     report(connection, [Incident(component, level, key, message, 1, facts)])
 
 
-def _by_key(found: Sequence[Incident]) -> dict[str, Incident]:
-    """One for each key: the last one's words, everybody's count."""
-    known: dict[str, Incident] = {}
+def _same(each: Incident) -> tuple[str, str]:
+    return each.component, each.key
+
+
+def _by_key(found: Sequence[Incident]) -> dict[tuple[str, str], Incident]:
+    """One for each component and key: the last one's words, everybody's count, the worst level."""
+    known: dict[tuple[str, str], Incident] = {}
     for each in found:
-        n = each.n + (known[each.key].n if each.key in known else 0)
-        known[each.key] = Incident(each.component, each.level, each.key, each.message, n, each.context)
+        before = known.get(_same(each))
+        if before is not None:
+            level = max(before.level, each.level, key=LEVELS.index)
+            each = replace(each, n=before.n + each.n, level=level)
+        known[_same(each)] = each
     return known
 
 
 def _columns(found: Sequence[Incident]) -> dict[str, list[Any]]:
     return {
+        "levels": [each.level for each in found],
         "counts": [each.n for each in found],
         "messages": [each.message for each in found],
         "contexts": [msgspec.json.encode(each.context, enc_hook=str).decode() for each in found],

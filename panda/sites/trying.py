@@ -133,4 +133,15 @@ def _drop_what_is_left(connection: Connection) -> None:
 def _tell(begin: Begin, queue: str, rule: TestRule, problem: PandaError) -> None:
     message = f"rule {rule.name}: queue {queue} cannot be tried: {problem}"
     with begin() as connection:
-        incidents.report(connection, [Incident("sites", "error", f"rule {rule.name}: no test of {queue}", message)])
+        incidents.report(
+            connection,
+            [
+                Incident(
+                    "sites",
+                    "error",
+                    f"rule {rule.name}: no test of {queue}",
+                    message,
+                    context={"queue": queue, "rule": rule.name},
+                )
+            ],
+        )

@@ -11,6 +11,8 @@ import pytest
 
 from panda import incident_log
 from panda.incident_log import MAX_KEYS, IncidentHandler
+from panda.jobs import incidents
+from panda.jobs.incidents import Incident
 from panda.logs import Log
 
 
@@ -30,6 +32,59 @@ def test_the_same_key_is_one_incident(caller):
     assert found["other"]["n"] == 1
 
 
+def test_the_same_key_of_another_component_is_another_incident(caller):
+    pilot, operator = caller("p", "pilot"), caller("olga", "operator")
+
+    told = [pilot.post("/v1/incidents", {"incidents": [report(), report(component="api"), report()]}) for _ in range(2)]
+
+    assert [each.json["n"] for each in told] == [2, 0]
+    found = {each["component"]: each["n"] for each in operator.get("/v1/incidents").json["data"]}
+    assert found == {"relay": 4, "api": 2}
+
+
+def test_an_incident_is_as_bad_as_the_worst_report(caller):
+    pilot, operator = caller("p", "pilot"), caller("olga", "operator")
+
+    for level in ("warning", "critical", "info"):
+        pilot.post("/v1/incidents", {"incidents": [report(level="info"), report(level=level)]})
+
+    assert [each["level"] for each in operator.get("/v1/incidents").json["data"]] == ["critical"]
+
+
+@pytest.mark.usefixtures("by_hand")
+def test_who_reports_the_same_at_the_same_time_makes_one_incident(begin):
+    every, barrier = [], threading.Barrier(4)
+
+    def tell():
+        barrier.wait()
+        with begin() as connection:
+            every.append(incidents.report(connection, [Incident("relay", "error", "late", "it is late")]))
+
+    threads = [threading.Thread(target=tell) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(every) == [0, 0, 0, 1]
+    with begin() as connection:
+        assert [row.n for row in incidents.newest(connection)] == [4]
+
+
+def test_the_last_who_looks_after_it_owns_it_and_what_people_say_stays(caller):
+    olga, peter = caller("olga", "operator"), caller("peter", "operator")
+    olga.post("/v1/incidents", {"incidents": [report()]})
+    [number] = [each["incident_id"] for each in olga.get("/v1/incidents").json["data"]]
+
+    olga.post(f"/v1/incidents/{number}", {"action": "acknowledge", "comment": "I look"})
+    taken = peter.post(f"/v1/incidents/{number}", {"action": "acknowledge", "comment": "my shift"})
+    closed = olga.post(f"/v1/incidents/{number}", {"action": "close"})
+
+    assert taken.json["acknowledged_by"] == "peter"
+    assert (closed.json["acknowledged_by"], closed.json["closed_by"]) == ("peter", "olga")
+    assert closed.json["comment"] == "olga: I look\npeter: my shift"
+
+
 def test_a_closed_incident_is_not_opened_again(caller):
     operator = caller("olga", "operator")
     operator.post("/v1/incidents", {"incidents": [report()]})
@@ -39,36 +94,39 @@ def test_a_closed_incident_is_not_opened_again(caller):
     again = operator.post(f"/v1/incidents/{number}", {"action": "acknowledge"})
     operator.post("/v1/incidents", {"incidents": [report()]})
 
-    assert (closed.json["closed_by"], closed.json["comment"]) == ("olga", "mended")
+    assert (closed.json["closed_by"], closed.json["comment"]) == ("olga", "olga: mended")
     assert (again.status_code, again.json["code"]) == (409, "incident_closed")
     assert len(operator.get("/v1/incidents").json["data"]) == 2
     assert [d["action"] for d in operator.get("/v1/audit?who=olga").json["data"]] == ["close_incident"]
 
 
 @pytest.mark.parametrize(
-    "incidents",
+    "reports",
     [[], [report(level="loud")], [report(n=0)], [report(message="")], [report(context={"a": 5})], [report()] * 201],
 )
-def test_a_report_that_cannot_be_meant_is_refused(caller, incidents):
-    answer = caller("p", "pilot").post("/v1/incidents", {"incidents": incidents})
+def test_a_report_that_cannot_be_meant_is_refused(caller, reports):
+    answer = caller("p", "pilot").post("/v1/incidents", {"incidents": reports})
 
     assert answer.status_code == 422
     assert answer.json["code"] == "invalid"
 
 
 class Server:
-    """Takes what a handler sends; while it is away it answers 503."""
+    """Takes what a handler sends; while it is away it answers 503. A report that it cannot take it refuses with all
+    that came along."""
 
     def __init__(self):
-        self.got, self.is_away = [], False
+        self.got, self.is_away, self.refuses, self.pause_s = [], False, "", 0.0
         outer = self
 
         class Take(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if not outer.is_away:
+                time.sleep(outer.pause_s)
+                is_refused = outer.refuses and any(each["key"] == outer.refuses for each in body["incidents"])
+                if not outer.is_away and not is_refused:
                     outer.got += body["incidents"]
-                self.send_response(503 if outer.is_away else 202)
+                self.send_response(503 if outer.is_away else 422 if is_refused else 202)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -141,6 +199,47 @@ def test_too_many_kinds_are_counted_not_kept(server, handler):
     server.is_away = False
     handler.flush()
     assert until(lambda: any(each["key"] == "tests: incidents dropped" for each in server.got))
+
+
+def test_a_report_that_is_refused_takes_no_other_with_it_and_is_told_as_dropped(server, handler):
+    server.refuses = "tested: kind 7"
+    for n in range(20):
+        for _ in range(n + 1):
+            logging.getLogger("tested").warning(f"kind {n}")
+    handler.flush()
+
+    assert until(lambda: any(each["key"] == "tests: incidents dropped" for each in server.got))
+    told = {}
+    for each in server.got:
+        told[each["key"]] = told.get(each["key"], 0) + each["n"]
+    assert told.pop("tests: incidents dropped") == 8
+    assert told == {f"tested: kind {n}": n + 1 for n in range(20) if n != 7}
+
+
+def test_nobody_waits_for_a_server_that_is_slow(server, handler):
+    server.pause_s = 0.5
+    log = Log("tested")
+    log.error("first")
+    handler.flush()
+    began = time.monotonic()
+    for _ in range(1_000):
+        log.error("later")
+    took_s = time.monotonic() - began
+    handler.flush()
+
+    assert took_s < 2
+    assert until(lambda: sum(each["n"] for each in server.got) == 1_001)
+
+
+def test_a_worse_report_of_the_same_kind_makes_all_of_them_worse(server, handler):
+    log = Log("tested")
+    log.warning("no room")
+    log.error("no room")
+    log.warning("no room")
+    handler.flush()
+
+    assert until(lambda: sum(each["n"] for each in server.got) == 3)
+    assert "error" in {each["level"] for each in server.got}
 
 
 def test_a_record_that_cannot_be_read_hurts_nobody(handler):

@@ -243,6 +243,20 @@ def test_an_incident_is_acknowledged_and_closed_once(world: World, operator: Bro
     assert operator.json("/incidents")["data"]["incidents"][0]["closed_by"] == "olga"
 
 
+def test_an_incident_leads_to_what_it_is_about(world: World, operator: Browser, parts: Parts) -> None:
+    facts = '{"queue": "north", "node": "wn 1", "error_code": "payload:1", "panda_id": 7, "jobset_id": "x"}'
+    world.sql(f"""INSERT INTO incidents (component, level, key, message, context, n, first_at, last_at, comment)
+        VALUES ('x', 'error', 'k', 'm', '{facts}', 1, panda_now(), panda_now(), 'olga: <b>I look</b>')""")
+
+    page = operator.get("/incidents/1").text
+
+    for url in ("/queues/north", "/nodes/north/wn%201", "/errors/payload%3A1", "/jobs/7"):
+        assert f'href="{url}"' in page
+    assert "/jobsets/x" not in page
+    assert "<li>olga: &lt;b&gt;I look&lt;/b&gt;</li>" in page
+    assert operator.json("/incidents/1")["data"]["links"][0]["url"] == "/queues/north"
+
+
 def test_a_node_is_taken_out_and_let_in_again_from_its_page(world: World, operator: Browser, parts: Parts) -> None:
     fields = {"what": "dispatch", "queue": "north", "node": "wn-1"}
 
