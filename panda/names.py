@@ -42,3 +42,27 @@ def split_file(reference: str, where: str) -> tuple[str, str, str | None]:
 def counted(n: int, noun: str, *, at_least: bool = False) -> str:
     """So many of something, for a sentence: `1 job`, `3 jobs`, `1000+ jobs` (`at_least`)."""
     return f"{n}{'+' if at_least else ''} {noun}{'' if n == 1 else 's'}"
+
+
+#: What jobs ask for, and nodes have, in words.
+ASKED = {"cores": "cores", "memory_mb": "memory", "disk_mb": "disk", "walltime_s": "wall time", "gpus": "GPUs"}
+
+
+def megabytes(n_mb: float) -> str:
+    """A size as people write it, by powers of a thousand; exactly, as sizes are compared: `512 MB`, `16.001 GB`."""
+    for unit, n in (("TB", n_mb / 10**6), ("GB", n_mb / 10**3)):
+        if abs(n) >= 1:
+            return f"{n:.6f}".rstrip("0").rstrip(".") + f" {unit}"
+    return f"{n_mb:.6f}".rstrip("0").rstrip(".") + " MB"
+
+
+def amount(word: str, n: float) -> str:
+    """How much of `word`, a key of `ASKED`, without saying of what: `16 GB`, `60 s`, `4`."""
+    if word.endswith("_mb"):
+        return megabytes(n)
+    return f"{n} s" if word.endswith("_s") else str(n)
+
+
+def amount_of(word: str, n: float) -> str:
+    """`16 GB of memory`, `60 s of wall time`, `4 cores`."""
+    return f"{amount(word, n)} {'of ' if word.endswith(('_mb', '_s')) else ''}{ASKED[word]}"

@@ -17,7 +17,7 @@ from panda.auth import policy
 from panda.auth.policy import Action
 from panda.errors import NotFound, UnknownName
 from panda.jobs import pilots_alive
-from panda.jobs.why import NOUNS
+from panda.names import ASKED, amount
 from panda.sites.status import from_now, set_queue_status
 from panda.sites.versions import Change, newest_of
 from panda.states import JobStatus, QueueStatus
@@ -125,7 +125,8 @@ class Queue(Site):
             means=MEANS,
             all_statuses=list(QueueStatus),
             ends=ENDS,
-            nouns=NOUNS,
+            nouns=ASKED,
+            amount=amount,
         )
 
     def _find(self, queue: str) -> Facts:

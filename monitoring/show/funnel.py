@@ -22,8 +22,13 @@ WORDS = {
     "occupancy": "not too many wait there already",
     "room": "had room for this job",
 }
-_SIZE = re.compile(r"needs (?P<needed>[\d.]+) (?P<unit>.+?)(?: \(.*\))?, the queue has (?P<has>[\d.]+)\Z")
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+#: `needs 16 GB of memory, the queue has 8 GB`, `needs 4 cores, the queue has 2`.
+_SIZE = re.compile(
+    r"needs [\d.]+ (?:(?:[MGT]B|s) of )?(?P<of>.+?)(?: \(.*\))?, the queue has (?P<has>[\d.]+)"
+    r"(?: (?P<unit>[MGT]B|s))?\Z"
+)
+_TIMES = {"MB": 1, "GB": 10**3, "TB": 10**6}
+_NUMBER = re.compile(r"\d+(?:\.\d+)?(?: [MGT]B\b)?")
 #: Reasons that a step spells out, and queues that a hint names.
 SHOWN = 3
 
@@ -74,18 +79,19 @@ def hints(funnel: Sequence[Mapping[str, Any]]) -> list[str]:
         for queue, reason in each["refused"].items():
             found = _SIZE.match(reason)
             if found is not None:
-                sizes.setdefault(found["unit"], []).append((float(found["has"]), queue))
+                has = float(found["has"]) * _TIMES.get(found["unit"], 1)
+                sizes.setdefault(found["of"], []).append((has, queue))
     told = []
-    for unit, offers in sizes.items():
+    for what, offers in sizes.items():
         most = max(has for has, _ in offers)
         queues = sorted(queue for has, queue in offers if has == most)
         names = ", ".join(queues[:SHOWN]) + (", …" if len(queues) > SHOWN else "")
         more = "one queue more" if len(queues) == 1 else f"{len(queues)} queues more"
-        told.append((len(queues), f"With {_said(most, unit)} it would fit {more} ({names})."))
+        told.append((len(queues), f"With {_said(most, what)} it would fit {more} ({names})."))
     return [sentence for _, sentence in sorted(told, key=lambda each: (-each[0], each[1]))]
 
 
-def _said(amount: float, unit: str) -> str:
-    if unit.startswith("MB of "):
-        return f"{megabytes(amount)} of {unit.removeprefix('MB of ')}"
-    return f"{duration(amount)} of wall time" if unit.startswith("s of wall") else f"{count(amount)} {unit}"
+def _said(amount: float, what: str) -> str:
+    if what in ("memory", "disk"):
+        return f"{megabytes(amount)} of {what}"
+    return f"{duration(amount)} of {what}" if what == "wall time" else f"{count(amount)} {what}"

@@ -15,7 +15,7 @@ from panda.brokerage.deciding import Fault, sift
 from panda.brokerage.pairs import pairs
 from panda.brokerage.policies import Policy
 from panda.brokerage.subjects import Away, Kind, Load, Locality, Planned, Queue
-from panda.names import counted
+from panda.names import ASKED, amount, amount_of, counted
 from panda.requirements import read
 
 #: Queues that a change names; of more it tells the number.
@@ -36,7 +36,7 @@ class Change:
     who: str
     """Who could do it: `owner`, `operator`, or nobody: it takes `time`."""
     say: str
-    """In words, e.g. "ask for 12000 MB of memory instead of 16000"."""
+    """In words, e.g. "ask for 12 GB of memory instead of 16 GB"."""
     queues: tuple[str, ...]
     """Where it could run then, by name."""
     command: str = ""
@@ -98,38 +98,41 @@ class _Search:
         return tuple(q.name for q in self._queues if q.name not in self._open and self._takes(kind, change(q)))
 
     def _numbers(self) -> Iterator[Change]:
-        for name, words, limit in (
-            ("memory_mb", "MB of memory", lambda q: q.memory_mb),
-            ("cores", "cores", lambda q: q.cores),
-            ("walltime_s", "s of wall time", _longest_s),
-            ("disk_mb", "MB of disk", lambda q: q.disk_mb),
-            ("gpus", "GPUs", lambda q: q.gpus),
+        for name, limit in (
+            ("memory_mb", lambda q: q.memory_mb),
+            ("cores", lambda q: q.cores),
+            ("walltime_s", _longest_s),
+            ("disk_mb", lambda q: q.disk_mb),
+            ("gpus", lambda q: q.gpus),
         ):
-            yield from self._less(name, words, limit)
-        for name, words, least in (
-            ("cores", "cores", lambda q: q.min_cores),
-            ("memory_mb", "MB of memory", lambda q: q.min_memory_mb),
-            ("walltime_s", "s of wall time", _shortest_s),
+            yield from self._less(name, limit)
+        for name, least in (
+            ("cores", lambda q: q.min_cores),
+            ("memory_mb", lambda q: q.min_memory_mb),
+            ("walltime_s", _shortest_s),
         ):
-            yield from self._more(name, words, least)
+            yield from self._more(name, least)
 
-    def _less(self, name: str, words: str, limit: Callable[[Queue], int]) -> Iterator[Change]:
+    def _less(self, name: str, limit: Callable[[Queue], int]) -> Iterator[Change]:
         """The smallest step down that opens a queue; and the one that opens most, if that is twice as many."""
         asked: int = getattr(self._kind, name)
         fitting = self._at_their_limits(name, [q for q in self._queues if limit(q) < asked], limit)
         steps = sorted({value for value, _ in fitting}, reverse=True)
         opened = {step: tuple(sorted(queue for value, queue in fitting if value >= step)) for step in steps}
         for step in steps[:1] + [s for s in steps[-1:] if len(opened[s]) >= 2 * len(opened[steps[0]])]:
-            say = f"ask for {step} {words} instead of {asked}" if step else f"ask for no {words}"
+            say = self._instead(name, step) if step else f"ask for no {ASKED[name]}"
             yield Change(OWNER, say, opened[step])
 
-    def _more(self, name: str, words: str, least: Callable[[Queue], int]) -> Iterator[Change]:
+    def _more(self, name: str, least: Callable[[Queue], int]) -> Iterator[Change]:
         asked: int = getattr(self._kind, name)
         fitting = self._at_their_limits(name, [q for q in self._queues if least(q) > asked], least)
         if fitting:
             step = min(value for value, _ in fitting)
             opened = tuple(sorted(queue for value, queue in fitting if value == step))
-            yield Change(OWNER, f"ask for {step} {words} instead of {asked}", opened)
+            yield Change(OWNER, self._instead(name, step), opened)
+
+    def _instead(self, name: str, step: int) -> str:
+        return f"ask for {amount_of(name, step)} instead of {amount(name, getattr(self._kind, name))}"
 
     def _at_their_limits(
         self, name: str, queues: Sequence[Queue], limit: Callable[[Queue], int]

@@ -16,9 +16,10 @@ from panda.brokerage.policies import Policy
 from panda.brokerage.subjects import Away, Kind, Planned, Queue
 from panda.errors import PandaError
 from panda.jobs import switches
+from panda.jobs.caps import Cap
 from panda.jobs.quotas import standing
-from panda.jobs.why import NOUNS, Answer, why
-from panda.names import counted
+from panda.jobs.why import Answer, why
+from panda.names import amount_of, counted
 from panda.settings import Settings
 from panda.states import JobStatus, QueueStatus, Stage, Wait
 
@@ -174,6 +175,10 @@ def _for_a_pilot(connection: Connection, answer: Answer, settings: Settings) -> 
     found = [*_less_for_pilots(queue, facts), *elsewhere]
     if "paused" in facts:
         found.append(Change(OPERATOR, f"let jobs be handed out again: {facts['paused']}", (), facts["resume"]))
+    elif "cap" in facts:
+        cap = Cap(**facts["cap"])
+        found.append(Change(TIME, f"wait until fewer than {cap.max_running} jobs run at {cap.kind} {cap.name}", ()))
+        found.append(Change(OPERATOR, f"raise max_running of {cap.kind} {cap.name}, {cap.max_running} now", ()))
     elif not facts["pilots_in_10_minutes"]:
         found.append(Change(OPERATOR, f"start pilots at {queue}", ()))
     share = facts["share"]
@@ -194,7 +199,7 @@ def _less_for_pilots(queue: str, facts: Mapping[str, Any]) -> list[Change]:
     return [
         Change(
             OWNER,
-            f"ask for at most {each['most']} {NOUNS[word]}: no pilot at {queue} had more in the last two hours"
+            f"ask for at most {amount_of(word, each['most'])}: no pilot at {queue} had more in the last two hours"
             if word != "tags"
             else f"do without a tag: no pilot at {queue} offered all of them in the last two hours",
             (),

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from panda.brokerage.criteria.resources import REFERENCE_COREPOWER
 from panda.brokerage.subjects import Kind, Load, Queue
+from panda.names import amount, amount_of
 from panda.requirements import read
 
 #: Changes that are told together at most; what wants more is another job.
@@ -92,18 +93,19 @@ def _of_job(kind: Kind, queue: Queue) -> Iterator[Part]:
 
 
 def _numbers(kind: Kind, queue: Queue) -> Iterator[Part]:
-    for name, words, least, most in (
-        ("memory_mb", "MB of memory", queue.min_memory_mb, queue.memory_mb),
-        ("cores", "cores", queue.min_cores, queue.cores),
-        ("walltime_s", "s of wall time", _at_reference(queue, queue.min_walltime_s, math.ceil),
+    for name, least, most in (
+        ("memory_mb", queue.min_memory_mb, queue.memory_mb),
+        ("cores", queue.min_cores, queue.cores),
+        ("walltime_s", _at_reference(queue, queue.min_walltime_s, math.ceil),
          _at_reference(queue, queue.walltime_s, math.floor)),
-        ("disk_mb", "MB of disk", 0, queue.disk_mb),
-        ("gpus", "GPUs", 0, queue.gpus),
+        ("disk_mb", 0, queue.disk_mb),
+        ("gpus", 0, queue.gpus),
     ):  # fmt: skip
         asked: int = getattr(kind, name)
         wanted = min(max(asked, least), most)
         if wanted != asked and (wanted or name == "gpus"):
-            say = f"ask for {wanted or 'no'} {words}" + (f" instead of {asked}" if wanted else "")
+            instead = f"ask for {amount_of(name, wanted)} instead of {amount(name, asked)}"
+            say = instead if wanted else "ask for no GPUs"
             changed = {name: wanted}
             yield Part(True, say, lambda k, changed=changed: replace(k, **changed))  # type: ignore[misc]
 

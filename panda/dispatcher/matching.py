@@ -28,6 +28,7 @@ from panda.errors import NotFound
 from panda.jobs import switches
 from panda.jobs.quotas import picture as quota_picture
 from panda.jobs.switches import Picture, What
+from panda.names import amount, amount_of
 
 #: `room`: jobs that may still be started, by the caps of the queue and of its site; null: any number. What runs is only
 #: counted where there is a cap.
@@ -223,10 +224,10 @@ class Misfit(NamedTuple):
         if self.word == "tags":
             return f"needs {self.lacking}"
         needed = getattr(self.pair, self.word)
-        return f"needs {needed} {_UNITS[self.word]}, the pilot has {self.has}{' left' * (self.word == 'walltime_s')}"
+        left = " left" if self.word == "walltime_s" else ""
+        return f"needs {amount_of(self.word, needed)}, the pilot has {amount(self.word, self.has)}{left}"
 
 
-_UNITS = {"cores": "cores", "memory_mb": "MB of memory", "disk_mb": "MB of disk", "walltime_s": "s", "gpus": "GPUs"}
 #: Kinds of jobs that the answer to a pilot spells out.
 _TOLD = 3
 

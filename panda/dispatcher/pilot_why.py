@@ -10,7 +10,7 @@ from panda.db.session import rows
 from panda.dispatcher.matching import Pair, misfit
 from panda.dispatcher.words import AcquireRequest
 from panda.errors import NotFound
-from panda.names import counted
+from panda.names import amount_of, counted
 
 #: A pilot that has not asked for so long is not expected any more, in seconds.
 SILENT_S = 600
@@ -167,7 +167,7 @@ def _nothing_ready(pilot: Row[Any], refusals: Mapping[str, int]) -> tuple[str, l
 def _nothing_fits(pilot: Row[Any], ready: Sequence[Kind]) -> tuple[str, list[Change]]:
     n_jobs = sum(kind.n for kind in ready)
     smallest = min(ready, key=lambda kind: (kind.pair.cores, kind.pair.memory_mb))
-    needs = f"{counted(smallest.pair.cores, 'core')} and {smallest.pair.memory_mb} MB of memory"
+    needs = f"{counted(smallest.pair.cores, 'core')} and {amount_of('memory_mb', smallest.pair.memory_mb)}"
     jobs = "The only ready job does" if n_jobs == 1 else f"All {n_jobs} ready jobs do"
     reasons = "; ".join(dict.fromkeys(kind.misfit for kind in ready[:3] if kind.misfit))
     change = Change("operator", f"start pilots with at least {needs} at {pilot.queue}")

@@ -12,13 +12,13 @@ from sqlalchemy.engine import Connection, Row
 
 from panda.db.session import rows
 from panda.errors import NotFound
-from panda.jobs import estimates, line, queries, share_usage, switches
+from panda.jobs import caps, estimates, line, queries, share_usage, switches
 from panda.jobs.downs import DOWN_OF_STORAGE
 from panda.jobs.estimates import Estimate
 from panda.jobs.line import MAX_POSITION, Ahead
 from panda.jobs.quotas import standing
 from panda.jobs.share_usage import Position
-from panda.names import counted
+from panda.names import ASKED, amount, counted
 from panda.states import FINAL, LEASED, RETRY_STATUS, JobStatus, QueueStatus, Stage, Wait
 
 #: Files, parents and transfers that an answer spells out.
@@ -97,8 +97,6 @@ WHERE queue = %(queue)s AND shape_id = ANY(ARRAY[0, %(shape_id)s::int])
     AND hour > (SELECT panda_now()) - interval '2 hours'
 GROUP BY shape_id, word ORDER BY shape_id, word
 """
-NOUNS = {"cores": "cores", "memory_mb": "MB of memory", "disk_mb": "MB of disk", "walltime_s": "s of wall time",
-         "gpus": "GPUs"}  # fmt: skip
 LEASE = """
 SELECT lease_until, reported_at, cpu_s, rss_mb, extract(epoch FROM panda_now() - reported_at)::int AS silent_s
 FROM leases WHERE panda_id = %(panda_id)s
@@ -297,6 +295,10 @@ def _for_a_pilot(connection: Connection, job: Row[Any]) -> Story:
     if paused is not None:
         facts |= {"paused": paused.words, "resume": paused.end_command}
         return Story(f"It is ready at {job.queue}, {where}; {paused.words}.", facts, ahead)
+    cap = caps.reached(connection, job.queue)
+    if cap is not None:
+        facts["cap"] = cap._asdict()
+        return Story(f"It is ready at {job.queue}, {where}; {cap.words}.", facts, ahead)
     if pilots.n == 0:
         return Story(f"It is ready at {job.queue}, {where}, but no pilot has asked there for 10 minutes.", facts, ahead)
     busy = f"; the last one that got nothing was told: {pilots.nothing_because}" if pilots.nothing_because else ""
@@ -336,7 +338,11 @@ def _too_small(asks: Sequence[Row[Any]]) -> str:
     if not misfits or sum(row.n for row in misfits) < n_asks:
         return ""
     most = misfits[0]
-    had = "the tags that it needs" if most.word == "tags" else f"enough {NOUNS[most.word]} (at most {most.most})"
+    had = (
+        "the tags that it needs"
+        if most.word == "tags"
+        else f"enough {ASKED[most.word]} (at most {amount(most.word, most.most)})"
+    )
     return f"; of {counted(n_asks, 'ask')} in two hours none came with {had}"
 
 

@@ -1,6 +1,7 @@
 """Can the inputs get there, and is that not too much?"""
 
 from panda.brokerage.subjects import Kind, Queue
+from panda.names import megabytes
 
 
 class Locality:
@@ -22,5 +23,6 @@ class Locality:
             return f"{n} of its input files {'is' if n == 1 else 'are'} on no storage that is online"
         missing_mb = kind.locality.missing_mb(queue.reads)
         if self._most_mb and missing_mb > self._most_mb:
-            return f"about {missing_mb:.0f} MB of its input would have to be brought, at most {self._most_mb} may be"
+            about, most = megabytes(round(missing_mb)), megabytes(self._most_mb)
+            return f"about {about} of its input would have to be brought, at most {most} may be"
         return None

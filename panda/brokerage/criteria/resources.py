@@ -3,6 +3,7 @@
 import math
 
 from panda.brokerage.subjects import Kind, Queue
+from panda.names import amount, amount_of
 
 #: The corepower that wall times are meant for, in HS23.
 REFERENCE_COREPOWER = 10.0
@@ -22,34 +23,35 @@ class Resources:
 
     def refuse(self, kind: Kind, queue: Queue) -> str | None:
         wall_s = wall_s_at(kind.walltime_s, queue.corepower)
-        for needed, has, words in (
+        for needed, has, word in (
             (kind.cores, queue.cores, "cores"),
-            (kind.memory_mb, queue.memory_mb, "MB of memory"),
-            (kind.disk_mb, queue.disk_mb, "MB of disk"),
-            (kind.gpus, queue.gpus, "GPUs"),
+            (kind.memory_mb, queue.memory_mb, "memory_mb"),
+            (kind.disk_mb, queue.disk_mb, "disk_mb"),
+            (kind.gpus, queue.gpus, "gpus"),
         ):
             if needed > has:
-                return f"needs {needed} {words}, the queue has {has}"
+                return f"needs {amount_of(word, needed)}, the queue has {amount(word, has)}"
         if wall_s > queue.walltime_s:
             scaled = "" if wall_s == kind.walltime_s else f" there (its cores have a power of {queue.corepower:g})"
-            return f"needs {wall_s} s of wall time{scaled}, the queue has {queue.walltime_s}"
+            return f"needs {wall_s} s of wall time{scaled}, the queue has {queue.walltime_s} s"
         return self._per_core(kind, queue) or _too_small(kind, queue, wall_s)
 
     def _per_core(self, kind: Kind, queue: Queue) -> str | None:
         if not self._is_strict or kind.memory_mb * queue.cores <= queue.memory_mb * kind.cores:
             return None
         needed, has = kind.memory_mb / kind.cores, queue.memory_mb / queue.cores
-        return f"needs {needed:.0f} MB of memory for each core, the queue has {has:.0f}"
+        needs = amount_of("memory_mb", round(needed))
+        return f"needs {needs} for each core, the queue has {amount('memory_mb', round(has))}"
 
 
 def _too_small(kind: Kind, queue: Queue, wall_s: int) -> str | None:
-    for needed, least, words in (
+    for needed, least, word in (
         (kind.cores, queue.min_cores, "cores"),
-        (kind.memory_mb, queue.min_memory_mb, "MB of memory"),
-        (wall_s, queue.min_walltime_s, "s of wall time"),
+        (kind.memory_mb, queue.min_memory_mb, "memory_mb"),
+        (wall_s, queue.min_walltime_s, "walltime_s"),
     ):
         if needed < least:
-            return f"needs only {needed} {words}, the queue takes jobs from {least} on"
+            return f"needs only {amount_of(word, needed)}, the queue takes jobs from {amount(word, least)} on"
     return None
 
 

@@ -115,7 +115,7 @@ def test_what_fits_no_queue_waits_and_knows_why(begin, make_queue, make_jobs):
         (
             "resources",
             1,
-            {"NORTH-Q": "needs 16000 MB of memory, the queue has 4000"},
+            {"NORTH-Q": "needs 16 GB of memory, the queue has 4 GB"},
         ),
         ("capabilities", 0, {"WEST-Q": "needs linux, which the queue does not offer"}),
         ("requirements", 0, {}),

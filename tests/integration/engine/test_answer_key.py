@@ -26,12 +26,12 @@ from workflows import beat
 #: A job's name here, and words that its answer must have: in the sentence, and in one of the changes.
 KEY = {
     "too much memory": (
-        ["No queue fits it", "needs 16000 MB of memory, the queue has 8000"],
-        "ask for 8000 MB of memory instead of 16000: 2 more queues (NORTH-Q, SOUTH-Q)",
+        ["No queue fits it", "needs 16 GB of memory, the queue has 8 GB"],
+        "ask for 8 GB of memory instead of 16 GB: 2 more queues (NORTH-Q, SOUTH-Q)",
     ),
     "too much memory and a missing tag": (
-        ["No queue fits it", "needs 20000 MB of memory, the queue has 8000"],
-        "ask for 8000 MB of memory instead of 20000, and do without the tag nosuch: 2 more queues (NORTH-Q, SOUTH-Q)",
+        ["No queue fits it", "needs 20 GB of memory, the queue has 8 GB"],
+        "ask for 8 GB of memory instead of 20 GB, and do without the tag nosuch: 2 more queues (NORTH-Q, SOUTH-Q)",
     ),
     "all replicas at an offline storage": (
         ["No queue fits it", "1 of its input files is on no storage that is online"],
@@ -111,8 +111,8 @@ KEY = {
     "parent set failed": (["which it depends on, did not finish; it is held"], "give the failed jobs of set:"),
     "no pilots": (["It is ready at NORTH-Q", "no pilot has asked there for 10 minutes"], "start pilots at NORTH-Q"),
     "pilots too small": (
-        ["It is ready at NORTH-Q", "none came with enough MB of memory (at most 1500)"],
-        "ask for at most 1500 MB of memory: no pilot at NORTH-Q had more",
+        ["It is ready at NORTH-Q", "none came with enough memory (at most 1.5 GB)"],
+        "ask for at most 1.5 GB of memory: no pilot at NORTH-Q had more",
     ),
     "queue closed": (
         ["No queue fits it", "the queue is offline"],
@@ -647,7 +647,7 @@ def test_a_pilot_that_is_too_small_hears_of_what(world):
     assert answer.summary == (
         "All 3 ready jobs do not fit it: needs 2 cores, the pilot has 1; needs 4 cores, the pilot has 1."
     )
-    assert answer.changes[0].say == "start pilots with at least 2 cores and 2000 MB of memory at NORTH-Q"
+    assert answer.changes[0].say == "start pilots with at least 2 cores and 2 GB of memory at NORTH-Q"
     assert answer.asks == {"nothing_fits": 1}
     assert [(kind.n, kind.misfit) for kind in answer.ready] == [
         (2, "needs 2 cores, the pilot has 1"), (1, "needs 4 cores, the pilot has 1"),
@@ -663,9 +663,9 @@ def test_a_pilot_at_a_queue_without_jobs_hears_what_brokerage_keeps_from_there(w
 
     assert answer.summary == (
         "No job is ready at NORTH-Q; brokerage kept 1 job from there: "
-        "needs 16000 MB of memory, the queue has 8000 (resources)."
+        "needs 16 GB of memory, the queue has 8 GB (resources)."
     )
-    assert answer.refusals == {"needs 16000 MB of memory, the queue has 8000 (resources)": 1}
+    assert answer.refusals == {"needs 16 GB of memory, the queue has 8 GB (resources)": 1}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from panda.brokerage.explaining import explain
 from panda.db.session import run
 from panda.dispatcher import matching
 from panda.jobs import kill, switches, why
@@ -297,6 +298,25 @@ def test_a_queue_in_downtime_and_one_that_runs_as_much_as_it_may_give_no_jobs(wo
                " VALUES ('d', 'site', 'NORTH', '2026-01-01', '2035-02-01 18:00', 'olga')")  # fmt: skip
     assert world.acquire(queue="NORTH-Q", pilot_id="pilot-5") == []
     assert world.query(heard, id="pilot-5")[0].nothing_because == "the queue is in downtime until 2035-02-01 18:00 UTC"
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "words"),
+    [("queues", "NORTH-Q", "only 2 jobs may run at queue NORTH-Q, and 2 do"),
+     ("sites", "NORTH", "only 2 jobs may run at all queues of site NORTH together, and 2 do")],
+)  # fmt: skip
+def test_a_ready_job_is_told_the_cap_that_keeps_it(world, table, name, words):
+    jobs = world.jobs(3, **TO_NORTH)
+    world.settle()
+    assert len(world.acquire(2, queue="NORTH-Q")) == 2
+    sql(world, f"UPDATE {table} SET max_running = 2 WHERE name = '{name}'")
+
+    with world.begin() as connection:
+        found = explain(connection, jobs[-1], world.settings)
+
+    assert found.answer.summary == f"It is ready at NORTH-Q, next in line; {words}."
+    assert found.answer.facts["cap"]["n_running"] == 2
+    assert f"wait until fewer than 2 jobs run at {table[:-1]} {name}" in [each.say for each in found.changes]
 
 
 def test_within_one_picture_a_cap_holds_too(world):

@@ -42,8 +42,8 @@ def test_jobs_are_put_together_by_what_they_wait_for(world):
     largest = found.groups[0]
     assert largest.panda_ids == panda_ids[3:6]
     assert largest.explanation.answer.panda_id == panda_ids[3]
-    assert "needs 20000 MB of memory" in largest.explanation.answer.summary
-    assert "ask for 8000 MB of memory instead of 20000" in largest.explanation.changes[0].say
+    assert "needs 20 GB of memory" in largest.explanation.answer.summary
+    assert "ask for 8 GB of memory instead of 20 GB" in largest.explanation.changes[0].say
     assert [each.panda_ids for each in found.groups if each.waits_for == "lease"] == [[job.panda_id]]
 
 

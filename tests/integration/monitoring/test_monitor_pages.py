@@ -464,7 +464,8 @@ def test_a_queue_tells_how_pilots_asked_and_what_they_had_too_little_of(world: W
         ("memory_mb", 1150, 8000, 6000), ("tags", 30, ["avx512"], 0),
     ]  # fmt: skip
     assert "nothing fitted" in page
-    assert "MB of memory" in page
+    assert "<td>memory</td>" in page
+    assert '<td class="n">8 GB</td><td class="n">6 GB</td>' in page
 
 
 def test_a_mistyped_status_is_corrected(world: World, operator: Browser) -> None:

@@ -25,14 +25,14 @@ def told(kind, queues, **facts):
         (
             {"memory_mb": 16_000},
             LARGE,
-            ["owner: ask for 12000 MB of memory instead of 16000: 6 more queues (BIG-0, BIG-1, BIG-2, …)"],
+            ["owner: ask for 12 GB of memory instead of 16 GB: 6 more queues (BIG-0, BIG-1, BIG-2, …)"],
         ),
         (
             {"memory_mb": 16_000},
             [a_queue("A", memory_mb=12_000), a_queue("B", memory_mb=8_000), a_queue("C", memory_mb=8_000)],
             [
-                "owner: ask for 8000 MB of memory instead of 16000: 3 more queues (A, B, C)",
-                "owner: ask for 12000 MB of memory instead of 16000: 1 more queue (A)",
+                "owner: ask for 8 GB of memory instead of 16 GB: 3 more queues (A, B, C)",
+                "owner: ask for 12 GB of memory instead of 16 GB: 1 more queue (A)",
             ],
         ),
         ({"cores": 16}, [a_queue("A")], ["owner: ask for 8 cores instead of 16: 1 more queue (A)"]),
@@ -40,32 +40,32 @@ def told(kind, queues, **facts):
         (
             {"walltime_s": 86_400},
             [a_queue("A", corepower=5.0)],
-            ["owner: ask for 43200 s of wall time instead of 86400: 1 more queue (A)"],
+            ["owner: ask for 43200 s of wall time instead of 86400 s: 1 more queue (A)"],
         ),
         ({"cores": 1}, [a_queue("A", min_cores=8)], ["owner: ask for 8 cores instead of 1: 1 more queue (A)"]),
         (
             {"walltime_s": 600},
             [a_queue("A", min_walltime_s=3600, corepower=5.0)],
-            ["owner: ask for 1800 s of wall time instead of 600: 1 more queue (A)"],
+            ["owner: ask for 1800 s of wall time instead of 600 s: 1 more queue (A)"],
         ),
         # no single one
         (
             {"memory_mb": 20_000, "cores": 16},
             [a_queue("A")],
-            ["owner: ask for 16000 MB of memory instead of 20000, and ask for 8 cores instead of 16: 1 more queue (A)"],
+            ["owner: ask for 16 GB of memory instead of 20 GB, and ask for 8 cores instead of 16: 1 more queue (A)"],
         ),
         (
             {"memory_mb": 20_000, "tags": frozenset({"avx512"})},
             [a_queue("A"), a_queue("B"), a_queue("C", memory_mb=9_000)],
             [
-                "owner: ask for 16000 MB of memory instead of 20000, and do without the tag avx512: 2 more queues (A, B)",
-                "owner: ask for 9000 MB of memory instead of 20000, and do without the tag avx512: 1 more queue (C)",
+                "owner: ask for 16 GB of memory instead of 20 GB, and do without the tag avx512: 2 more queues (A, B)",
+                "owner: ask for 9 GB of memory instead of 20 GB, and do without the tag avx512: 1 more queue (C)",
             ],
         ),
         (
             {"memory_mb": 20_000},
             [a_queue("A", status="offline")],
-            ["operator: ask for 16000 MB of memory instead of 20000, and if the queue were online: 1 more queue (A)"],
+            ["operator: ask for 16 GB of memory instead of 20 GB, and if the queue were online: 1 more queue (A)"],
         ),
         ({"memory_mb": 20_000, "cores": 16, "gpus": 3}, [a_queue("A")], []),  # three are another job
         (
@@ -128,7 +128,7 @@ def told(kind, queues, **facts):
             {"walltime_s": 20_000},
             [a_queue("A", downtime=Planned("site S", 7_200.0, NOON, "cooling"))],
             [
-                "owner: ask for 7200 s of wall time instead of 20000: 1 more queue (A)",
+                "owner: ask for 7200 s of wall time instead of 20000 s: 1 more queue (A)",
                 "time: wait until the downtime of site S ends, 2026-11-28 12:00 UTC: 1 more queue (A)",
             ],
         ),

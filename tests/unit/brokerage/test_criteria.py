@@ -52,20 +52,20 @@ CASES = [
     ("wishes", {"wishes": wishes(sites=["S", "!Q"])}, {}, "the job set excludes Q"),
     ("wishes", {"wishes": wishes(exclude=["Q"])}, {}, "the job set excludes Q"),
     ("resources", {"cores": 9}, {}, "needs 9 cores, the queue has 8"),
-    ("resources", {"memory_mb": 16_001}, {}, "needs 16001 MB of memory, the queue has 16000"),
+    ("resources", {"memory_mb": 16_001}, {}, "needs 16.001 GB of memory, the queue has 16 GB"),
     ("resources", {"memory_mb": 16_000}, {}, None),
-    ("resources", {"disk_mb": 10_001}, {}, "needs 10001 MB of disk, the queue has 10000"),
+    ("resources", {"disk_mb": 10_001}, {}, "needs 10.001 GB of disk, the queue has 10 GB"),
     ("resources", {"gpus": 2}, {"gpus": 1}, "needs 2 GPUs, the queue has 1"),
     ("resources", {"gpus": 1}, {"gpus": 1}, None),
-    ("resources", {"walltime_s": 86_401}, {}, "needs 86401 s of wall time, the queue has 86400"),
+    ("resources", {"walltime_s": 86_401}, {}, "needs 86401 s of wall time, the queue has 86400 s"),
     ("resources", {"walltime_s": 43_201}, {"corepower": 5.0},
-     "needs 86402 s of wall time there (its cores have a power of 5), the queue has 86400"),
+     "needs 86402 s of wall time there (its cores have a power of 5), the queue has 86400 s"),
     ("resources", {"walltime_s": 172_800}, {"corepower": 20.0}, None),
     ("resources", {"cores": 1}, {"min_cores": 8}, "needs only 1 cores, the queue takes jobs from 8 on"),
     ("resources", {"memory_mb": 999}, {"min_memory_mb": 1_000},
-     "needs only 999 MB of memory, the queue takes jobs from 1000 on"),
+     "needs only 999 MB of memory, the queue takes jobs from 1 GB on"),
     ("resources", {"walltime_s": 100}, {"min_walltime_s": 101, "corepower": 10.0},
-     "needs only 100 s of wall time, the queue takes jobs from 101 on"),
+     "needs only 100 s of wall time, the queue takes jobs from 101 s on"),
     ("capabilities", {"tags": frozenset({"linux"})}, {}, None),
     ("capabilities", {"tags": frozenset({"container:apptainer", "arch:aarch64", "linux"})}, {},
      "needs arch:aarch64, container:apptainer, which the queue does not offer"),
@@ -127,7 +127,7 @@ def test_what_may_wait_can_depend_on_what_runs(load, room):
     [
         (at("DISK", 8, 1024), None),
         (at("CACHE", 8, 1024), None),
-        (at("DISK", 5, 1024), "about 512 MB of its input would have to be brought, at most 300 may be"),
+        (at("DISK", 5, 1024), "about 512 MB of its input would have to be brought, at most 300 MB may be"),
     ],
 )
 def test_a_policy_says_how_much_may_travel(there, reason):
@@ -161,7 +161,7 @@ def test_memory_for_each_core_may_be_asked_for():
 
     assert strict.refuse(a_kind(cores=2, memory_mb=4_000), a_queue()) is None
     reason = strict.refuse(a_kind(cores=1, memory_mb=4_000), a_queue())
-    assert reason == "needs 4000 MB of memory for each core, the queue has 2000"
+    assert reason == "needs 4 GB of memory for each core, the queue has 2 GB"
 
 
 @pytest.mark.parametrize(

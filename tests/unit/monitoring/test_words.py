@@ -9,9 +9,9 @@ REFUSED = [
     {"criterion": "storage", "left": 5, "refused": {}},
     {"criterion": "wishes", "left": 5, "refused": {}},
     {"criterion": "resources", "left": 0, "refused": {
-        "C": "needs 16000 MB of memory, the queue has 12000", "D": "needs 16000 MB of memory, the queue has 12000",
-        "E": "needs 16000 MB of memory, the queue has 8000", "F": "needs 8 cores, the queue has 4",
-        "G": "needs 90000 s of wall time (scaled), the queue has 86400"}},
+        "C": "needs 16 GB of memory, the queue has 12 GB", "D": "needs 16 GB of memory, the queue has 12 GB",
+        "E": "needs 16 GB of memory, the queue has 8 GB", "F": "needs 8 cores, the queue has 4",
+        "G": "needs 90000 s of wall time (scaled), the queue has 86400 s"}},
 ]  # fmt: skip
 
 
@@ -22,7 +22,7 @@ def test_the_funnel_is_told_in_steps_and_reasons_that_differ_in_numbers_are_one(
     assert (first.left, first.reasons) == (5, [("the queue is offline", 2, "A")])
     assert kept.words == "2 more criteria refused none"
     assert kept.passed == ("their storage is online", "where the job set wants to go")
-    assert last.reasons[0] == ("needs 16000 MB of memory, the queue has 12000", 3, "C")
+    assert last.reasons[0] == ("needs 16 GB of memory, the queue has 12 GB", 3, "C")
 
 
 def test_what_would_help_is_the_largest_that_any_queue_has():
