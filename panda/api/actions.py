@@ -39,7 +39,7 @@ class JobActionsResource:
             400: "bad_filter",
             404: "not_found",
             409: "preview_needed preview_expired preview_differs count_not_confirmed",
-            422: "bad_exclude bad_name bad_priority bad_stage no_filter too_wide",
+            422: "bad_exclude bad_name bad_priority bad_stage no_filter too_wide unknown_place",
         },
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:

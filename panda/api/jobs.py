@@ -15,7 +15,7 @@ from panda.auth.policy import Action
 from panda.db import lists
 from panda.db.session import Begin
 from panda.errors import Conflict, UnknownName
-from panda.jobs import kill, queries, rebroker, retry
+from panda.jobs import kill, places, queries, rebroker, retry
 from panda.jobs.nouns import GROUPS, JOBS
 from panda.jobs.spool import MAX_CHUNK_BYTES, Spool
 from panda.query import Expression, all_of, equal_to
@@ -255,7 +255,7 @@ class JobRebrokerResource:
         schemas.Affected,
         takes=schemas.RebrokerRequest,
         takes_nothing_too=True,
-        problems={404: "not_expanded", 409: "cannot_rebroker", 422: "bad_name too_many_places"},
+        problems={404: "not_expanded", 409: "cannot_rebroker", 422: "bad_name too_many_places unknown_place"},
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, panda_id: int) -> None:
         """Let brokerage look again at a job that no pilot has. It rather goes elsewhere than where it was."""
@@ -264,6 +264,8 @@ class JobRebrokerResource:
         with self._begin() as connection:
             policy.require(identity, Action.RETRY, queries.owner_of(connection, panda_id))
             queries.check_made(connection, panda_id)
+            rebroker.check_places(asked.exclude)
+            places.check_excluded(connection, asked.exclude)
             reached, refused = rebroker.rebroker(
                 connection, [panda_id], exclude=asked.exclude, by=identity.subject, reason=asked.reason
             )

@@ -19,7 +19,7 @@ from panda.auth import audit_log
 from panda.db import lists
 from panda.db.session import Begin, once, rows, run
 from panda.errors import Conflict, Invalid, NotFound
-from panda.jobs import hold, kill, priority, rebroker, retry
+from panda.jobs import hold, kill, places, priority, rebroker, retry
 from panda.jobs.nouns import JOB_FIELDS, JOBS
 from panda.query import BadFilter, Comparison, Expression, Op, all_of, equal_to, read, settled, write
 from panda.settings import Api
@@ -128,11 +128,12 @@ def preview(begin: Begin, wish: Wish, limits: Api) -> Preview:
     It looks at live jobs window by window, each in a transaction of its own.
 
     Raises:
-        BadFilter. Invalid: `bad_stage`, `bad_priority`, `no_filter`, `too_wide`.
+        BadFilter. Invalid: `bad_stage`, `bad_priority`, `no_filter`, `too_wide`, `unknown_place`.
     """
     _check(wish)
     with once(begin) as connection:
         [at] = rows(connection, NOW)
+        places.check_excluded(connection, wish.exclude)
     found = settled(read(wish.filter, JOB_FIELDS), at.now)
     reached = _own(found, wish.owner)
     n, untouched = _reached(_counted(begin, reached, wish.action, int(at.newest), limits.max_looked), wish.action)

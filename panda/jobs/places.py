@@ -1,10 +1,10 @@
-"""The places that a job set names: sites, queues and clouds.
+"""The places that a job set or a rebrokerage names: sites, queues and clouds.
 
 A name that nobody has would keep its jobs waiting for ever, or do nothing; a pattern (`NORTH*`) may also mean what
 comes later.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 
 from sqlalchemy.engine import Connection
@@ -35,8 +35,17 @@ def check(connection: Connection, wishes: Brokerage) -> None:
     Raises:
         Invalid: `unknown_place`, with the nearest names.
     """
+    _refuse_unknown(connection, _named(wishes))
+
+
+def check_excluded(connection: Connection, exclude: Sequence[str]) -> None:
+    """The same for places that a rebrokerage keeps jobs from. Raises Invalid: `unknown_place`."""
+    _refuse_unknown(connection, ((f"exclude[{number}]", name) for number, name in enumerate(exclude)))
+
+
+def _refuse_unknown(connection: Connection, named: Iterable[tuple[str, str]]) -> None:
     where_of: dict[str, str] = {}
-    for where, name in _named(wishes):
+    for where, name in named:
         if not WILD & set(name):
             where_of.setdefault(name, where)
     unknown = rows(connection, UNKNOWN, {"names": list(where_of)}) if where_of else []

@@ -210,6 +210,7 @@ def test_an_action_is_seen_by_its_asker_and_by_operators(anna, caller, operator,
         ({"dry_run": True, "action": "priority"}, 422, "bad_priority"),
         ({"dry_run": True, "exclude": ["A"]}, 422, "bad_exclude"),
         ({"dry_run": True, "action": "rebroker", "exclude": [" "]}, 422, "bad_name"),
+        ({"dry_run": True, "action": "rebroker", "exclude": ["X*", "NOSUCH"]}, 422, "unknown_place"),
     ],
 )
 def test_what_does_not_fit_its_preview_is_not_done(anna, ten, engine, begin, change, status, code):

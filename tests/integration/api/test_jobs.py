@@ -169,6 +169,9 @@ def test_a_waiting_job_is_brokered_anew_and_its_new_place_is_not_the_old_one(ann
     assert (refused.status_code, refused.json["code"]) == (409, "cannot_rebroker")
     assert caller("bert", "user").post(f"/v1/jobs/{ten[0]}/rebroker").status_code == 403
     assert anna.post(f"/v1/jobs/{ten[0]}/rebroker", {"exclude": [" "]}).json["code"] == "bad_name"
+    unknown = anna.post(f"/v1/jobs/{ten[0]}/rebroker", {"exclude": ["HOLLAND*", "HOLAND-CPU"]})
+    assert (unknown.status_code, unknown.json["code"], unknown.json["where"]) == (422, "unknown_place", "exclude[1]")
+    assert "did you mean 'HOLLAND-CPU'" in unknown.json["detail"]
 
 
 def test_a_waiting_job_is_cancelled_at_once_and_asking_again_does_no_harm(anna, ten):
