@@ -4,7 +4,8 @@ storages and links allow, and no more than fits.
 A look takes a window of the oldest due transfers of each destination, so that a destination that is busy keeps
 nobody else waiting, and so that a file that few jobs want is not overtaken for ever: the window fills with such. What
 has no room at its destination, or would be kept beyond its owner's quota, comes again later, and so does what only
-storages in downtime have; a storage that is full, or in downtime itself, is not looked at.
+storages in downtime have, at the latest when the first of them comes back; a storage that is full, or in downtime
+itself, is not looked at.
 """
 
 from collections import Counter
@@ -16,7 +17,7 @@ from sqlalchemy.engine import Connection, Row
 from panda.dataservice import recalls
 from panda.dataservice.recalls import OnTape
 from panda.db.session import rows, run
-from panda.jobs.downs import STORAGES_DOWN
+from panda.jobs.downs import DOWN_OF_STORAGE, STORAGES_DOWN
 
 #: Oldest due transfers of one destination that a look weighs, for each that is asked for; and at most.
 WINDOW_FACTOR, WINDOW_MOST = 3, 500
@@ -86,6 +87,18 @@ UPDATE transfers SET due_at = panda_now() + least(%(longest_s)s * interval '1 s'
     greatest(%(first_s)s * interval '1 s', panda_now() - created_at))
 WHERE transfer_id = ANY(ARRAY(SELECT transfer_id FROM held WHERE status = 'queued'))
 """
+#: Until one of its sources is out of its downtime. No longer than others, as a downtime may be cancelled.
+AWAIT_SOURCE = f"""
+WITH held AS (
+    SELECT transfer_id, status FROM transfers WHERE transfer_id = ANY(%(transfer_ids)s)
+    ORDER BY transfer_id FOR UPDATE SKIP LOCKED)
+UPDATE transfers t SET due_at = least(
+    (SELECT min(w.ends_at) FROM (SELECT storage FROM replicas WHERE file_id = t.file_id OFFSET 0) r
+        JOIN storages s ON s.name = r.storage AND s.status = 'online', LATERAL {DOWN_OF_STORAGE} w),
+    panda_now() + least(%(longest_s)s * interval '1 s',
+        greatest(%(first_s)s * interval '1 s', panda_now() - created_at)))
+WHERE transfer_id = ANY(ARRAY(SELECT transfer_id FROM held WHERE status = 'queued'))
+"""
 LIMITS = """
 SELECT name AS storage, NULL AS source, NULL AS destination, max_transfers FROM storages WHERE max_transfers > 0
 UNION ALL SELECT NULL, source, destination, max_transfers FROM links WHERE max_transfers > 0
@@ -119,12 +132,13 @@ def due_ids(connection: Connection, n: int, lease_s: float) -> list[int]:
     room = _room(connection, candidates)
     chosen: dict[int, str | None] = {}
     held: list[int] = []
+    unreadable: list[int] = []
     on_tape: dict[int, OnTape] = {}
     for row in candidates:
         if len(chosen) == n:
             break
         if not (readable := _readable(row)) and row.sources:
-            held.append(row.transfer_id)
+            unreadable.append(row.transfer_id)
             continue
         source, from_site, is_on_tape = _next_source(readable, row.tries)
         places = _places(source, from_site, row.destination, row.site)
@@ -139,9 +153,10 @@ def due_ids(connection: Connection, n: int, lease_s: float) -> list[int]:
             if places and row.destination in room:
                 room[row.destination] -= row.size_bytes
             chosen[row.transfer_id] = source or None
-    if held:
-        values = {"transfer_ids": sorted(held), "first_s": FIRST_HOLD_S, "longest_s": LONGEST_HOLD_S}
-        run(connection, HOLD_BACK, values)
+    for statement, transfer_ids in ((HOLD_BACK, held), (AWAIT_SOURCE, unreadable)):
+        if transfer_ids:
+            values = {"transfer_ids": sorted(transfer_ids), "first_s": FIRST_HOLD_S, "longest_s": LONGEST_HOLD_S}
+            run(connection, statement, values)
     if on_tape:
         recalls.want(connection, list(on_tape.values()))
         run(connection, AWAIT_TAPE, {"transfer_ids": sorted(on_tape), "for_s": AWAIT_TAPE_S})

@@ -78,6 +78,28 @@ def test_nothing_is_read_from_a_storage_in_downtime(lab, kind, target):
     assert due_ids(lab) == [held.transfer_id]
 
 
+def test_what_only_storages_in_downtime_have_is_due_when_the_first_of_them_comes_back(lab):
+    lab.put("s:d/a", b"abc", "NORTH-DISK")
+    lab.put("s:d/a", b"abc", "WEST-DISK")
+    lab.put("s:d/b", b"abc", "NORTH-DISK")
+    request(lab, lab.bound_jobs(inputs=["s:d/a", "s:d/b"]))
+    lab.do("UPDATE transfers SET created_at = panda_now() - interval '1 h'")
+    for name, target, ends in (("n1", "NORTH-DISK", "20 s"), ("n2", "NORTH-DISK", "2 h"), ("w", "WEST-DISK", "40 s")):
+        lab.do(
+            "INSERT INTO downtimes (name, kind, target, starts_at, ends_at, reason, made_by) VALUES"
+            " (%(name)s, 'storage', %(target)s, panda_now(), panda_now() + %(ends)s::interval, 'r', 'o')",
+            name=name, target=target, ends=ends,
+        )  # fmt: skip
+
+    assert due_ids(lab) == []
+
+    waits = lab.query(
+        "SELECT extract(epoch FROM due_at - panda_now()) AS s FROM transfers JOIN files USING (file_id) ORDER BY lfn"
+    )
+    assert 30 < waits[0].s <= 40  # WEST comes back first
+    assert 590 < waits[1].s <= 600  # a downtime may be cancelled
+
+
 def test_a_transfer_whose_source_went_into_downtime_takes_another_one(lab):
     lab.put("s:d/a", b"x")
     lab.put("s:d/a", b"x", "WEST-DISK")
