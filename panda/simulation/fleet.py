@@ -177,8 +177,8 @@ class _Run:
                 raise Forbidden("this pilots' token", "see queues; name a good one")
             if not answer.is_ok:
                 raise Unavailable(f"{self._plan.url} does not tell its queues: {reason(answer)}")
-            found += answer.body["data"]
-            after = answer.body["page"]["next"] or ""
+            queues, after = _page(answer.body, self._plan.url)
+            found += queues
             if not after:
                 return found
 
@@ -202,3 +202,12 @@ class _Run:
         wanted = {"status": event.status, "reason": event.reason}
         path = f"/v1/queues/{queue}/status"
         return await self._control.call("queue status", "POST", path, self._plan.token, wanted)
+
+
+def _page(body: Any, url: str) -> tuple[list[Mapping[str, Any]], str]:
+    """Queues, and where the next page begins; empty: there is none. Raises Unavailable: it is no list of ours."""
+    if isinstance(body, Mapping) and isinstance(body.get("data"), list) and isinstance(body.get("page"), Mapping):
+        queues = body["data"]
+        if all(isinstance(each, Mapping) and {"name", "site"} <= each.keys() for each in queues):
+            return queues, str(body["page"].get("next") or "")
+    raise Unavailable(f"{url} is no API of PanDA: what it tells of its queues is no list of them")

@@ -4,6 +4,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -213,3 +214,28 @@ def test_a_server_that_is_not_there_is_named():
 
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 does not tell its queues: the server does not answer"):
         play(Plan(document, "http://127.0.0.1:1", "t"), print)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [b"<html>hello</html>", b"[]", b'{"data": 7, "page": {}}', b'{"data": [{"name": "Q"}], "page": {"next": null}}'],
+)
+def test_a_server_that_is_no_api_of_ours_is_told_so(told):
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html" if told.startswith(b"<") else "application/json")
+            self.send_header("Content-Length", str(len(told)))
+            self.end_headers()
+            self.wfile.write(told)
+
+        def log_message(self, *_):
+            pass
+
+    document = read({"groups": [{"queues": ["*"], "pilots": 1}]}, "test")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(Unavailable, match=r"is no API of PanDA|does not tell its queues"):
+            play(Plan(document, url, "t"), print)
+        server.shutdown()
