@@ -72,6 +72,8 @@ class NewToken(SheetPage):
             if ttl and not ttl.isdecimal():
                 raise Invalid("wants seconds", where="ttl_s")
             words = {name: form.get(name, "").strip() for name in ("owner", "role", "queue", "label")}
+            if words["queue"]:
+                tokens.require_queue(connection, words["queue"])
             made.append(
                 tokens.create(
                     connection, words["owner"], [words["role"]], words["label"], float(ttl) if ttl else None,

@@ -147,7 +147,7 @@ class TokensResource:
         schemas.TokenCreated,
         status=201,
         takes=schemas.TokenRequest,
-        problems={422: "bad_name unknown_role unknown_queue"},
+        problems={422: "bad_name queue_without_pilot unknown_role unknown_queue"},
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Make a token for somebody, who becomes a user with these roles if they are none yet: `user_made` says so."""

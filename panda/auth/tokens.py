@@ -52,7 +52,7 @@ def create(
         queue: the one queue that a pilot with this token may serve; "": any.
     Returns: the token. It is not stored and cannot be shown again.
     Raises:
-        Invalid: no role, a bad name, a label that is too long. UnknownName: no such role.
+        Invalid: no role, a bad name, a label that is too long; `queue_without_pilot`. UnknownName: no such role.
     """
     checked(owner, "owner")
     if len(label) > MAX_LABEL:
@@ -65,6 +65,8 @@ def create(
             raise UnknownName("role", role, list(Role), where="roles")
     if not wanted:
         raise Invalid("a token without a role is of no use", where="roles")
+    if queue and Role.PILOT not in wanted:
+        raise Invalid("only the role pilot is bound to a queue", where="queue", code="queue_without_pilot")
     plain = PREFIX + secrets.token_urlsafe(32)
     run(connection, OWNER, {"owner": owner, "roles": wanted})
     # A role that is bound to a queue is stored as `pilot@QUEUE`.

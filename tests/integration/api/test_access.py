@@ -96,6 +96,16 @@ def test_a_token_for_a_queue_that_there_is_not_is_not_made(caller, sites, begin)
     assert (again.status_code, again.json["user_made"]) == (201, False)
 
 
+def test_a_queue_goes_with_a_pilots_token_alone(caller, sites):
+    root = caller("root", "admin")
+
+    answer = root.post("/v1/tokens", {"owner": "ann", "roles": ["user"], "queue": "HOLLAND-CPU"})
+    both = root.post("/v1/tokens", {"owner": "ann", "roles": ["user", "pilot"], "queue": "HOLLAND-CPU"})
+
+    assert (answer.status_code, answer.json["code"], answer.json["where"]) == (422, "queue_without_pilot", "queue")
+    assert both.status_code == 201
+
+
 def test_an_operator_closes_a_queue_and_says_why(operator, sites, begin):
     answer = operator.post("/v1/queues/HOLLAND-CPU/status", {"status": "offline", "reason": "power cut"})
 
