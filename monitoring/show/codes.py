@@ -1,4 +1,9 @@
-"""What error codes mean, in a sentence, and what to do about them. Pilot numbers are PanDA's."""
+"""What error codes mean, in a sentence, and what to do about them. Pilot numbers are PanDA's.
+
+Exit codes of payloads: 126 and 127, and 128 and more for a command that a signal ended (128 + its number), are the
+shell's (POSIX.1-2017, Shell Command Language, 2.8.2; Bash manual, "Exit Status", also for 2). Signals have the numbers
+of Linux on x86 and ARM (signal(7)). Everything else is the payload's own.
+"""
 
 import re
 from collections.abc import Sequence
@@ -39,6 +44,59 @@ KNOWN: dict[str, tuple[str, str]] = {
     "stage_in:deadline": ("Its inputs did not arrive in time", "Look at transfers and at the storages."),
     "stage_out:bad_output": ("An output is not what the pilot reported", "Look at the storage."),
 }  # fmt: skip
+_READ_LOG = "It is the payload's own: read its log."
+#: Signals that end payloads: by number, name, what it most likely means, and what to do.
+_SIGNALS: dict[int, tuple[str, str, str]] = {
+    1: ("SIGHUP", "its session was closed", "Does the payload start something that hangs up? Read its log."),
+    2: ("SIGINT", "somebody, or the site, interrupted it", "A retry is safe; does one node stand out?"),
+    3: ("SIGQUIT", "somebody, or the site, made it quit", "A retry is safe; does one node stand out?"),
+    4: (
+        "SIGILL",
+        "the processor does not know an instruction of it",
+        "It was built for another processor: require the right one, or build it for an older one.",
+    ),
+    6: ("SIGABRT", "it gave up by itself: an assertion, or a corrupt heap", _READ_LOG),
+    7: (
+        "SIGBUS",
+        "it reached memory that is not there, often a file that was cut short",
+        "Was the disk full, or an input damaged? Read its log.",
+    ),
+    8: ("SIGFPE", "a division by zero, or another impossible number", _READ_LOG),
+    9: (
+        "SIGKILL",
+        "killed at once, most likely for memory, or at the end of the slot",
+        "Ask for more memory_mb; if its memory was small, look at the node and at walltime_s.",
+    ),
+    11: ("SIGSEGV", "it reached memory that is not its own", _READ_LOG),
+    13: ("SIGPIPE", "what read its output was gone", "Look at the pipes in its command."),
+    14: ("SIGALRM", "a timer of its own ran out", _READ_LOG),
+    15: (
+        "SIGTERM",
+        "asked to end: by the site, or at the end of the slot",
+        "A retry is safe; if it happens again, look at walltime_s and at the site.",
+    ),
+    24: ("SIGXCPU", "its CPU time is used up", "Ask for more walltime_s or cores, or make smaller jobs."),
+    25: ("SIGXFSZ", "a file became larger than may be", "Write smaller files, or ask the site for its limit."),
+    31: ("SIGSYS", "it made a system call that the node forbids", "Look at the container, and ask the site."),
+}
+KNOWN |= {
+    "payload:1": ("The payload ended with a general error (exit code 1)", _READ_LOG + " Python ends so after an "
+                  "exception that nobody caught."),
+    "payload:2": ("The payload ended with exit code 2: by custom, its options or its shell script are wrong",
+                  "Look at the command of the job and at the first lines of its log."),
+    "payload:124": ("The payload ran into the limit of the command timeout (exit code 124)",
+                    "Give timeout more, or find out why it takes so long."),
+    "payload:126": ("The command cannot be executed (exit code 126)",
+                    "Is it executable, and for this processor? chmod +x, or name its interpreter."),
+    "payload:127": ("The command was not found (exit code 127)",
+                    "Look at the command, at the sandbox, and at what its set-up puts into PATH."),
+    "payload:128": ("The payload ended with exit code 128: its script gave exit a wrong argument, or git failed",
+                    _READ_LOG),
+    "payload:255": ("The payload ended with exit code 255: by custom -1, or ssh could not connect", _READ_LOG),
+} | {
+    f"payload:{128 + number}": (f"The payload was ended by {name} (exit code 128 + {number}): {words}", what)
+    for number, (name, words, what) in _SIGNALS.items()
+}  # fmt: skip
 COMPONENTS = {
     "payload": "The payload ended with this exit code",
     "pilot": "The pilot reported this PanDA error number",
@@ -61,7 +119,9 @@ def meaning(code: str | None) -> str:
 
 def advice(code: str) -> str:
     """What to do; empty when nothing is written down."""
-    return KNOWN.get(code, ("", ""))[1]
+    if code in KNOWN:
+        return KNOWN[code][1]
+    return _READ_LOG if code.startswith("payload:") else ""
 
 
 def clusters(messages: Sequence[str | None], n: int = 8) -> list[tuple[str, int]]:
