@@ -18,6 +18,7 @@ from panda.auth.policy import Action
 from panda.errors import NotFound, UnknownName
 from panda.jobs import pilots_alive
 from panda.names import ASKED, amount
+from panda.settings import Settings
 from panda.sites.status import from_now, set_queue_status
 from panda.sites.versions import Change, newest_of
 from panda.states import JobStatus, QueueStatus
@@ -154,15 +155,11 @@ class SetQueue(SheetPage):
         wanted = req.get_param("to") or ("offline" if found[0]["status"] == "online" else "online")
         running = sum(counts.get(status, 0) for status in (JobStatus.SENT, JobStatus.STARTING, JobStatus.RUNNING))
         ready, coming = counts.get(JobStatus.ACTIVATED, 0), counts.get(JobStatus.ASSIGNED, 0)
-        wait = looks.duration(self._parts.settings.engine.pilot_wait_s)
         consequence = [MEANS[QueueStatus(wanted)]] if wanted in set(QueueStatus) else []
-        if wanted in ("offline", "brokeroff") and ready + coming:
-            consequence.append(
-                f"{looks.several(ready, 'ready job')} will stay here and be brokered again after {wait} without a "
-                f"pilot; {looks.count(coming)} will go on waiting for data."
-            )
-        if wanted == "offline" and running:
-            consequence.append(f"What runs is left to end: {looks.several(running, 'job')}.")
+        consequence += [
+            f"{status}: {words}" for status in QueueStatus if status != found[0]["status"]
+            for words in consequences(status, ready, coming, running, self._parts.settings)
+        ]  # fmt: skip
         sheet = Sheet(
             f"Status of queue {queue}", "Set the status", f"/queues/{queue}",
             facts=[("Now", found[0]["status"]), ("Because", found[0]["status_reason"] or looks.UNKNOWN),
@@ -190,6 +187,32 @@ class SetQueue(SheetPage):
             return f"Queue {queue} is {status} now{ends}; {looks.count(n_woken)} waiting jobs look for a queue again."
 
         self._act(req, resp, act, f"/queues/{queue}")
+
+
+def consequences(status: QueueStatus, ready: int, coming: int, running: int, settings: Settings) -> list[str]:
+    """What becomes of the jobs of a queue that gets this status: what the engine does (`panda.sites.leaving`,
+    `panda.brokerage.stalled`, the wait for a pilot)."""
+    if status == QueueStatus.ONLINE:
+        return ["jobs that wait for a queue look at it at once."]
+    told = []
+    jobs = [looks.several(ready, "ready job")] if ready else []
+    jobs += [f"{looks.several(coming, 'job')} whose files are on their way"] if coming else []
+    if jobs and status == QueueStatus.OFFLINE:
+        after = looks.duration(settings.brokerage.leave_offline_s)
+        told.append(
+            f"after {after} {' and '.join(jobs)} will leave it, unless it is opened before; brokerage looks for "
+            "another queue, and where none fits they wait for one."
+        )
+    elif jobs:
+        wait, stalled = settings.engine.pilot_wait_s, settings.brokerage.leave_stalled_s
+        sooner = f", after {looks.duration(stalled)} if another queue would take them" if stalled else ""
+        told.append(
+            f"{' and '.join(jobs)} will stay, and pilots still take them; without a pilot they are brokered again "
+            f"after {looks.duration(wait)}{sooner}."
+        )
+    if running:
+        told.append(f"{looks.several(running, 'job')} that pilots have will go on to the end.")
+    return told
 
 
 BIN_S = 1_200

@@ -1,5 +1,6 @@
 """What people do from pages: with leave, a reason, once, and written down."""
 
+import html
 from typing import Any
 
 import pytest
@@ -241,6 +242,24 @@ def test_an_incident_is_acknowledged_and_closed_once(world: World, operator: Bro
 
     assert answers == [303, 303, 409]
     assert operator.json("/incidents")["data"]["incidents"][0]["closed_by"] == "olga"
+
+
+def test_who_closes_a_queue_is_told_what_becomes_of_its_jobs(world: World, operator: Browser) -> None:
+    world.sql("DELETE FROM job_counts; DELETE FROM job_count_deltas")
+    world.sql(
+        "INSERT INTO job_counts VALUES ('activated', 'north', 5), ('assigned', 'north', 1), ('running', 'north', 2)"
+    )
+
+    page = " ".join(html.unescape(operator.get("/queues/north/status?to=offline").text).split())
+
+    both = "5 ready jobs and 1 job whose files are on their way"
+    assert f"offline: after 1 min {both} will leave it, unless it is opened before" in page
+    assert (
+        f"brokeroff: {both} will stay, and pilots still take them; without a pilot they are brokered again after"
+        in page
+    )
+    assert "2 jobs that pilots have will go on to the end." in page
+    assert "online: jobs" not in page  # it is
 
 
 def test_an_incident_leads_to_what_it_is_about(world: World, operator: Browser, parts: Parts) -> None:
