@@ -15,6 +15,7 @@ from monitoring.reads.queries import Facts, facts
 from monitoring.show import looks
 from panda.auth import policy
 from panda.auth.policy import Action
+from panda.dispatcher import mismatches
 from panda.errors import NotFound, UnknownName
 from panda.jobs import pilots_alive
 from panda.names import ASKED, amount
@@ -113,8 +114,8 @@ class Queue(Site):
             "pilots": reader.block(lambda c: facts(c, site_queries.PILOTS_OF, {"queue": queue})),
             "tests": reader.block(lambda c: facts(c, site_queries.TESTS_OF, {"queue": queue})),
             "ready": reader.block(lambda c: facts(c, site_queries.READY, {"queue": queue})),
-            "asks": reader.block(lambda c: facts(c, site_queries.ASKS_OF, {"queue": queue})),
-            "misfits": reader.block(lambda c: _needs(facts(c, site_queries.MISFITS_OF, {"queue": queue}))),
+            "asks": reader.block(lambda c: facts(c, mismatches.ASKS, {"queue": queue})),
+            "misfits": reader.block(lambda c: _needs(facts(c, mismatches.MISFITS, {"queue": queue}))),
         }  # fmt: skip
         self._answer(
             req,

@@ -28,21 +28,6 @@ FROM downtimes d WHERE ends_at > (SELECT panda_now()) AND EXISTS (
         OR (d.kind = 'storage' AND d.target IN (q.storage, q.write_storage))))
 ORDER BY starts_at, name LIMIT 20
 """
-#: How the asks of pilots at a queue ended in the last day.
-ASKS_OF = """
-SELECT word, sum(n)::bigint AS n, max(last_at) AS last_at FROM dispatch_counts
-WHERE queue = %(queue)s AND shape_id = 0 AND hour > (SELECT panda_now()) - interval '24 hours'
-GROUP BY word ORDER BY n DESC, word
-"""
-#: What they had too little of, for ready jobs of which shape: how often, what these need, the most that any had.
-MISFITS_OF = """
-SELECT c.word, c.n, c.most, c.last_at, s.cores, s.memory_mb, s.disk_mb, s.walltime_s, s.gpus, s.tags
-FROM (SELECT shape_id, word, sum(n)::bigint AS n, max(most)::bigint AS most, max(last_at) AS last_at
-        FROM dispatch_counts
-        WHERE queue = %(queue)s AND shape_id > 0 AND hour > (SELECT panda_now()) - interval '24 hours'
-        GROUP BY shape_id, word ORDER BY n DESC, shape_id, word LIMIT 10) c JOIN shapes s ON s.shape_id = c.shape_id
-ORDER BY c.n DESC, s.shape_id, c.word
-"""
 #: Failures of the last day, and how many jobs ended, by queue: from roll-ups.
 FAILED_BY_QUEUE = """
 SELECT queue, sum(n)::bigint AS n FROM error_hours

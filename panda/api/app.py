@@ -169,6 +169,7 @@ def _add_system(app: App, begin: Begin, settings: Settings) -> None:
     app.add_route(f"/v1/audit/{{audit_id:{ID}}}", incidents.AuditEntryResource(begin))
     app.add_route("/v1/queues", sites.QueuesResource(begin))
     app.add_route("/v1/queues/{name}", sites.QueueResource(begin))
+    app.add_route("/v1/queues/{name}/mismatches", sites.QueueMismatchesResource(begin))
     app.add_route("/v1/queues/{name}/status", sites.QueueStatusResource(begin, SMALL_MB))
     app.add_route("/v1/queues/{name}/remove", sites.QueueRemoveResource(begin, SMALL_MB))
     app.add_route("/v1/site-versions", site_versions.SiteVersionsResource(begin))

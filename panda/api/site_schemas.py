@@ -106,6 +106,44 @@ class Queue(Reply, kw_only=True):
     max_running: int
 
 
+class Asks(Reply, kw_only=True):
+    """Asks of pilots that ended in one way."""
+
+    outcome: str
+    """`got`, `offline`, `paused`, `quicker`, `nothing_ready`, `nothing_fits`, `over_quota`."""
+    n: int
+    last_at: datetime
+
+
+class Mismatch(Reply, kw_only=True):
+    """What pilots had too little of for jobs of one shape."""
+
+    what: str
+    """`cores`, `memory_mb`, `disk_mb`, `walltime_s`, `gpus` or `tags`."""
+    n: int
+    """Asks."""
+    needed: int | None
+    """So much of it; null for tags."""
+    most: int
+    """The most that any of these pilots had."""
+    last_at: datetime
+    cores: int
+    """What such jobs need, as the following."""
+    memory_mb: int
+    disk_mb: int
+    walltime_s: int
+    gpus: int
+    tags: list[str]
+
+
+class QueueMismatches(Reply, kw_only=True):
+    """GET /v1/queues/{name}/mismatches; of the last 24 hours"""
+
+    queue: str
+    asks: list[Asks]
+    mismatches: list[Mismatch]
+
+
 class QueueStatusRequest(Request, kw_only=True):
     """POST /v1/queues/{name}/status"""
 

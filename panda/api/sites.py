@@ -1,6 +1,9 @@
 """/v1/queues, /v1/sites, /v1/storages: where jobs may run, and whether they may now."""
 
+from typing import Any
+
 import falcon
+from sqlalchemy.engine import Row
 
 from panda.api import site_schemas
 from panda.api.access import allowed
@@ -11,6 +14,7 @@ from panda.api.listing import CURSOR, LIST, LIST_PROBLEMS, found_one, show_list
 from panda.auth.policy import Action
 from panda.db.lists import MAX_PAGE
 from panda.db.session import Begin
+from panda.dispatcher import mismatches
 from panda.sites import removing
 from panda.sites.nouns import QUEUES, SITES, STORAGES
 from panda.sites.status import set_queue_status
@@ -40,6 +44,35 @@ class QueueResource:
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         """A queue."""
         show(resp, site_schemas.Queue(**found_one(self._begin, QUEUES, name)._asdict()))
+
+
+class QueueMismatchesResource:
+    """/v1/queues/{name}/mismatches"""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+
+    @allowed(Action.READ_PILOTS)
+    @gives(site_schemas.QueueMismatches)
+    def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+        """How the asks of pilots at a queue ended in the last 24 hours, and what pilots had too little of for the jobs
+        that were ready there: the ten commonest, by what jobs of one shape need."""
+        with self._begin() as connection:
+            found = mismatches.of_queue(connection, name)
+        show(
+            resp,
+            site_schemas.QueueMismatches(
+                queue=name,
+                asks=[site_schemas.Asks(outcome=ask.word, n=ask.n, last_at=ask.last_at) for ask in found.asks],
+                mismatches=[_mismatch(row) for row in found.misfits],
+            ),
+        )
+
+
+def _mismatch(row: Row[Any]) -> site_schemas.Mismatch:
+    facts = row._asdict()
+    what = facts.pop("word")
+    return site_schemas.Mismatch(what=what, needed=None if what == "tags" else facts[what], **facts)
 
 
 class SitesResource:

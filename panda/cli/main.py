@@ -53,6 +53,7 @@ VERBS = {
         DATA, "moves", "transfers", "List files on their way between storages, or how busy the ways are."
     ),
     "queues": _entry(PLACES, "nouns", "queues", "List the queues that run jobs."),
+    "queue": _entry(PLACES, "queue", "queue", "Show a queue, and what pilots there have too little of."),
     "sites": _entry(
         PLACES, "places", "sites", "List the sites; show what was known of places when, and go back to it."
     ),

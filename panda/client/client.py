@@ -411,6 +411,15 @@ class Client:
         """PanDA queues; facts in `.raw`."""
         return pages(self._calls, "/v1/queues", Reply, {"filter": filter})
 
+    def queue(self, name: str) -> Reply:
+        """A queue; facts in `.raw`. Raises NotFound."""
+        return parsed(Reply, self._calls.get(f"/v1/queues/{segment(name)}"))
+
+    def mismatches(self, queue: str) -> dict[str, Any]:
+        """How the `asks` of pilots at a queue ended in 24 h; `mismatches`: what they had too little of."""
+        path = f"/v1/queues/{segment(queue)}/mismatches"
+        return mapping(self._calls.get(path), "mismatches", queue=str, asks=list, mismatches=list)
+
     def sites(self, *, filter: str | None = None) -> Pages[Reply]:
         """Sites; facts in `.raw`."""
         return pages(self._calls, "/v1/sites", Reply, {"filter": filter})

@@ -109,6 +109,10 @@ HEALTHY: dict[tuple[str, str], Any] = {
     ("GET", "/v1/site-versions/diff"): {"changes": [CHANGE]},
     ("POST", "/v1/site-versions/3/rollback"): {"version_id": 5, "changes": [CHANGE], "kept": ["D"]},
     ("POST", "/v1/site-imports"): {"version_id": 5, "changes": [CHANGE], "inactive": ["Z"], "n_things": 1},
+    ("GET", "/v1/queues/Q"): QUEUE,
+    ("GET", "/v1/queues/Q/mismatches"): {"queue": "Q", "asks": [{"outcome": "nothing_fits", "n": 4, "last_at": AT}],
+        "mismatches": [{"what": "memory_mb", "n": 3, "needed": 8000, "most": 6000, "last_at": AT, "tags": []},
+                       {"what": "tags", "n": 1, "needed": None, "most": 0, "last_at": AT, "tags": ["avx512"]}]},
     ("POST", "/v1/queues/Q/remove"): {"queue": "Q", "n_live": 0},
     ("GET", "/v1/sites"): page({"name": "S"}),
     ("GET", "/v1/storages"): page({"name": "D"}),
@@ -224,6 +228,8 @@ pilots --filter 'seen:10m' --sort pilot_id --limit 1 -o json --fields pilot_id -
 nodes --filter 'seen:10m' --sort node --limit 1 -o json --fields node -q
 site set Q offline --reason r --until 6h --then test -o json --fields queue -q
 site set Q test --reason r --tried
+queue show Q -o table --fields name
+queue show Q -o json --fields name -q
 sites history Q --filter 'who:ann' --limit 1 -o json --fields who -q
 sites diff --of 4 -o json --fields name -q
 sites diff 3 4
