@@ -157,10 +157,9 @@ class SetQueue(SheetPage):
         running = sum(counts.get(status, 0) for status in (JobStatus.SENT, JobStatus.STARTING, JobStatus.RUNNING))
         ready, coming = counts.get(JobStatus.ACTIVATED, 0), counts.get(JobStatus.ASSIGNED, 0)
         consequence = [MEANS[QueueStatus(wanted)]] if wanted in set(QueueStatus) else []
-        consequence += [
-            f"{status}: {words}" for status in QueueStatus if status != found[0]["status"]
-            for words in consequences(status, ready, coming, running, self._parts.settings)
-        ]  # fmt: skip
+        consequence += consequences(found[0]["status"], wanted, ready, coming, self._parts.settings)
+        if running:
+            consequence.append(f"{looks.several(running, 'job')} that pilots have will go on to the end.")
         sheet = Sheet(
             f"Status of queue {queue}", "Set the status", f"/queues/{queue}",
             facts=[("Now", found[0]["status"]), ("Because", found[0]["status_reason"] or looks.UNKNOWN),
@@ -190,30 +189,25 @@ class SetQueue(SheetPage):
         self._act(req, resp, act, f"/queues/{queue}")
 
 
-def consequences(status: QueueStatus, ready: int, coming: int, running: int, settings: Settings) -> list[str]:
-    """What becomes of the jobs of a queue that gets this status: what the engine does (`panda.sites.leaving`,
-    `panda.brokerage.stalled`, the wait for a pilot)."""
-    if status == QueueStatus.ONLINE:
-        return ["jobs that wait for a queue look at it at once."]
-    told = []
+def consequences(now: str, wanted: str, ready: int, coming: int, settings: Settings) -> list[str]:
+    """What becomes of the jobs of a queue that no pilot has: what the engine does (`panda.sites.leaving`,
+    `panda.brokerage.stalled`, the wait for a pilot). First with the status that is wanted, then with the others."""
     jobs = [looks.several(ready, "ready job")] if ready else []
     jobs += [f"{looks.several(coming, 'job')} whose files are on their way"] if coming else []
-    if jobs and status == QueueStatus.OFFLINE:
-        after = looks.duration(settings.brokerage.leave_offline_s)
-        told.append(
-            f"after {after} {' and '.join(jobs)} will leave it, unless it is opened before; brokerage looks for "
-            "another queue, and where none fits they wait for one."
-        )
-    elif jobs:
-        wait, stalled = settings.engine.pilot_wait_s, settings.brokerage.leave_stalled_s
-        sooner = f", after {looks.duration(stalled)} if another queue would take them" if stalled else ""
-        told.append(
-            f"{' and '.join(jobs)} will stay, and pilots still take them; without a pilot they are brokered again "
-            f"after {looks.duration(wait)}{sooner}."
-        )
-    if running:
-        told.append(f"{looks.several(running, 'job')} that pilots have will go on to the end.")
-    return told
+    if not jobs:
+        return []
+    both, after = " and ".join(jobs), looks.duration(settings.brokerage.leave_offline_s)
+    wait, stalled = settings.engine.pilot_wait_s, settings.brokerage.leave_stalled_s
+    sooner = f", after {looks.duration(stalled)} if another queue would take them" if stalled else ""
+    leave = f"after {after} {both} will leave it, unless it is opened before; brokerage looks for another queue, and "
+    leave += "where none fits they wait for one."
+    stay = f"{both} will stay, and pilots still take them; without a pilot they are brokered again after "
+    stay += f"{looks.duration(wait)}{sooner}."
+    told = [(("offline",), leave), (("test", "brokeroff"), stay)]
+    told.sort(key=lambda each: wanted not in each[0])
+    return [
+        f"{' or '.join(statuses)}: {words}" for statuses, words in told if now not in statuses or wanted in statuses
+    ]
 
 
 BIN_S = 1_200
