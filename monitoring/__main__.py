@@ -15,6 +15,7 @@ from monitoring.reads.blocks import Memory, Reader
 from monitoring.show.render import Renderer, load_static
 from panda import collector, incident_log, logs, settings
 from panda.auth import audit_log
+from panda.auth.page_sessions import Drawer
 from panda.auth.verifiers import verifier
 from panda.db.session import Begin, begin_from
 from panda.errors import ConfigError
@@ -36,7 +37,7 @@ async def run(current: settings.Settings) -> None:
     begin = begin_from(current)
     reader = Reader(begin)
     heard = celery_side.Heard()
-    sessions = Sessions(verifier(begin, current))
+    sessions = Sessions(verifier(begin, current), drawer=Drawer(begin))
     static = load_static()
     parts = Parts(
         settings=current,

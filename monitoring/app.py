@@ -159,7 +159,7 @@ class Guard:
         self._parts = parts
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        req.context.session = self._parts.sessions.get(req.cookies.get(gate.COOKIE))
+        req.context.session = self._session(req)
         token = gate.bearer_of(req.get_header("Authorization"))
         if token is not None and req.method in ("GET", "HEAD") and not req.path.startswith(PUBLIC):
             resp.set_header("Cache-Control", "no-store")
@@ -175,6 +175,10 @@ class Guard:
             return
         resp.status = falcon.HTTP_303
         resp.location = "/login?" + urlencode({"next": req.relative_uri})
+
+    def _session(self, req: falcon.Request) -> gate.Session | None:
+        """Files that pages are made with are for everybody, so nobody is asked who wants them."""
+        return None if req.path.startswith("/static/") else self._parts.sessions.recall(req.cookies.get(gate.COOKIE))
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, resource: Any, req_succeeded: bool) -> None:
         for name, value in render.SECURITY_HEADERS.items():

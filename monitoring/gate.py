@@ -1,18 +1,21 @@
 """One login for the pages and for Flower.
 
-A token of the API opens a session: a random id in a cookie that no script can read, kept in the memory
-of this process for twelve hours and asked about again every minute, so that a revoked token ends it. A program
-that only reads needs none: it sends its token with each request, as to the API.
+A token of the API opens a session: a random id in a cookie that no script can read. It lasts twelve hours, and is asked
+about again every minute, so that a revoked token ends it. It is kept (`panda.auth.page_sessions`), so that a monitor
+that starts anew knows who was logged in. A program that only reads needs none: it sends its token with each request.
 """
 
 import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote, urlsplit
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from panda.auth.identity import Identity, Role
+from panda.auth.page_sessions import Drawer
 from panda.errors import Forbidden, Unauthenticated
 from panda.logs import Log
 
@@ -31,7 +34,7 @@ class Session:
     """Someone who is logged in."""
 
     identity: Identity
-    token: str
+    token: str  #: empty where the session is kept: then what was kept tells whether its token is still good
     until: float  #: on this process's monotonic clock
     seal: str  #: stands in every form of this session, so that no other site can send one
 
@@ -47,8 +50,11 @@ class Session:
 class Sessions:
     """Who is logged in, by session id. Safe to use from several threads."""
 
-    def __init__(self, verify: Verify, clock: Callable[[], float] = time.monotonic) -> None:
-        self._verify, self._clock = verify, clock
+    def __init__(
+        self, verify: Verify, clock: Callable[[], float] = time.monotonic, drawer: Drawer | None = None
+    ) -> None:
+        """`drawer`: where sessions outlast this process; None: nowhere."""
+        self._verify, self._clock, self._drawer = verify, clock, drawer
         self._open: dict[str, Session] = {}
         self._guard = threading.Lock()
 
@@ -59,15 +65,37 @@ class Sessions:
             Unauthenticated: the token is unknown, expired or revoked.
             Forbidden: it is a pilot's.
         """
-        session = self._session_of(token.strip(), self._clock() + SESSION_S, secrets.token_urlsafe(24))
+        token = token.strip()
+        session = self._session_of(token, self._clock() + SESSION_S, secrets.token_urlsafe(24))
         key = secrets.token_urlsafe(32)
+        if self._drawer is not None and self._drawer.keep(key, token, session.seal, SESSION_S):
+            session = replace(session, token="")
+        self._remember(key, session)
+        return key, session
+
+    def recall(self, key: str | None) -> Session | None:
+        """The session with this id; if this process does not know it, perhaps it was kept. Not for the event loop: it
+        may ask the database. A store that is away recalls nobody."""
+        session = self.get(key)
+        if session is not None or self._drawer is None or not key:
+            return session
+        try:
+            kept = self._drawer.find(key)
+            if kept is None:
+                return None
+            session = Session(_no_pilot(kept.identity), "", self._clock() + kept.left_s, kept.seal)
+        except (Unauthenticated, Forbidden, SQLAlchemyError):
+            return None
+        self._remember(key, session)
+        return session
+
+    def _remember(self, key: str, session: Session) -> None:
         with self._guard:
             self._drop_old()
             self._open[key] = session
-        return key, session
 
     def get(self, key: str | None) -> Session | None:
-        """The session with this id, while it lasts."""
+        """The session with this id, while it lasts, if this process knows it."""
         if not key:
             return None
         with self._guard:
@@ -94,9 +122,11 @@ class Sessions:
         return self._verify(token)
 
     def close(self, key: str | None) -> None:
-        """Log out."""
+        """Log out. Raises SQLAlchemyError: what was kept could not be dropped."""
         with self._guard:
             self._open.pop(key or "", None)
+        if self._drawer is not None and key:
+            self._drawer.drop(key)
 
     def ask_again(self) -> None:
         """End the sessions whose token no longer opens anything. A store that is away ends nothing."""
@@ -104,7 +134,7 @@ class Sessions:
             now = list(self._open.items())
         for key, session in now:
             try:
-                fresh = self._session_of(session.token, session.until, session.seal)
+                fresh = self._asked(key, session)
             except (Unauthenticated, Forbidden):
                 log.info("session ended", subject=session.subject)
                 self.close(key)
@@ -116,13 +146,19 @@ class Sessions:
                     if key in self._open:
                         self._open[key] = fresh
 
+    def _asked(self, key: str, session: Session) -> Session:
+        """The session as it is now. Raises Unauthenticated, Forbidden."""
+        if session.token or self._drawer is None:
+            return self._session_of(session.token, session.until, session.seal)
+        kept = self._drawer.find(key)
+        if kept is None:
+            raise Unauthenticated("this session was ended elsewhere")
+        return replace(session, identity=_no_pilot(kept.identity))
+
     def _session_of(self, token: str, until: float, seal: str) -> Session:
         if not token:
             raise Unauthenticated("no token was given")
-        identity = self._verify(token)
-        if not identity.roles - {Role.PILOT}:
-            raise Forbidden(identity.subject, "look at the monitor: a pilot's token is for pilots")
-        return Session(identity, token, until, seal)
+        return Session(_no_pilot(self._verify(token)), token, until, seal)
 
     def _drop_old(self) -> None:
         now = self._clock()
@@ -130,6 +166,13 @@ class Sessions:
             del self._open[key]
         while len(self._open) >= MAX_SESSIONS:
             del self._open[next(iter(self._open))]
+
+
+def _no_pilot(identity: Identity) -> Identity:
+    """The same. Raises Forbidden: a pilot's token opens no page."""
+    if not identity.roles - {Role.PILOT}:
+        raise Forbidden(identity.subject, "look at the monitor: a pilot's token is for pilots")
+    return identity
 
 
 def bearer_of(header: str | None) -> str | None:

@@ -248,13 +248,13 @@ class Stream(RequestHandler):
         self._hub, self._sessions, self._reader = hub, sessions, reader
 
     async def get(self) -> None:
-        session = self._session()
+        loop = asyncio.get_running_loop()
+        session = self._session() or await loop.run_in_executor(None, self._sessions.recall, self._key())
         if session is None:
             return self._refuse(401, "log in first")
         topics = topics_of(self.get_query_argument("topics", ""))
         if not topics:
             return self._refuse(400, "name topics: overview, job:NUMBER, jobset:NUMBER")
-        loop = asyncio.get_running_loop()
         if not await loop.run_in_executor(None, may_watch, self._reader, session, topics):
             return self._refuse(403, "these are not yours to watch, or there are none")
         watcher = Watcher(topics, loop)
@@ -287,9 +287,12 @@ class Stream(RequestHandler):
                 self.write(": still here\n\n")
             await self.flush()
 
-    def _session(self) -> Session | None:
+    def _key(self) -> str | None:
         cookie = self.request.cookies.get(gate.COOKIE)
-        return self._sessions.get(cookie.value if cookie else None)
+        return cookie.value if cookie else None
+
+    def _session(self) -> Session | None:
+        return self._sessions.get(self._key())
 
     def _refuse(self, status: int, why: str) -> None:
         self.set_status(status)

@@ -16,7 +16,12 @@ class Login(Page):
     """/login?next="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        self._show(req, resp, gate.safe_next(req.get_param("next")), "")
+        target = gate.safe_next(req.get_param("next"))
+        if req.get_param("next") and req.context.session is not None and not render.is_for_program(req):
+            # Flower and events know only whom this process has seen: a restart sends them here and at once back
+            resp.status, resp.location = falcon.HTTP_303, target
+            return
+        self._show(req, resp, target, "")
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Open a session with a token. Fields: token, next."""

@@ -74,7 +74,7 @@ def create(
     run(
         connection,
         CREATE,
-        {"hash": _hash(plain), "owner": owner, "label": label, "roles": bound, "ttl_s": ttl_s},
+        {"hash": hash_of(plain), "owner": owner, "label": label, "roles": bound, "ttl_s": ttl_s},
     )
     return plain
 
@@ -92,7 +92,7 @@ def verify(connection: Connection, plain: str) -> Identity:
     Raises:
         Unauthenticated: unknown, expired, revoked, or its owner is banned.
     """
-    return _look_up(connection, _hash(plain))[0]
+    return look_up(connection, hash_of(plain))[0]
 
 
 Vouched = Callable[[str], tuple[Identity, float]]
@@ -110,17 +110,17 @@ class Verifier:
 
     def __call__(self, plain: str) -> Identity:
         """Raises Unauthenticated."""
-        token_hash = _hash(plain)
+        token_hash = hash_of(plain)
         known = self._remembered.get(token_hash)
         if known and time.monotonic() < known[1]:
             return known[0]
         # Python's clock only measures how long ago we looked; whether a token is good, the database says.
         looked_at = time.monotonic()
-        if self._vouched is not None and _is_foreign(plain):
+        if self._vouched is not None and is_foreign(plain):
             identity, left_s = self._vouched(plain)
         else:
             with once(self._begin) as connection:
-                identity, left_s = _look_up(connection, token_hash)
+                identity, left_s = look_up(connection, token_hash)
         if len(self._remembered) >= REMEMBERED_TOKENS:
             self._remembered.clear()
         self._remembered[token_hash] = (identity, looked_at + min(REMEMBERED_S, left_s))
@@ -129,23 +129,28 @@ class Verifier:
 
 def id_of(connection: Connection, plain: str) -> int:
     """The number of a token. Raises Unauthenticated: it is not known."""
-    found = rows(connection, ID, {"hash": _hash(plain)})
+    found = rows(connection, ID, {"hash": hash_of(plain)})
     if not found:
         raise Unauthenticated("this token is not known here")
     return int(found[0].token_id)
 
 
-def _is_foreign(plain: str) -> bool:
+def is_foreign(plain: str) -> bool:
     """It looks like a JWT, which none of ours does."""
     return not plain.startswith(PREFIX) and plain.count(".") == 2
 
 
-def _hash(plain: str) -> bytes:
+def hash_of(plain: str) -> bytes:
+    """What is stored of a token."""
     return hashlib.sha256(plain.encode("utf-8", "surrogateescape")).digest()
 
 
-def _look_up(connection: Connection, token_hash: bytes) -> tuple[Identity, float]:
-    """The identity, and for how many seconds its token is still good."""
+def look_up(connection: Connection, token_hash: bytes) -> tuple[Identity, float]:
+    """The identity of the token with this hash, and for how many seconds it is still good.
+
+    Raises:
+        Unauthenticated: unknown, expired, revoked, or its owner is banned.
+    """
     found = rows(connection, VERIFY, {"hash": token_hash})
     if not found:
         raise Unauthenticated("this token is not known here")

@@ -92,6 +92,7 @@ DELETE FROM error_hours WHERE hour < panda_now() - interval '90 days';
 DELETE FROM meters WHERE changed_at < panda_now() - interval '90 days';
 DELETE FROM incidents WHERE last_at < panda_now() - interval '90 days';
 DELETE FROM page_deeds WHERE at < panda_now() - interval '7 days';
+DELETE FROM page_sessions WHERE until < panda_now();
 DELETE FROM fair_clock WHERE at < panda_now();
 DELETE FROM switches WHERE until < panda_now() - interval '1 day';
 DELETE FROM queue_history WHERE at < panda_now() - interval '14 days';

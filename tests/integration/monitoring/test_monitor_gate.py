@@ -9,6 +9,9 @@ from monitoring.app import make_app
 from monitoring.gate import COOKIE, SESSION_S, Sessions, safe_next
 from monitoring.pages.page import Parts
 from panda.auth.identity import Identity, Role
+from panda.auth.page_sessions import Drawer
+from panda.auth.tokens import Verifier
+from panda.db.session import Begin
 from panda.errors import Forbidden, Unauthenticated
 from tests.integration.monitoring.conftest import Browser, Token, World
 
@@ -199,3 +202,45 @@ def test_a_pilots_token_is_refused_by_name() -> None:
 
     with pytest.raises(Forbidden):
         Sessions(door).open("pilot")
+
+
+def test_a_monitor_that_starts_anew_knows_who_was_logged_in(begin: Begin, token: Token) -> None:
+    plain = token("ada", "operator")
+    key, before = Sessions(Verifier(begin), drawer=Drawer(begin)).open(plain)
+
+    after = Sessions(Verifier(begin), drawer=Drawer(begin)).recall(key)
+
+    assert after is not None
+    assert (after.subject, after.seal, after.token) == ("ada", before.seal, "")
+    with begin() as connection:
+        stored = str(connection.exec_driver_sql("SELECT * FROM page_sessions").all())
+    assert key not in stored
+    assert plain not in stored
+
+
+def test_what_ended_is_not_recalled(begin: Begin, token: Token) -> None:
+    first = Sessions(Verifier(begin), drawer=Drawer(begin))
+    left, _ = first.open(token("ada", "operator"))
+    revoked, _ = first.open(token("bob", "operator"))
+    late, _ = first.open(token("eve", "operator"))
+    second = Sessions(Verifier(begin), drawer=Drawer(begin))
+    assert second.recall(left) is not None
+
+    first.close(left)
+    with begin() as connection:
+        connection.exec_driver_sql("UPDATE tokens SET revoked_at = panda_now() WHERE owner = 'bob'")
+        connection.exec_driver_sql("UPDATE page_sessions SET until = panda_now() WHERE token_hash = ("
+                                   "SELECT token_hash FROM tokens WHERE owner = 'eve')")  # fmt: skip
+    second.ask_again()
+
+    assert [second.recall(key) for key in (left, revoked, late, "guessed", "", None)] == [None] * 6
+
+
+def test_a_session_of_an_issuers_token_is_its_process_s(begin: Begin) -> None:
+    vouched = "head.body.signature"
+    sessions = Sessions(lambda _: Identity("ada", frozenset({Role.USER})), drawer=Drawer(begin))
+
+    key, session = sessions.open(vouched)
+
+    assert session.token == vouched
+    assert Sessions(Verifier(begin), drawer=Drawer(begin)).recall(key) is None
