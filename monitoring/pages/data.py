@@ -1,18 +1,25 @@
 """Datasets and files: what there is, where it lies, and who made it."""
 
+import shlex
 from urllib.parse import quote
 
 import falcon
+from sqlalchemy.engine import Connection
 
 from monitoring.pages.page import Page, check_words, number_of, session_of
-from monitoring.reads.queries import facts
+from monitoring.reads.queries import Facts, facts
 from panda.auth import policy
 from panda.auth.policy import Action
+from panda.dataservice import lineage
 from panda.errors import NotFound
 from panda.names import split_did
 
 PAGE_SIZE = 50
 FILES_SHOWN = 100
+#: Of a dataset: files that replicas are counted of, and files whose readers are looked for.
+FILES_COUNTED, FILES_ASKED = 10_000, 50
+#: Readers of a file that its page names.
+READERS_SHOWN = 50
 
 #: A container has what its datasets have.
 _SHOWN = """
@@ -54,12 +61,46 @@ FILE = """
 SELECT file_id, lfn, guid, size_bytes, adler32, panda_id, attempt_nr, created_at FROM files
 WHERE dataset_id = %(dataset_id)s AND lfn = %(lfn)s
 """
-MOVING = """
-SELECT transfer_id, source, destination, status, tries, error, created_at, due_at FROM transfers
-WHERE file_id = %(file_id)s AND status IN ('queued', 'moving') ORDER BY file_id, destination LIMIT 50
+#: On the way, and those that ended in the last week: then they are forgotten.
+MOVED = """
+SELECT transfer_id, source, destination, status, tries, error, created_at, ended_at, jobset_id, owner FROM (
+    SELECT * FROM transfers WHERE file_id = %(file_id)s ORDER BY file_id LIMIT 1000) AS mine
+ORDER BY transfer_id DESC LIMIT 50
 """
-READERS = """
-SELECT jobset_id, name, owner FROM jobsets WHERE output_dataset_id = %(dataset_id)s ORDER BY output_dataset_id LIMIT 50
+WRITERS = """
+SELECT jobset_id, name, owner, n_finished FROM jobsets WHERE output_dataset_id = %(dataset_id)s
+ORDER BY output_dataset_id LIMIT 50
+"""
+#: Where the files of a dataset lie, of the first 10,000 by name.
+BY_STORAGE = f"""
+SELECT r.storage, s.site, count(*) AS n_files, sum(f.size_bytes)::bigint AS size_bytes, max(r.created_at) AS last_at
+FROM (SELECT file_id, size_bytes FROM files WHERE dataset_id = %(dataset_id)s
+        ORDER BY dataset_id, lfn LIMIT {FILES_COUNTED}) f,
+    LATERAL (SELECT storage, created_at FROM replicas WHERE file_id = f.file_id OFFSET 0) r
+LEFT JOIN storages s ON s.name = r.storage
+GROUP BY r.storage, s.site ORDER BY n_files DESC, r.storage LIMIT 200
+"""
+#: Job sets whose jobs read files of a dataset: of its first files by name, the newest readers of each.
+READERS = f"""
+SELECT x.jobset_id, s.name, s.owner, count(DISTINCT x.panda_id) AS n_jobs, count(DISTINCT x.file_id) AS n_files
+FROM (
+    SELECT f.file_id, r.panda_id, coalesce(j.jobset_id, a.jobset_id) AS jobset_id
+    FROM (SELECT file_id FROM files WHERE dataset_id = %(dataset_id)s
+            ORDER BY dataset_id, lfn LIMIT {FILES_ASKED}) f,
+        LATERAL (SELECT panda_id FROM job_files WHERE file_id + 0 = f.file_id AND kind = 'input'
+            ORDER BY file_id + 0, -panda_id LIMIT 20) r
+    LEFT JOIN LATERAL (SELECT jobset_id FROM jobs WHERE panda_id = r.panda_id OFFSET 0) j ON true
+    LEFT JOIN LATERAL (SELECT jobset_id FROM jobs_archive WHERE panda_id = r.panda_id OFFSET 0) a ON true) x
+JOIN LATERAL (SELECT name, owner FROM jobsets WHERE jobset_id = x.jobset_id OFFSET 0) s ON true
+GROUP BY x.jobset_id, s.name, s.owner ORDER BY x.jobset_id DESC LIMIT 50
+"""
+#: Transfers of the files that a page shows, by way: under way, and of the last week.
+WAYS = """
+SELECT source, destination, status, count(*) AS n, max(coalesce(ended_at, created_at)) AS last_at,
+    max(error) FILTER (WHERE status <> 'done') AS error
+FROM (SELECT source, destination, status, ended_at, created_at, error FROM transfers
+    WHERE file_id = ANY(%(file_ids)s) LIMIT 5000) AS moved
+GROUP BY source, destination, status ORDER BY last_at DESC LIMIT 50
 """
 
 
@@ -88,7 +129,8 @@ class Dataset(Page):
         asked = {"dataset_id": dataset["dataset_id"], "after": after.replace("\x00", ""), "n": FILES_SHOWN + 1}
         found = reader.block(lambda c: facts(c, FILES, asked))
         files = (found.value or [])[:FILES_SHOWN]
-        replicas = reader.block(lambda c: facts(c, REPLICAS, {"file_ids": [file["file_id"] for file in files]}))
+        shown = {"file_ids": [file["file_id"] for file in files]}
+        replicas = reader.block(lambda c: facts(c, REPLICAS, shown))
         for file in files:
             file["storages"] = [row["storage"] for row in replicas.value or [] if row["file_id"] == file["file_id"]]
         onward = files[-1]["lfn"] if len(found.value or []) > FILES_SHOWN else None
@@ -96,9 +138,13 @@ class Dataset(Page):
             "dataset": dataset, "files": files, "next": onward, "trouble": found.trouble,
             "members": reader.block(lambda c: facts(c, MEMBERS, asked)),
             "rules": reader.block(lambda c: facts(c, RULES, asked)),
-            "written_by": reader.block(lambda c: facts(c, READERS, {"dataset_id": dataset["dataset_id"]})),
+            "written_by": reader.block(lambda c: facts(c, WRITERS, asked)),
+            "read_by": reader.block(lambda c: facts(c, READERS, asked)),
+            "by_storage": reader.block(lambda c: facts(c, BY_STORAGE, asked)),
+            "moved": reader.block(lambda c: facts(c, WAYS, shown)),
         }  # fmt: skip
-        self._answer(req, resp, "dataset.html", data, self._now(), csv="files",
+        self._answer(req, resp, "dataset.html", data, self._now(), csv="files", n_asked=FILES_ASKED,
+                     n_counted=FILES_COUNTED,
                      next_link=f"/datasets/{quote(did)}?after={quote(onward)}" if onward else None)  # fmt: skip
 
     def _find(self, did: str) -> dict[str, object]:
@@ -122,6 +168,17 @@ class File(Dataset):
         data = {
             "dataset": dataset, "file": found[0],
             "replicas": reader.block(lambda c: facts(c, REPLICAS, {"file_ids": [file_id]})),
-            "transfers": reader.block(lambda c: facts(c, MOVING, {"file_id": file_id})),
+            "transfers": reader.block(lambda c: facts(c, MOVED, {"file_id": file_id})),
+            "lineage": reader.block(lambda c: _lineage(c, found[0])),
         }  # fmt: skip
-        self._answer(req, resp, "file.html", data, self._now(), csv="replicas")
+        self._answer(req, resp, "file.html", data, self._now(), csv="replicas", most=READERS_SHOWN,
+                     cli=shlex.join(["panda", "lineage", did, lfn]))  # fmt: skip
+
+
+def _lineage(connection: Connection, file: Facts) -> Facts:
+    """`made_from`: inputs of the job that wrote it; `read_by`: the newest jobs that it is an input of; `n_read_by`."""
+    made_from = facts(connection, lineage.MADE_FROM, {"panda_id": file["panda_id"]}) if file["panda_id"] else []
+    asked = {"file_id": file["file_id"], "limit": lineage.MOST_READERS}
+    readers = facts(connection, lineage.READ_BY, asked)
+    return {"made_from": made_from, "read_by": readers[:READERS_SHOWN], "n_read_by": len(readers),
+            "most": lineage.MOST_READERS}  # fmt: skip

@@ -1,18 +1,22 @@
 """Errors: what goes wrong, how often, since when, and whom it hits."""
 
+from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import falcon
 
 from monitoring.pages.page import Page, check_words, session_of
-from monitoring.reads import error_rates
+from monitoring.reads import error_rates, queries
 from monitoring.reads.queries import Facts, facts
 from monitoring.show import codes, looks
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.errors import UnknownName
+from panda.jobs.nouns import JOB_FIELDS
+from panda.query import And, equal_to, write
 
-PERIODS = (3, 24, 168)
+PERIODS = (3, 24, 168, 720)
 LOOK_AT = 5_000
 
 MATRIX = """
@@ -68,7 +72,14 @@ class Errors(Page):
             return {"errors": found, "matrix": where, "hours": hours}, self._now()
 
         data, as_of = self._parts.memory.of(("errors", hours), make)
-        self._answer(req, resp, "errors.html", data, as_of, csv="errors", periods=PERIODS)
+        self._answer(req, resp, "errors.html", data, as_of, csv="errors", periods=PERIODS, failed_there=failed_there)
+
+
+def _week(found: list[Facts], now: datetime) -> list[Facts]:
+    """Every hour of a week that brought failures, with those that brought none; nothing if none did."""
+    by_hour = {row["hour"]: row["n"] for row in found}
+    hours = [{"hour": at, "n": by_hour.get(at, 0)} for at in error_rates.bins_of(now, 168, 1)]
+    return hours if found else []
 
 
 def _told(found: list[Facts]) -> list[Facts]:
@@ -84,7 +95,14 @@ def matrix(found: list[Facts]) -> dict[str, Any]:
         by_queue.setdefault(row["queue"], {})[row["error_code"]] = row["n"]
     shown = sorted(by_code, key=lambda code: -by_code[code])[:8]
     worst = sorted(by_queue, key=lambda queue: -sum(by_queue[queue].values()))[:12]
-    return {"codes": shown, "rows": [(queue, [by_queue[queue].get(code, 0) for code in shown]) for queue in worst]}
+    rows = [(queue, [by_queue[queue].get(code, 0) for code in shown]) for queue in worst]
+    return {"codes": shown, "rows": rows, "most": max((n for _, counts in rows for n in counts), default=0)}
+
+
+def failed_there(queue: str, code: str) -> str:
+    """To the jobs that failed at a queue with a code."""
+    parts = (("status", "failed"), ("queue", queue), ("error", code))
+    return "/jobs?" + urlencode({"q": write(And(tuple(equal_to(JOB_FIELDS[name], word) for name, word in parts)))})
 
 
 class Error(Page):
@@ -97,7 +115,7 @@ class Error(Page):
         window = self._parts.settings.engine.retry_window_s
         asked = {"code": code, "window_s": window, "look_at": LOOK_AT, "owner": owner}
         jobs = reader.block(lambda c: facts(c, JOBS_OF, asked))
-        hours = reader.block(lambda c: facts(c, HOURS_OF, {"code": code}))
+        hours = reader.block(lambda c: _week(facts(c, HOURS_OF, {"code": code}), queries.now(c)))
         queues = reader.block(lambda c: facts(c, QUEUES_OF, {"code": code}))
         data = {
             "code": code, "meaning": codes.meaning(code), "advice": codes.advice(code), "hours": hours,

@@ -4,8 +4,10 @@ from urllib.parse import urlencode
 
 import falcon
 
+from monitoring.pages import jobset_facts
 from monitoring.pages.page import Page, check_words, number_of, problem, session_of
 from monitoring.reads import job_queries, queries
+from monitoring.show.yamltext import yaml_of
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.errors import Invalid
@@ -23,7 +25,9 @@ class JobSets(Page):
         name = _text(req, "name")
         before = number_of(req, "before") or queries.BIGGEST
         found = self._parts.reader.block(lambda c: queries.jobsets(c, owner, before, PAGE_SIZE + 1, name))
-        items = [jobset_facts(row) for row in (found.value or [])[:PAGE_SIZE]]
+        items = [with_status(row) for row in (found.value or [])[:PAGE_SIZE]]
+        paced = self._parts.reader.block(lambda c: jobset_facts.with_etas(c, items))
+        items = paced.value or [{**row, "eta_s": None} for row in items]
         onward = items[-1]["jobset_id"] if len(found.value or []) > PAGE_SIZE else None
         asked_for = ({"owner": owner} if owner else {}) | ({"name": name} if name else {})
         data = {"jobsets": items, "next": onward, "trouble": found.trouble, "filters": asked_for}
@@ -58,14 +62,21 @@ class JobSet(Page):
         sample = asked_for | {"sample": job_queries.SET_SAMPLE}
         jobs = reader.block(lambda c: queries.jobs(c, jobset_id=jobset_id, n=20))
         data = {
-            "jobset": jobset_facts(facts),
+            "jobset": self._paced(with_status(facts)),
             "parents": reader.block(lambda c: queries.facts(c, job_queries.PARENTS, asked_for)),
             "children": reader.block(lambda c: queries.facts(c, job_queries.CHILDREN, asked_for)),
             "groups": reader.block(lambda c: queries.facts(c, job_queries.SET_STATUSES, sample)),
             "jobs": jobs.value[0] if jobs.value else [],
+            "over_time": reader.block(lambda c: jobset_facts.over_time(c, facts, queries.LOOK_AT, queries.now(c))),
+            "failures": reader.block(lambda c: jobset_facts.failures(c, jobset_id, queries.LOOK_AT)),
         }
         self._answer(req, resp, "jobset.html", data, self._now(), csv="jobs", sample=job_queries.SET_SAMPLE,
+                     is_yaml=req.get_param("document") != "json", yaml_of=yaml_of,
                      topics=f"jobset:{jobset_id}")  # fmt: skip
+
+    def _paced(self, facts: queries.Facts) -> queries.Facts:
+        found = self._parts.reader.block(lambda c: jobset_facts.with_etas(c, [facts])).value
+        return found[0] if found else {**facts, "eta_s": None}
 
 
 def _text(req: falcon.Request, name: str) -> str | None:
@@ -76,7 +87,7 @@ def _text(req: falcon.Request, name: str) -> str | None:
     return text
 
 
-def jobset_facts(facts: queries.Facts) -> queries.Facts:
+def with_status(facts: queries.Facts) -> queries.Facts:
     """A job set's row with its status, as `states.JobSetStatus` tells it."""
     if facts["n_open"]:
         status = JobSetStatus.PENDING if facts["open_parents"] else JobSetStatus.RUNNING

@@ -4,20 +4,27 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
+from urllib.parse import urlencode
 
 from sqlalchemy.engine import Connection
 
 from monitoring.health import Health
-from monitoring.reads import queries
+from monitoring.reads import queries, site_queries
 from monitoring.reads.blocks import Block, Memory, Reader
 from monitoring.reads.queries import Facts
 from monitoring.show.looks import ACTIVE, JOB, STATUSES_OF
 from panda.jobs import pilots_alive, share_usage
+from panda.jobs.nouns import JOB_FIELDS
+from panda.query import equal_to, write
 from panda.states import JobStatus, Stage
 
-#: Hours that the chart may show; the smallest that holds all there is comes first by itself.
-PERIODS = (1, 3, 24, 168)
+#: Hours that the page may look back.
+PERIODS = (3, 24, 168, 720)
+#: While nobody asks: of numbers. The chart shows the smallest span that holds all there is, from an hour on.
+USUAL = 24
 BINS = 72
+#: Longer spans read one minute of each bin; shorter ones the mean of all.
+ALL_MINUTES_H = 24
 IN_PILOTS = (JobStatus.SENT, JobStatus.STARTING, JobStatus.RUNNING)
 #: The commonest errors change slowly: for so long they are shown while they are counted anew behind.
 ERRORS_STALE_S = 20.0
@@ -34,8 +41,11 @@ def overview(
     """Everything that the page and its JSON hold, block by block.
 
     Args:
-        hours: period of the chart, one of PERIODS; None: the smallest that fits.
+        hours: one of PERIODS; None: `USUAL`, and a chart that fits a young installation.
     """
+    span = hours or USUAL
+    charted = reader.block(lambda c: chart(c, hours))
+    lines_h = charted.value["hours"] if charted.value else span
     counts = reader.block(lambda c: queries.facts(c, queries.COUNTS))
     pilots = reader.block(lambda c: queries.facts(c, pilots_alive.PILOTS))
     has_jobsets = reader.block(lambda c: bool(queries.facts(c, queries.HAS_JOBSETS)[0]["has"]))
@@ -43,13 +53,16 @@ def overview(
         "is_first_run": has_jobsets.value is False,
         "health": health.parts(pilots.value),
         "jobs": _mapped(counts, queries.by_status),
-        "kpis": kpis(reader, counts, pilots),
+        "hours": span,
+        "kpis": kpis(reader, counts, pilots, span, lines_h),
         "stages": reader.block(lambda c: stages(c, counts.value)),
-        "chart": reader.block(lambda c: chart(c, hours)),
+        "chart": charted,
         "errors": memory.of(
-            "overview errors", lambda: reader.block(lambda c: errors(c, retry_window_s)), stale_s=ERRORS_STALE_S
+            ("overview errors", span),
+            lambda: reader.block(lambda c: errors(c, retry_window_s, span)),
+            stale_s=ERRORS_STALE_S,
         ),
-        "queues": reader.block(lambda c: queues(c, counts.value, pilots.value)),
+        "queues": reader.block(lambda c: with_failures(c, queues(c, counts.value, pilots.value))),
         "incidents": reader.block(lambda c: queries.facts(c, queries.INCIDENTS, {"span_s": 7 * 86_400, "n": 6})),
     }
 
@@ -58,33 +71,34 @@ def _mapped(block: Block[list[Facts]], change: Any) -> Block[Any]:
     return Block(None if block.value is None else change(block.value), block.trouble)
 
 
-def kpis(reader: Reader, counts: Block[list[Facts]], pilots: Block[list[Facts]]) -> dict[str, Any]:
-    """Six numbers, each a block or a plain value; sparklines over the last 24 h, in bins of 20 minutes."""
+def kpis(
+    reader: Reader, counts: Block[list[Facts]], pilots: Block[list[Facts]], hours: int, lines_h: int
+) -> dict[str, Any]:
+    """Six numbers, each a block or a plain value; `ended` is of so many hours, the sparklines of `lines_h`."""
     now = None if counts.value is None else queries.by_status(counts.value)
     cores = reader.block(lambda c: sum(share_usage.lately(c).cores.values()))
-    day = reader.block(lambda c: _ended_in_a_day(c, now))
-    start = reader.block(_time_to_start)
     return {
         "running": None if now is None else sum(now.get(status, 0) for status in IN_PILOTS),
         "ready": None if now is None else now.get(JobStatus.ACTIVATED, 0),
         "waiting_for_data": None if now is None else now.get(JobStatus.ASSIGNED, 0),
         "cores_in_use": cores,
         "cores_of_pilots": None if pilots.value is None else sum(row["cores"] or 0 for row in pilots.value),
-        "day": day,
-        "time_to_start": start,
-        "lines": reader.block(_lines),
+        "ended": reader.block(lambda c: _ended(c, now, hours)),
+        "time_to_start": reader.block(_time_to_start),
+        "lines": reader.block(lambda c: _lines(c, lines_h)),
     }
 
 
-def _ended_in_a_day(connection: Connection, now: dict[str, int] | None) -> Facts:
-    """finished: jobs of the last 24 h. failed: attempts that failed then, as the errors count them: a job that was
+def _ended(connection: Connection, now: dict[str, int] | None, hours: int) -> Facts:
+    """finished: jobs of the period. failed: attempts that failed in it, as the errors count them: a job that was
     retried no longer counts as failed, its attempt does. failure_rate: of both."""
     if now is None:
         return {"finished": None, "failed": None, "failure_rate": None}
-    is_old = queries.facts(connection, queries.IS_A_DAY_OLD)[0]["is_so"]
-    before = {row["status"]: row["n"] for row in queries.facts(connection, queries.DAY_AGO)} if is_old else {}
+    asked = {"hours": hours}
+    is_old = queries.facts(connection, queries.IS_SO_OLD, asked)[0]["is_so"]
+    before = {row["status"]: row["n"] for row in queries.facts(connection, queries.BEFORE, asked)} if is_old else {}
     finished = max(0, now.get(JobStatus.FINISHED, 0) - before.get(JobStatus.FINISHED, 0))
-    failed: int = queries.facts(connection, queries.N_FAILED)[0]["n"]
+    failed: int = queries.facts(connection, queries.N_FAILED, asked)[0]["n"]
     return {"finished": finished, "failed": failed, "failure_rate": _rate(finished, failed)}
 
 
@@ -93,23 +107,28 @@ def _rate(finished: float, failed: float) -> float | None:
 
 
 def _time_to_start(connection: Connection) -> Facts:
+    """Of the newest jobs that ended: from submission to start, and how long they ran. `starts`: the former, oldest
+    first, for a sparkline."""
     found = queries.facts(connection, queries.TIME_TO_START)[0]
-    p = found["p"] or [None, None]
-    return {"p50_s": p[0], "p95_s": p[1], "n": found["n"]}
+    p, wall = found["p"] or [None, None], found["wall"] or [None, None]
+    return {"p50_s": p[0], "p95_s": p[1], "n": found["n"], "wall_p50_s": wall[0], "wall_p95_s": wall[1],
+            "starts": found["starts"] or []}  # fmt: skip
 
 
-def _lines(connection: Connection) -> dict[str, list[float]]:
+def _lines(connection: Connection, hours: int) -> dict[str, list[float]]:
     """Points of the sparklines, oldest first."""
-    _, values = _binned(connection, 86_400, 1_200)
+    _, values = _binned(connection, hours * 3_600, max(60, hours * 3_600 // BINS))
     running = [sum(values[s][k] for s in IN_PILOTS) for k in range(len(values[JobStatus.RUNNING]))]
-    finished, rate = _growth(values[JobStatus.FINISHED]), _rates(connection)
+    finished, rate = _growth(values[JobStatus.FINISHED]), _rates(connection, hours)
     return {"running": running, "ready": values[JobStatus.ACTIVATED], "finished": finished, "failure_rate": rate}
 
 
-def _rates(connection: Connection) -> list[float]:
-    """Of each hour of the last day: attempts that failed, of those and the jobs that finished."""
-    failed = {row["hour"]: row["n"] for row in queries.facts(connection, queries.FAILED_BY_HOUR)}
-    times, values = _binned(connection, 86_400, 3_600)
+def _rates(connection: Connection, hours: int) -> list[float]:
+    """Of each piece of the period, of whole hours: attempts that failed, of those and the jobs that finished."""
+    bin_s = max(3_600, hours // 24 * 3_600)
+    asked = {"hours": hours, "bin_s": bin_s}
+    failed = {row["bin"]: row["n"] for row in queries.facts(connection, queries.FAILED_BY_BIN, asked)}
+    times, values = _binned(connection, hours * 3_600, bin_s)
     finished = dict(zip(times[1:], _growth(values[JobStatus.FINISHED]), strict=True))
     return [_rate(finished.get(at, 0.0), failed.get(at, 0)) or 0.0 for at in times[1:]]
 
@@ -120,12 +139,14 @@ def _growth(totals: Sequence[float]) -> list[float]:
 
 def _binned(connection: Connection, span_s: int, bin_s: int) -> tuple[list[datetime], dict[str, list[float]]]:
     """The bins that there are, ascending, and for every status a value in each."""
-    found = queries.facts(connection, queries.HISTORY, {"span_s": span_s, "bin_s": bin_s})
+    sql = queries.HISTORY if span_s <= ALL_MINUTES_H * 3_600 else queries.LONG_HISTORY
+    found = queries.facts(connection, sql, {"span_s": span_s, "bin_s": bin_s})
     times = sorted({row["bin"] for row in found})
     place = {at: k for k, at in enumerate(times)}
     values = {str(status): [0.0] * len(times) for status in JobStatus}
     for row in found:
-        values.setdefault(row["status"], [0.0] * len(times))[place[row["bin"]]] = row["n"]
+        if row["status"] in values:
+            values[row["status"]][place[row["bin"]]] = max(0.0, row["n"])
     return times, values
 
 
@@ -134,8 +155,8 @@ def chart(connection: Connection, hours: int | None) -> Facts:
     known = queries.facts(connection, queries.SPAN)[0]
     if hours is None:
         age_s = 0 if known["first"] is None else (known["now"] - known["first"]).total_seconds()
-        hours = next((period for period in PERIODS if age_s <= period * 3600), PERIODS[-1])
-        hours = min(hours, 24)
+        hours = next((period for period in (1, *PERIODS) if age_s <= period * 3600), USUAL)
+        hours = min(hours, USUAL)
     bin_s = max(60, hours * 3600 // BINS)
     times, values = _binned(connection, hours * 3600, bin_s)
     return {
@@ -165,21 +186,31 @@ def stages(connection: Connection, counts: list[Facts] | None) -> list[Facts]:
                 "mean_ms": run.get("mean_ms"),
                 "max_ms": run.get("max_ms"),
                 "failed": run.get("n_failed", 0),
+                "jobs_link": _jobs_of(stage),
+                "failed_link": f"/jobs?{urlencode({'q': f'status:failed failed_stage:{stage} changed:1h'})}",
             }
         )
     return found
 
 
-def errors(connection: Connection, retry_window_s: int) -> list[Facts]:
-    """The commonest failures of the last 24 h, each with a `trend` of two-hour bins, oldest first."""
-    found = queries.facts(connection, queries.ERRORS, {"window_s": retry_window_s})
+def _jobs_of(stage: Stage) -> str:
+    """To the list of what stands there now."""
+    statuses = (JobStatus.FINISHED,) if stage is Stage.ARCHIVE else STATUSES_OF[stage]
+    return "/jobs?" + urlencode({"q": write(equal_to(JOB_FIELDS["status"], *map(str, statuses)))})
+
+
+def errors(connection: Connection, retry_window_s: int, hours: int) -> list[Facts]:
+    """The commonest failures of the period, each with a `trend` in a dozen pieces of it, oldest first."""
+    found = queries.facts(connection, queries.ERRORS, {"window_s": retry_window_s, "hours": hours})
     known = {(row["error_code"], row["failed_stage"]): row for row in found}
+    n_bins = min(hours, queries.ERROR_BINS)
     for row in found:
-        row["trend"] = [0] * queries.ERROR_BINS
-    for point in queries.facts(connection, queries.ERROR_TREND, {"codes": [row["error_code"] for row in found]}):
+        row["trend"] = [0] * n_bins
+    asked = {"codes": [row["error_code"] for row in found], "hours": hours, "bin_s": hours * 3_600 / n_bins}
+    for point in queries.facts(connection, queries.ERROR_TREND, asked):
         failure = known.get((point["error_code"], point["failed_stage"]))
         if failure is not None:
-            failure["trend"][-1 - min(max(point["ago"], 0), queries.ERROR_BINS - 1)] += point["n"]
+            failure["trend"][-1 - min(max(point["ago"], 0), n_bins - 1)] += point["n"]
     return found
 
 
@@ -196,3 +227,17 @@ def queues(connection: Connection, counts: list[Facts] | None, pilots: list[Fact
         queue["pilots"] = seen.get(queue["name"], {}).get("n", 0)
         queue["pilot_cores_now"] = seen.get(queue["name"], {}).get("cores", 0)
     return sorted(found, key=lambda q: (-q["running"] - q["ready"], q["name"]))
+
+
+def with_failures(connection: Connection, queues: list[Facts]) -> list[Facts]:
+    """Each queue with `n_failed`, `n_ended` and `failure_rate` of the last 24 h (whole days for what ended)."""
+    failed = {row["queue"]: row["n"] for row in queries.facts(connection, site_queries.FAILED_BY_QUEUE)}
+    ended = {row["queue"]: row for row in queries.facts(connection, site_queries.ENDED_BY_QUEUE)}
+    for queue in queues:
+        day = ended.get(queue["name"], {})
+        n_failed, n_good = failed.get(queue["name"], 0), day.get("n_finished", 0)
+        queue["n_failed"], queue["n_finished"] = n_failed, n_good
+        queue["failure_rate"] = n_failed / (n_failed + n_good) if n_failed + n_good else None
+        queue["cpu_s"], queue["core_s"] = day.get("cpu_s") or 0.0, day.get("core_s") or 0.0
+        queue["cpu_efficiency"] = day["cpu_s"] / day["core_s"] if day.get("core_s") else None
+    return queues

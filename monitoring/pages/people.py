@@ -9,12 +9,13 @@ import falcon
 from sqlalchemy.engine import Connection
 
 from monitoring.pages import tokens
-from monitoring.pages.jobsets import jobset_facts
+from monitoring.pages.jobset_facts import with_etas
+from monitoring.pages.jobsets import with_status
 from monitoring.pages.page import Page, check_words, session_of
 from monitoring.reads import queries
 from monitoring.reads.blocks import Block
 from monitoring.reads.queries import Facts, facts
-from monitoring.show import looks
+from monitoring.show import looks, render
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.errors import NotFound
@@ -64,7 +65,9 @@ class Me(Page):
         known = reader.ask(lambda c: facts(c, USER, {"name": owner}))
         if not known:
             raise NotFound("user", owner)
-        sets = reader.block(lambda c: [jobset_facts(row) for row in queries.jobsets(c, owner, queries.BIGGEST, 20)])
+        sets = reader.block(
+            lambda c: with_etas(c, [with_status(row) for row in queries.jobsets(c, owner, queries.BIGGEST, 20)])
+        )
         data = {
             "user": known[0], "jobsets": sets, "needs": needing(sets.value or [], self._now()),
             "usage": reader.block(lambda c: facts(c, USAGE, asked)),
@@ -80,6 +83,7 @@ class Me(Page):
         self._answer(
             req, resp, "me.html", data, self._now(), csv="jobsets", is_me=is_me, kinds=notices.KINDS,
             key=secrets.token_urlsafe(16), seal=session.seal, roles=sorted(session.identity.roles),
+            zone=render.zone_of(req),
         )  # fmt: skip
 
     def _mine(self, is_me: bool, question: Callable[[Connection], T]) -> Block[T] | None:

@@ -1,10 +1,13 @@
 """Pilots and nodes: who asks for jobs, what they hold, and which machine eats them."""
 
+from collections import defaultdict
+
 import falcon
 from sqlalchemy.engine import Connection
 
 from monitoring.pages.page import Page, check_words, session_of
 from monitoring.reads import site_queries
+from monitoring.reads.blocks import Block
 from monitoring.reads.queries import Facts, facts
 from monitoring.troubles.failures import is_black_hole
 from panda.auth import policy
@@ -17,6 +20,12 @@ from panda.jobs.switches import Place
 SHOWN = 200
 
 
+#: What a pilot does -> how it looks.
+STATES = {"running": "running", "idle": "activated", "starting": "starting", "silent": "failed"}
+#: How long ago pilots were heard of: as `site_queries.FLEET` has its buckets.
+AGES = ("within 15 s", "within 1 min", "within 2 min", "within 10 min", "within 1 h", "before that")
+
+
 class Pilots(Page):
     """/pilots?queue="""
 
@@ -24,23 +33,64 @@ class Pilots(Page):
         check_words(req, "queue")
         policy.require(session_of(req).identity, Action.READ_SITES)
         reader, queue = self._parts.reader, req.get_param("queue") or None
+        fleet = reader.block(lambda c: _of(facts(c, site_queries.FLEET), queue))
+        asks = reader.block(lambda c: _of(facts(c, site_queries.ASKS), queue))
         data = {
-            "queues": reader.block(lambda c: facts(c, site_queries.PILOTS)),
+            "queues": reader.block(
+                lambda c: _by_queue(_of(facts(c, site_queries.PILOTS), queue), fleet.value, asks.value)
+            ),
+            "states": Block(fleet.value and _states(fleet.value), fleet.trouble),
+            "ages": Block(fleet.value and _ages(fleet.value), fleet.trouble),
+            "match": Block(None if asks.value is None else _match(asks.value), asks.trouble),
+            "submitters": reader.block(lambda c: _submitters(facts(c, site_queries.SUBMITTERS), fleet.value or [])),
             "versions": reader.block(lambda c: facts(c, site_queries.VERSIONS)),
             "pilots": reader.block(lambda c: facts(c, site_queries.NEWEST_PILOTS, {"queue": queue, "n": SHOWN})),
             "filters": {"queue": queue} if queue else {},
         }
-        self._answer(req, resp, "pilots.html", data, self._now(), csv="pilots", shown=SHOWN, age=_ages)
+        self._answer(req, resp, "pilots.html", data, self._now(), csv="pilots", shown=SHOWN, colours=STATES)
 
 
-def _ages(pilots: list[Facts]) -> list[tuple[str, int]]:
-    """How long ago pilots were heard of: (words, how many)."""
-    bounds = ((15, "15 s"), (60, "1 min"), (120, "2 min"), (600, "10 min"), (3600, "1 h"))
-    found, below = [], 0.0
-    for bound, words in bounds:
-        found.append((f"within {words}", sum(below <= pilot["silent_s"] < bound for pilot in pilots)))
-        below = bound
-    return found
+def _of(found: list[Facts], queue: str | None) -> list[Facts]:
+    return [row for row in found if queue in (None, row["queue"])]
+
+
+def _states(fleet: list[Facts]) -> Facts:
+    """State -> `n`, `cores`."""
+    return {
+        state: {name: sum(row[name] or 0 for row in fleet if row["state"] == state) for name in ("n", "cores")}
+        for state in STATES
+    }
+
+
+def _ages(fleet: list[Facts]) -> list[Facts]:
+    return [{"age": age, "n": sum(row["n"] for row in fleet if row["bucket"] == k)} for k, age in enumerate(AGES)]
+
+
+def _match(asks: list[Facts]) -> Facts:
+    """Asks of a day, those that brought a job, and the part that these are."""
+    n, n_got = sum(row["n"] for row in asks), sum(row["n_got"] for row in asks)
+    return {"n": n, "n_got": n_got, "rate": n_got / n if n else None}
+
+
+def _by_queue(queues: list[Facts], fleet: list[Facts] | None, asks: list[Facts] | None) -> list[Facts]:
+    """Each with `states` (state -> pilots) and `match_rate` of a day."""
+    states: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(STATES, 0))
+    for row in fleet or []:
+        states[row["queue"]][row["state"]] += row["n"]
+    rates = {row["queue"]: row["n_got"] / row["n"] for row in asks or [] if row["n"]}
+    return [{**row, "states": states[row["queue"]], "match_rate": rates.get(row["queue"])} for row in queues]
+
+
+def _submitters(found: list[Facts], fleet: list[Facts]) -> list[Facts]:
+    """Who starts pilots: at how many queues, how many at most, and how many are alive. Nobody's come by themselves."""
+    alive: dict[str, int] = defaultdict(int)
+    for row in fleet:
+        alive[row["queue"]] += row["n"] if row["state"] != "silent" else 0
+    return [
+        {name: value for name, value in row.items() if name != "queues"}
+        | {"n_alive": sum(alive[queue] for queue in row["queues"])}
+        for row in found
+    ]
 
 
 class Pilot(Page):
@@ -84,13 +134,16 @@ class Node(Page):
         ended = reader.block(lambda c: facts(c, site_queries.JOBS_OF_NODE, asked))
         nodes = reader.block(lambda c: facts(c, site_queries.NODES, {"queues": [queue]}))
         mine = next((row for row in nodes.value or [] if row["node"] == node), None)
-        jobs = [job for job in (resting.value or []) + (ended.value or []) if owner in (None, job["owner"])]
+        both = sorted((resting.value or []) + (ended.value or []), key=lambda job: job["changed_at"], reverse=True)
+        jobs = [job for job in both if owner in (None, job["owner"])]
         pilots = reader.block(lambda c: facts(c, site_queries.PILOTS_OF, {"queue": queue}))
         here = [pilot for pilot in pilots.value or [] if pilot["node"] == node]
         pauses = reader.block(switches.current).value or []
         pause = next((each for each in pauses if each.place == Place(queue=queue, node=node)), None)
         others = [row for row in nodes.value or [] if row["node"] != node]
         data = {"node": node, "queue": queue, "summary": mine,
+                "beside": {"n_nodes": len(others), "n": sum(row["n"] for row in others),
+                           "n_failed": sum(row["n_failed"] for row in others)},
                 "is_black_hole": mine is not None and is_black_hole(mine, others), "jobs": jobs, "pilots": here,
                 "trouble": resting.trouble or ended.trouble, "pause": pause}  # fmt: skip
         self._answer(req, resp, "node.html", data, self._now(), csv="jobs")

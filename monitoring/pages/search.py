@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from monitoring.pages import data
 from monitoring.pages.page import Page, problem, session_of
 from monitoring.reads import queries, site_queries
-from monitoring.reads.queries import BIGGEST, facts
+from monitoring.reads.queries import BIGGEST, Facts, facts
 from monitoring.show import commands
 from panda.auth import policy
 from panda.auth.policy import Action
@@ -35,13 +35,52 @@ WHERE chain_id = %(chain_id)s ORDER BY panda_id LIMIT 1000
 LOOK_AT, BEYOND = 50_000, 5_000
 
 
+#: What begins so: places, and the newest of what grows. (kind, what is asked, the way there.)
+BEGINS = {
+    "queue": "SELECT name, status AS about FROM queues WHERE starts_with(name, %(text)s) ORDER BY name LIMIT 12",
+    "site": "SELECT name, cloud AS about FROM sites WHERE starts_with(name, %(text)s) ORDER BY name LIMIT 12",
+    "user": """
+SELECT name, array_to_string(roles, ', ') AS about FROM users WHERE starts_with(name, %(text)s) ORDER BY name LIMIT 12
+""",
+    "dataset": """
+SELECT scope || ':' || name AS name, status AS about FROM (
+    SELECT scope, name, status FROM datasets ORDER BY dataset_id DESC LIMIT 20000) AS newest
+WHERE starts_with(scope || ':' || name, %(text)s) OR starts_with(name, %(text)s) ORDER BY 1 LIMIT 12
+""",
+    "pilot": """
+SELECT pilot_id AS name, queue AS about FROM (
+    SELECT pilot_id, queue FROM pilots WHERE last_seen_at > (SELECT panda_now()) - interval '1 hour' LIMIT 50000
+    ) AS lately
+WHERE starts_with(pilot_id, %(text)s) ORDER BY 1 LIMIT 12
+""",
+    "job set": """
+SELECT name, count(*) || ' of ' || min(owner) || CASE WHEN min(owner) <> max(owner) THEN ' and others' ELSE '' END
+    AS about
+FROM (SELECT name, owner FROM jobsets ORDER BY jobset_id DESC LIMIT 5000) AS newest
+WHERE starts_with(name, %(text)s) AND (%(owner)s::text IS NULL OR owner = %(owner)s) GROUP BY name ORDER BY 1 LIMIT 12
+""",
+}
+WAYS = {
+    "queue": "/queues/{}", "site": "/sites/{}", "user": "/users/{}", "dataset": "/datasets/{}", "pilot": "/pilots/{}",
+    "job set": "/jobsets?name={}",
+}  # fmt: skip
+#: Fewer letters begin too much.
+SHORTEST = 2
+
+
 class Search(Page):
     """/search?q=: a PandaID, set:12, a dataset, a queue, a site, a user, a pilot, a Celery id, a filter of jobs, the
-    name of a job set, or a command as pages say it."""
+    name of a job set, the beginning of a name, or a command as pages say it. Of several finds there is a list."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         text = (req.get_param("q") or "").strip()
         target = (self._target(text) or self._jobset(req, text)) if text else "/"
+        found = self._beginning(req, text) if target is None else []
+        if len(found) > 1:
+            self._answer(req, resp, "search.html", {"q": text, "found": found}, self._now(), csv="found")
+            return
+        if found:
+            target = found[0]["link"]
         if target is None:
             detail = (
                 f"Nothing is called {text[:80]!r}. Search for a PandaID, set:NUMBER, scope:name of a dataset, a queue, "
@@ -126,6 +165,25 @@ class Search(Page):
         if len(found) == 1:
             return f"/jobsets/{found[0]['jobset_id']}"
         return "/jobsets?" + urlencode({"name": name}) if found else None
+
+    def _beginning(self, req: falcon.Request, text: str) -> list[Facts]:
+        """What has a name that begins so, as far as the reader may see it: `kind`, `name`, `about`, `link`."""
+        identity = session_of(req).identity
+        owner = policy.scope(identity, Action.READ_JOBS, None)
+        if len(text) < SHORTEST or not text.isprintable():
+            return []
+        hidden = set() if owner is None else {"user"}
+        asked = {"text": text, "owner": owner}
+
+        def ask(connection: Connection) -> list[Facts]:
+            return [
+                {"kind": kind, **row, "link": WAYS[kind].format(quote(row["name"], safe=""))}
+                for kind, sql in BEGINS.items()
+                if kind not in hidden
+                for row in facts(connection, sql, asked)
+            ]
+
+        return self._parts.reader.ask(ask)
 
     def _has(self, sql: str, asked: dict[str, str]) -> bool:
         return bool(self._parts.reader.ask(lambda c: facts(c, sql, asked)))

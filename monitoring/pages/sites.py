@@ -7,16 +7,19 @@ from typing import Any
 import falcon
 from sqlalchemy.engine import Connection
 
+from monitoring.pages import site_config
 from monitoring.pages.acting import Deed, Field, Sheet, SheetPage
 from monitoring.pages.overview_facts import queues as with_jobs
+from monitoring.pages.overview_facts import with_failures
 from monitoring.pages.page import Page, check_words, session_of
 from monitoring.reads import queries, site_queries
+from monitoring.reads.blocks import Block
 from monitoring.reads.queries import Facts, facts
 from monitoring.show import looks
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.dispatcher import mismatches
-from panda.errors import NotFound, UnknownName
+from panda.errors import Forbidden, NotFound, UnknownName
 from panda.jobs import pilots_alive
 from panda.names import ASKED, amount
 from panda.settings import Settings
@@ -32,6 +35,8 @@ MEANS = {
     QueueStatus.OFFLINE: "Nothing is brokered here and no pilot gets a job.",
 }
 
+#: Queues of a site whose settings are looked at.
+QUEUES_CONFIGURED = 20
 #: How asks of pilots end (`dispatcher.tally`), in words.
 ENDS = {
     "got": "got jobs", "nothing_ready": "nothing was ready", "nothing_fits": "nothing fitted",
@@ -54,7 +59,7 @@ class Sites(Page):
         def make() -> Any:
             counts = reader.block(lambda c: facts(c, queries.COUNTS))
             pilots = reader.block(lambda c: facts(c, pilots_alive.PILOTS))
-            found = reader.block(lambda c: _with_failures(c, with_jobs(c, counts.value, pilots.value)))
+            found = reader.block(lambda c: with_failures(c, with_jobs(c, counts.value, pilots.value)))
             storages = reader.block(lambda c: facts(c, queries.STORAGES))
             return {"queues": found, "storages": storages}, self._now()
 
@@ -77,9 +82,21 @@ class Site(Page):
         data = {
             "site": known[0], **self._of(queues), "storages": storages,
             "flows": reader.block(lambda c: facts(c, site_queries.FLOWS, of)),
+            "config": reader.block(lambda c: site_config.configuration(c, "site", known[0])),
+            "overrides": reader.block(lambda c: _overrides(c, queues)),
+            "deeds": self._deeds(req, [f"site {site}", *(f"queue {queue['name']}" for queue in queues),
+                                       *(f"storage {name}" for name in of["storages"])]),
         }  # fmt: skip
         self._answer(req, resp, "site.html", data, self._now(), csv="queues", queue=None,
                      total=summed(data["queues"].value or [], data["fleet"].value or []))  # fmt: skip
+
+    def _deeds(self, req: falcon.Request, targets: list[str]) -> Block[list[Facts]] | None:
+        """What people and rules did here, for those who may read the audit log."""
+        try:
+            policy.require(session_of(req).identity, Action.READ_AUDIT)
+        except Forbidden:
+            return None
+        return self._parts.reader.block(lambda c: facts(c, site_queries.DEEDS_OF, {"targets": targets}))
 
     def _of(self, queues: list[Facts]) -> dict[str, Any]:
         reader, names = self._parts.reader, [queue["name"] for queue in queues]
@@ -87,7 +104,7 @@ class Site(Page):
         pilots = reader.block(lambda c: facts(c, pilots_alive.PILOTS))
 
         def mine(connection: Connection) -> list[Facts]:
-            return _with_failures(
+            return with_failures(
                 connection, [q for q in with_jobs(connection, counts.value, pilots.value) if q["name"] in names]
             )
 
@@ -116,6 +133,8 @@ class Queue(Site):
             "ready": reader.block(lambda c: facts(c, site_queries.READY, {"queue": queue})),
             "asks": reader.block(lambda c: facts(c, mismatches.ASKS, {"queue": queue})),
             "misfits": reader.block(lambda c: _needs(facts(c, mismatches.MISFITS, {"queue": queue}))),
+            "config": reader.block(lambda c: site_config.configuration(c, "queue", found)),
+            "deeds": self._deeds(req, [f"queue {queue}", f"site {found['site']}"]),
         }  # fmt: skip
         self._answer(
             req,
@@ -125,7 +144,7 @@ class Queue(Site):
             self._now(),
             csv="pilots",
             means=MEANS,
-            all_statuses=list(QueueStatus),
+            all_statuses=list(MEANS),
             ends=ENDS,
             nouns=ASKED,
             amount=amount,
@@ -136,6 +155,16 @@ class Queue(Site):
         if not found:
             raise NotFound("queue", queue)
         return found[0]
+
+
+def _overrides(connection: Connection, queues: Sequence[Facts]) -> list[Facts]:
+    """Settings of a site's queues that somebody set by hand, past the file and the imports."""
+    return [
+        {"queue": queue["name"], **setting}
+        for queue in queues[:QUEUES_CONFIGURED]
+        for setting in site_config.configuration(connection, "queue", queue)
+        if setting["origin"] == "override"
+    ]
 
 
 def _needs(misfits: list[Facts]) -> list[Facts]:
@@ -211,18 +240,26 @@ def consequences(now: str, wanted: str, ready: int, coming: int, settings: Setti
 
 
 BIN_S = 1_200
+#: Queues are counted each five minutes.
+YOUNG_H, YOUNG_BIN_S = 3, 300
 #: Statuses of the chart, bottom first.
 CHARTED = tuple(str(status) for status in looks.ACTIVE if status not in (JobStatus.PENDING, JobStatus.DEFINED))
 
 
 def chart(connection: Connection, names: Sequence[str]) -> Facts:
-    """Jobs at these queues in a day: `times`, `series` (word, colour, values; bottom first), `start`, `end`."""
+    """Jobs at these queues: `times`, `series` (word, colour, values; bottom first), `start`, `end`, `hours`, `bin_s`.
+    A day; what is younger than three hours is shown closer."""
     now = queries.now(connection)
-    found = facts(connection, site_queries.HISTORY, {"queues": list(names), "bin_s": BIN_S})
+    asked = {"queues": list(names), "bin_s": BIN_S}
+    hours, found = 24, facts(connection, site_queries.HISTORY, asked)
+    if found and now - min(row["bin"] for row in found) < timedelta(hours=YOUNG_H):
+        asked["bin_s"] = YOUNG_BIN_S
+        hours, found = YOUNG_H, facts(connection, site_queries.HISTORY, asked)
     times = sorted({row["bin"] for row in found})
     values = {(row["bin"], row["status"]): row["n"] for row in found}
     series = [(word, looks.JOB[word].colour, [values.get((at, word), 0.0) for at in times]) for word in CHARTED]
-    return {"times": times, "series": series, "start": now - timedelta(hours=24), "end": now}
+    return {"times": times, "series": series, "start": now - timedelta(hours=hours), "end": now, "hours": hours,
+            "bin_s": asked["bin_s"]}  # fmt: skip
 
 
 def summed(queues: Sequence[Facts], fleet: Sequence[Facts]) -> Facts:
@@ -252,17 +289,3 @@ def _word(value: Any) -> str:
     if isinstance(value, list | tuple):
         return " ".join(map(str, value)) or "nothing"
     return looks.UNKNOWN if value in (None, "") else str(value)
-
-
-def _with_failures(connection: Connection, queues: list[Facts]) -> list[Facts]:
-    """Each queue with `n_failed`, `n_ended` and `failure_rate` of the last 24 h (whole days for what ended)."""
-    failed = {row["queue"]: row["n"] for row in facts(connection, site_queries.FAILED_BY_QUEUE)}
-    ended = {row["queue"]: row for row in facts(connection, site_queries.ENDED_BY_QUEUE)}
-    for queue in queues:
-        day = ended.get(queue["name"], {})
-        n_failed, n_good = failed.get(queue["name"], 0), day.get("n_finished", 0)
-        queue["n_failed"], queue["n_finished"] = n_failed, n_good
-        queue["failure_rate"] = n_failed / (n_failed + n_good) if n_failed + n_good else None
-        queue["cpu_s"], queue["core_s"] = day.get("cpu_s") or 0.0, day.get("core_s") or 0.0
-        queue["cpu_efficiency"] = day["cpu_s"] / day["core_s"] if day.get("core_s") else None
-    return queues

@@ -1,11 +1,11 @@
 """How often each error code comes, and whether that is more than usual. From roll-ups."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
 from monitoring.reads.blocks import Memory, Reader
-from monitoring.reads.queries import Facts, facts
+from monitoring.reads.queries import Facts, facts, now
 
 #: A code rises when its last hours bring more than this many times what its week brought.
 RISING = 3.0
@@ -51,12 +51,18 @@ def trends(connection: Connection, hours: int) -> dict[tuple[str, str], dict[dat
     return found
 
 
+def bins_of(until: datetime, hours: int, bin_h: int) -> list[datetime]:
+    """The beginnings of all pieces of a period, as `date_bin` cuts them, ascending; those without failures too."""
+    last = int(until.timestamp()) // (3600 * bin_h)
+    return [datetime.fromtimestamp(3600 * bin_h * k, UTC) for k in range(last - hours // bin_h + 1, last + 1)]
+
+
 def listed(connection: Connection, hours: int, week: dict[tuple[str, str], Facts]) -> list[Facts]:
     """Codes with their trend, and a mark: `new` (not a day old), `rising`, or none; marked ones with
     the hour since which that is so."""
     found, by_code = facts(connection, CODES, {"hours": hours}), trends(connection, hours)
-    bins = sorted({at for trend in by_code.values() for at in trend})
-    bin_h = (bins[1] - bins[0]).total_seconds() / 3600 if len(bins) > 1 else 1.0
+    bin_h = max(1, max(hours, 24) // 24)
+    bins = bins_of(now(connection), max(hours, 24), bin_h)
     newest = max((row["last_at"] for row in found), default=None)
     for row in found:
         key = (row["error_code"], row["failed_stage"])

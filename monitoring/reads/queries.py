@@ -21,29 +21,43 @@ SELECT status, queue, sum(n)::bigint AS n
 FROM (SELECT status, queue, n FROM job_counts UNION ALL SELECT status, queue, n FROM job_count_deltas) AS counted
 GROUP BY status, queue HAVING sum(n) <> 0
 """
-SPAN = (
-    "SELECT min(at) AS first, panda_now() AS now FROM count_history WHERE at > (SELECT panda_now()) - interval '7 days'"
-)
+SPAN = """
+SELECT min(at) AS first, panda_now() AS now FROM count_history WHERE at > (SELECT panda_now()) - interval '30 days'
+"""
 HISTORY = """
 SELECT date_bin(make_interval(secs => %(bin_s)s), at, timestamptz 'epoch') AS bin, status, avg(n)::float8 AS n
 FROM count_history WHERE at > (SELECT panda_now()) - make_interval(secs => %(span_s)s)
 GROUP BY bin, status ORDER BY bin
 """
+#: The same of weeks: of each bin its first minute, so that a month costs no more than a day.
+LONG_HISTORY = """
+SELECT b.at AS bin, h.status, h.n::float8 AS n
+FROM generate_series(date_bin(make_interval(secs => %(bin_s)s),
+        (SELECT panda_now()) - make_interval(secs => %(span_s)s), timestamptz 'epoch'),
+    (SELECT panda_now()), make_interval(secs => %(bin_s)s)) AS b(at),
+LATERAL (SELECT at FROM count_history WHERE at >= b.at AND at < b.at + make_interval(secs => %(bin_s)s)
+    ORDER BY at LIMIT 1) AS first
+JOIN count_history h ON h.at = first.at ORDER BY b.at
+"""
 #: A total that never shrinks, then and now: what ended in between. What is not written down for a minute was nothing.
-DAY_AGO = """
+BEFORE = """
 SELECT status, n FROM count_history
-WHERE at = (SELECT min(at) FROM count_history WHERE at > (SELECT panda_now()) - interval '24 hours')
+WHERE at = (SELECT min(at) FROM count_history WHERE at > (SELECT panda_now()) - make_interval(hours => %(hours)s))
 """
 #: A younger installation began with nothing.
-IS_A_DAY_OLD = """
-SELECT EXISTS (SELECT 1 FROM count_history WHERE at <= (SELECT panda_now()) - interval '24 hours') AS is_so
+IS_SO_OLD = """
+SELECT EXISTS (SELECT 1 FROM count_history
+    WHERE at <= (SELECT panda_now()) - make_interval(hours => %(hours)s)) AS is_so
 """
-#: Of the newest jobs that ended: how long from their submission to the start of their payload.
+#: Of the newest jobs that ended: how long from their submission to the start of their payload, and how long that took.
 TIME_TO_START = """
-SELECT percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY extract(epoch FROM started_at - created_at)) AS p,
-    count(*) AS n
-FROM (SELECT started_at, created_at FROM jobs_archive ORDER BY panda_id DESC LIMIT 500) AS newest
-WHERE started_at IS NOT NULL
+SELECT percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY wait_s) AS p,
+    percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY wall_s) AS wall, count(*) AS n,
+    (array_agg(wait_s ORDER BY started_at) FILTER (WHERE nr %% 8 = 1))::float8[] AS starts
+FROM (SELECT started_at, extract(epoch FROM started_at - created_at)::float8 AS wait_s, wall_s,
+        row_number() OVER (ORDER BY started_at) AS nr
+    FROM (SELECT started_at, created_at, wall_s FROM jobs_archive ORDER BY panda_id DESC LIMIT 500) AS newest
+    WHERE started_at IS NOT NULL) AS started
 """
 STAGES = """
 SELECT stage, sum(n)::bigint AS n, sum(n_failed)::bigint AS n_failed,
@@ -57,12 +71,12 @@ ERRORS = """
 WITH top AS (
     SELECT error_code, failed_stage, sum(n)::bigint AS n, count(DISTINCT queue) FILTER (WHERE queue <> '') AS n_queues,
         max(queue) AS queue
-    FROM error_hours WHERE hour > (SELECT panda_now()) - interval '24 hours'
+    FROM error_hours WHERE hour > (SELECT panda_now()) - make_interval(hours => %(hours)s)
     GROUP BY 1, 2 ORDER BY n DESC LIMIT 8),
 resting AS (
     SELECT DISTINCT ON (j.error_code, j.failed_stage) j.error_code, j.failed_stage, j.error_message, j.panda_id
     FROM (SELECT panda_id FROM job_due WHERE waits_for IS NOT NULL AND waits_for = 'operator'
-            AND due_at > (SELECT panda_now()) + make_interval(secs => %(window_s)s - 86400)
+            AND due_at > (SELECT panda_now()) + make_interval(secs => %(window_s)s - 3600 * %(hours)s)
             ORDER BY due_at DESC LIMIT 1000) AS r,
         LATERAL (SELECT * FROM jobs WHERE panda_id = r.panda_id OFFSET 0) AS j
     WHERE j.status = 'failed' ORDER BY 1, 2, 4 DESC)
@@ -74,25 +88,27 @@ LEFT JOIN resting ON resting.error_code = top.error_code AND resting.failed_stag
 LEFT JOIN LATERAL (
     SELECT panda_id, error_message FROM jobs_archive
     WHERE resting.panda_id IS NULL AND status = 'failed' AND error_code = top.error_code
-        AND ended_at > (SELECT panda_now()) - interval '24 hours'
+        AND ended_at > (SELECT panda_now()) - make_interval(hours => %(hours)s)
     ORDER BY error_code, ended_at DESC LIMIT 1) AS archived ON true
 ORDER BY top.n DESC, top.error_code
 """
-#: Attempts that failed in a day; those of the hour that is cut by its beginning do not count.
-FAILED_BY_HOUR = """
-SELECT hour, sum(n)::bigint AS n FROM error_hours WHERE hour > (SELECT panda_now()) - interval '24 hours'
-GROUP BY hour ORDER BY hour
+#: Attempts that failed in a period; those of the hour that is cut by its beginning do not count.
+FAILED_BY_BIN = """
+SELECT date_bin(make_interval(secs => %(bin_s)s), hour, timestamptz 'epoch') AS bin, sum(n)::bigint AS n
+FROM error_hours WHERE hour > (SELECT panda_now()) - make_interval(hours => %(hours)s) GROUP BY bin ORDER BY bin
 """
 N_FAILED = """
-SELECT coalesce(sum(n), 0)::bigint AS n FROM error_hours WHERE hour > (SELECT panda_now()) - interval '24 hours'
+SELECT coalesce(sum(n), 0)::bigint AS n FROM error_hours
+WHERE hour > (SELECT panda_now()) - make_interval(hours => %(hours)s)
 """
 ERROR_TREND = """
-SELECT error_code, failed_stage, floor(extract(epoch FROM (SELECT panda_now()) - hour) / 7200)::int AS ago,
+SELECT error_code, failed_stage, floor(extract(epoch FROM (SELECT panda_now()) - hour) / %(bin_s)s)::int AS ago,
     sum(n)::bigint AS n
-FROM error_hours WHERE hour > (SELECT panda_now()) - interval '24 hours' AND error_code = ANY(%(codes)s)
+FROM error_hours WHERE hour > (SELECT panda_now()) - make_interval(hours => %(hours)s)
+    AND error_code = ANY(%(codes)s)
 GROUP BY 1, 2, 3
 """
-ERROR_BINS = 12  #: of two hours each
+ERROR_BINS = 12  #: pieces of the period, of an hour at least
 
 INCIDENTS = """
 SELECT incident_id, component, level, message, n, first_at, last_at FROM incidents

@@ -5,7 +5,13 @@ from panda.jobs import pilots_alive
 SITES = """
 SELECT s.name, s.cloud, s.description FROM sites s ORDER BY s.name LIMIT 2000
 """
-SITE = "SELECT name, cloud, description FROM sites WHERE name = %(site)s"
+SITE = "SELECT name, cloud, description, max_running FROM sites WHERE name = %(site)s"
+#: What was done to places, of the newest deeds of all.
+DEEDS_OF = """
+SELECT audit_id, at, who, action, target, reason FROM (
+    SELECT * FROM audit_log ORDER BY audit_id DESC LIMIT 5000) AS newest
+WHERE target = ANY(%(targets)s::text[]) ORDER BY audit_id DESC LIMIT 8
+"""
 QUEUES_OF = """
 SELECT q.*, s.cloud, s.description FROM queues q JOIN sites s ON s.name = q.site
 WHERE q.site = %(site)s ORDER BY q.name LIMIT 500
@@ -112,6 +118,45 @@ SELECT queue, count(*) AS n, sum(cores)::bigint AS cores, count(*) FILTER (WHERE
     count(*) FILTER (WHERE is_alive AND nothing_because IS NOT NULL) AS n_idle,
     count(*) FILTER (WHERE n_jobs = 0) AS n_without, sum(n_jobs)::bigint AS n_jobs
 FROM known GROUP BY queue ORDER BY queue
+"""
+#: By queue, state and how long ago they were heard of: asks, and heartbeats of the jobs that they hold. The same pilots
+#: as above. `starting`: it has just come and took nothing yet.
+FLEET = """
+WITH holders AS MATERIALIZED (
+    SELECT pilot_id, max(reported_at) AS reported_at
+    FROM (SELECT pilot_id, lease_until, reported_at FROM leases ORDER BY panda_id DESC LIMIT 20000) AS newest
+    WHERE lease_until > (SELECT panda_now()) GROUP BY pilot_id),
+lately AS (
+    SELECT pilot_id, queue, cores, started_at, last_seen_at, n_jobs FROM pilots
+    WHERE last_seen_at > (SELECT panda_now()) - interval '1 hour' LIMIT 50000),
+known AS (
+    SELECT p.queue, p.cores, p.started_at, p.n_jobs, greatest(p.last_seen_at, h.reported_at) AS heard_at,
+        h.pilot_id IS NOT NULL AS holds
+    FROM lately p LEFT JOIN holders h ON h.pilot_id = p.pilot_id
+    UNION ALL
+    SELECT p.queue, p.cores, p.started_at, p.n_jobs, greatest(p.last_seen_at, h.reported_at), true
+    FROM holders h, LATERAL (
+        SELECT * FROM pilots WHERE pilot_id = h.pilot_id OFFSET 0) AS p
+    WHERE p.last_seen_at <= (SELECT panda_now()) - interval '1 hour')
+SELECT queue, state, width_bucket(age_s, ARRAY[15, 60, 120, 600, 3600]::float8[]) AS bucket, count(*) AS n,
+    sum(cores)::bigint AS cores
+FROM (SELECT queue, cores, extract(epoch FROM (SELECT panda_now()) - heard_at)::float8 AS age_s,
+        CASE WHEN holds THEN 'running'
+            WHEN heard_at <= (SELECT panda_now()) - interval '2 minutes' THEN 'silent'
+            WHEN n_jobs = 0 AND started_at > (SELECT panda_now()) - interval '2 minutes' THEN 'starting'
+            ELSE 'idle' END AS state
+    FROM known) AS seen
+GROUP BY queue, state, bucket
+"""
+#: How asks of pilots ended in a day, by queue.
+ASKS = """
+SELECT queue, sum(n)::bigint AS n, coalesce(sum(n) FILTER (WHERE word = 'got'), 0)::bigint AS n_got
+FROM dispatch_counts WHERE shape_id = 0 AND hour > (SELECT panda_now()) - interval '24 hours' GROUP BY queue
+"""
+#: Who starts pilots, for how many queues, and how many at most.
+SUBMITTERS = """
+SELECT submitter, count(*) AS n_queues, sum(max_pilots)::bigint AS max_pilots, array_agg(name ORDER BY name) AS queues
+FROM queues WHERE removed_at IS NULL GROUP BY submitter ORDER BY submitter
 """
 NEWEST_PILOTS = """
 SELECT pilot_id, queue, node, version, cores, memory_mb, started_at, last_seen_at, n_jobs, nothing_because,

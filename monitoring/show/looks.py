@@ -130,12 +130,12 @@ def percent(share: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`2 h 54 min`, `14 min 20 s`, `5.1 s`, `40 ms`: two units at most."""
+    """`2 h 54 min`, `14 min 20 s`, `5.1 s`, `40 ms`, `< 1 ms`: two units at most."""
     if seconds is None:
         return UNKNOWN
     seconds = max(0.0, float(seconds))
     if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
+        return "< 1 ms" if 0 < seconds < 0.0005 else f"{seconds * 1000:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -144,6 +144,14 @@ def duration(seconds: float | None) -> str:
             rest = whole % size // below
             return f"{whole // size} {unit} {rest} {small}" if rest else f"{whole // size} {unit}"
     return f"{whole} s"
+
+
+def about(seconds: float | None) -> str:
+    """An estimate: `about 12 min`, one unit."""
+    if seconds is None:
+        return UNKNOWN
+    whole = duration(max(1.0, round(seconds))).split(" ")
+    return f"about {whole[0].partition('.')[0]} {whole[1]}"
 
 
 def hours(seconds: float | None) -> str:

@@ -58,6 +58,14 @@ def bar(share: float, colour: str = "accent") -> Markup:
     ).format(colour, max(1.0, min(100.0, 100 * share)))
 
 
+def gauge(share: float, colour: str) -> Markup:
+    """As wide as a sparkline: how much of something is in use."""
+    return Markup(
+        '<svg class="spark gauge c-{}" viewBox="0 0 72 26" aria-hidden="true"><rect class="empty" y="16" width="72"'
+        ' height="6" rx="3"/><rect y="16" width="{:.1f}" height="6" rx="3"/></svg>'
+    ).format(colour, max(2.0, min(72.0, 72 * share)))
+
+
 def nice(value: float) -> float:
     """The round number above `value` that an axis of four steps ends at."""
     if value <= 4:
@@ -73,9 +81,14 @@ def _tick(value: float) -> str:
 
 
 def stacked(
-    times: Sequence[datetime], series: Sequence[tuple[str, str, Sequence[float]]], start: datetime, end: datetime
+    times: Sequence[datetime],
+    series: Sequence[tuple[str, str, Sequence[float]]],
+    start: datetime,
+    end: datetime,
+    last: str = "now",
 ) -> Markup:
-    """Stacked areas over time. Each series: (word, colour, a value for each of `times`), bottom first."""
+    """Stacked areas over time. Each series: (word, colour, a value for each of `times`), bottom first. `last`: what
+    stands at the end of the axis, if not its time."""
     seconds = max(1.0, (end - start).total_seconds())
     top = nice(max((sum(column) for column in zip(*(values for *_, values in series), strict=True)), default=0))
     bottom_y, room = HEIGHT - BOTTOM, HEIGHT - BOTTOM - TOP
@@ -89,7 +102,7 @@ def stacked(
             LEFT - 6, y + 4, _tick(top * k / 4)
         )
     drawn += _areas(xs, series, room / top)
-    for x, at, anchor in _time_ticks(start, end):
+    for x, at, anchor in _time_ticks(start, end, last):
         drawn += Markup('<text x="{:.1f}" y="{}" text-anchor="{}">{}</text>').format(
             LEFT + (WIDTH - LEFT - 6) * x, HEIGHT - 4, anchor, at
         )
@@ -98,14 +111,19 @@ def stacked(
     ).format(WIDTH, HEIGHT, drawn)
 
 
-def _time_ticks(start: datetime, end: datetime) -> list[tuple[float, str, str]]:
+def _time_ticks(start: datetime, end: datetime, last: str) -> list[tuple[float, str, str]]:
     """(place from 0 to 1, text, text-anchor) of five moments."""
-    form = "%H:%M" if end - start <= timedelta(hours=36) else "%d %b"
+    span = end - start
+    form = "%H:%M:%S" if span < timedelta(minutes=10) else "%H:%M" if span <= timedelta(hours=36) else "%d %b"
     found = []
     for k in range(5):
         at = start + (end - start) * k / 4
         found.append(
-            (k / 4, "now" if k == 4 else at.astimezone(UTC).strftime(form), ("start", *["middle"] * 3, "end")[k])
+            (
+                k / 4,
+                last if last and k == 4 else at.astimezone(UTC).strftime(form),
+                ("start", *["middle"] * 3, "end")[k],
+            )
         )
     return found
 

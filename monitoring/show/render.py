@@ -21,6 +21,9 @@ from monitoring.show import codes, funnel, logtext, looks, pictures
 FOLDER = Path(__file__).parents[1]
 THEMES = ("auto", "light", "dark")
 THEME_COOKIE = "panda_theme"
+#: Whose clock times are shown by; the browser turns them, since only it knows its own.
+ZONES = ("utc", "local")
+ZONE_COOKIE = "panda_zone"
 STATIC_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
 #: Numbers beside the entries of the menu, while nobody has counted.
@@ -158,6 +161,12 @@ def theme_of(req: falcon.Request) -> str:
     """The reader's choice, from its cookie; `auto` follows the system."""
     chosen = req.cookies.get(THEME_COOKIE, "auto")
     return chosen if chosen in THEMES else "auto"
+
+
+def zone_of(req: falcon.Request) -> str:
+    """The reader's choice, from its cookie."""
+    chosen = req.cookies.get(ZONE_COOKIE, "utc")
+    return chosen if chosen in ZONES else "utc"
 
 
 def answer(

@@ -8,7 +8,7 @@ _JOB = """
 """
 _JOBSET = """
     jobset_id name owner share first_panda_id n_jobs n_expanded n_open n_finished n_failed n_cancelled
-    open_parents released_at created_at ended_at cancel_requested_at status
+    open_parents released_at created_at ended_at cancel_requested_at status eta_s
 """
 _QUEUE = """
     name site status status_reason status_by status_at status_until storage cores memory_mb disk_mb walltime_s
@@ -54,6 +54,7 @@ _WORDS = {
         incident_id component level key message n first_at last_at acknowledged_at acknowledged_by closed_at
         closed_by comment
     """,
+    "search.html": "kind name about link",
     "celery.html": "name is_alive n_active",
     "admin.html": "failed_stage error_code n n_owners n_queues first_at last_at",
     "troubles.html": "kind key title is_bad since hits told link",

@@ -12,9 +12,18 @@
   let refreshedAt = 0;
   let waiting = 0;
 
+  function keep(name, value) {
+    document.cookie = `${name}=${value}; path=/; max-age=31536000; samesite=strict`;
+  }
+
+  function press(name, value) {
+    for (const each of document.querySelectorAll(`[data-${name}-to]`)) each.setAttribute("aria-pressed", each.dataset[`${name}To`] === value);
+  }
+
   function setTheme(name) {
     root.dataset.theme = name;
-    document.cookie = `panda_theme=${name}; path=/; max-age=31536000; samesite=strict`;
+    keep("panda_theme", name);
+    press("theme", name);
     const button = document.querySelector(".theme");
     if (button) button.title = `Theme: ${name}`;
     document.dispatchEvent(new Event("panda:theme"));
@@ -24,6 +33,37 @@
     if (!live) return;
     live.dataset.state = state;
     live.textContent = word;
+  }
+
+  // Times come in UTC. Who wants their own machine's clock gets every moment of the page by it, and its zone said.
+  const local = () => /(?:^|; )panda_zone=local(?:;|$)/.test(document.cookie);
+  const two = (n) => String(n).padStart(2, "0");
+
+  function zoneOf(at) {
+    const ahead = -at.getTimezoneOffset();
+    const rest = Math.abs(ahead) % 60;
+    return ahead ? `UTC${ahead < 0 ? "−" : "+"}${Math.floor(Math.abs(ahead) / 60)}${rest ? `:${two(rest)}` : ""}` : "UTC";
+  }
+
+  function localText(was, at) {
+    const clock = `${two(at.getHours())}:${two(at.getMinutes())}`;
+    const date = `${at.getDate()} ${at.toLocaleString("en", { month: "short" })}`;
+    const isToday = at.toDateString() === new Date().toDateString();
+    if (/^\d\d:\d\d:\d\d$/.test(was)) return isToday ? `${clock}:${two(at.getSeconds())}` : `${date} ${clock}`;
+    if (/^\d\d:\d\d$/.test(was)) return isToday ? clock : date;
+    return /^\d+ [A-Z][a-z]{2} \d\d:\d\d$/.test(was) ? `${date} ${clock}` : was;
+  }
+
+  function showZone() {
+    if (!local()) return;
+    for (const each of document.querySelectorAll("time[datetime]:not([data-utc])")) {
+      const at = new Date(each.dateTime);
+      each.dataset.utc = each.textContent;
+      each.textContent = localText(each.textContent, at);
+      const after = each.nextSibling;
+      if (after?.nodeType === Node.TEXT_NODE) after.data = after.data.replace(/^\s+UTC\b/, ` ${zoneOf(at)}`);
+    }
+    for (const each of document.querySelectorAll(".zone")) each.textContent = zoneOf(new Date());
   }
 
   // What the server sent: a plot that was drawn into a block since then is no change.
@@ -54,6 +94,7 @@
         if (newLog) newLog.scrollTop = atEnd ? newLog.scrollHeight : top;
       }
     }
+    showZone();
     document.dispatchEvent(new Event("panda:replaced"));
   }
 
@@ -179,6 +220,10 @@
   document.addEventListener("click", async (event) => {
     if (event.target.closest(".live")) togglePause();
     if (event.target.closest(".theme")) setTheme(themes[(themes.indexOf(root.dataset.theme) + 1) % themes.length]);
+    const theme = event.target.closest("[data-theme-to]");
+    if (theme) setTheme(theme.dataset.themeTo);
+    const zone = event.target.closest("[data-zone-to]");
+    if (zone) { keep("panda_zone", zone.dataset.zoneTo); location.reload(); }
     const copy = event.target.closest("[data-copy]");
     if (copy) {
       const word = copy.textContent;
@@ -239,6 +284,7 @@
   const log = document.querySelector(".log:not(.found)");
   if (log && location.hash !== "#first-error") log.scrollTop = log.scrollHeight;
   countChosen();
+  showZone();
   listen();
   setInterval(() => { if (pollMs || (!topics && document.querySelector("[data-live]"))) refresh(); }, 15000);
 })();

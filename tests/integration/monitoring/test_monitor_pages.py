@@ -236,8 +236,8 @@ def test_after_a_retry_the_overview_still_counts_the_attempts_that_failed(world:
     data, page = operator.json("/")["data"], operator.get("/").text
 
     assert data["jobs"].get("failed", 0) == 0
-    assert data["kpis"]["day"]["failed"] == sum(row["n"] for row in data["errors"]) == 6
-    assert data["kpis"]["day"]["failure_rate"] == 6 / 7
+    assert data["kpis"]["ended"]["failed"] == sum(row["n"] for row in data["errors"]) == 6
+    assert data["kpis"]["ended"]["failure_rate"] == 6 / 7
     assert "6 attempts failed" in page
     assert data["kpis"]["lines"]["failure_rate"] == [0.0, 0.0]
 
@@ -605,7 +605,7 @@ def test_no_question_walks_through_all_jobs(world: World, database_url: str) -> 
     engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://"))
     values = {
         "before": queries.BIGGEST, "status": "running", "queue": None, "error": None, "jobset_id": 1, "owner": "alice",
-        "n": 50, "look_at": 100, "window_s": 259200, "codes": ["pilot:1137"],
+        "n": 50, "look_at": 100, "window_s": 259200, "codes": ["pilot:1137"], "hours": 24, "bin_s": 7200,
     }  # fmt: skip
     with engine.connect() as connection:
         connection.exec_driver_sql("SET enable_seqscan = off")
