@@ -129,7 +129,7 @@ class Health:
         behind, n_due = found.value["behind_s"], found.value["n_due"]
         if not n_due or behind is None:
             return Part("Relay", "ok", "nothing due")
-        told = f"{_capped(n_due)} due · {duration(behind)} behind"
+        told = f"{_capped(n_due)} due · {duration(behind)} late"
         return Part("Relay", "warn" if behind > RELAY_LATE_S else "ok", told)
 
     def _ticks(self) -> Part:
