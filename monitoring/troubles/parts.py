@@ -218,6 +218,7 @@ def stuck(seen: Seen) -> Iterator[Trouble]:
         are = f"{n} jobs are" if n > 1 else "A job is"
         yield Trouble(
             kind="stuck", key=f"stuck {status}", is_bad=False, since=min(row["changed_at"] for row in found),
-            title=f"{are} {status} for far longer than others were", hits=f"{several(n, 'job')} of {several(len(owners), 'user')}",
+            title=f"{are} {status} for far longer than others were",
+            hits=f"{several(n, 'job')} of {several(len(owners), 'user')}",
             told=f"99 % leave this status within {duration(found[0]['p99_s'])}.", link="/admin",
         )  # fmt: skip
