@@ -37,6 +37,8 @@ MEANS = {
 
 #: Queues of a site whose settings are looked at.
 QUEUES_CONFIGURED = 20
+#: Their history is long and changes seldom: for so long it is remembered, or until somebody acts.
+OVERRIDES_S = 30.0
 #: How asks of pilots end (`dispatcher.tally`), in words.
 ENDS = {
     "got": "got jobs", "nothing_ready": "nothing was ready", "nothing_fits": "nothing fitted",
@@ -83,7 +85,9 @@ class Site(Page):
             "site": known[0], **self._of(queues), "storages": storages,
             "flows": reader.block(lambda c: facts(c, site_queries.FLOWS, of)),
             "config": reader.block(lambda c: site_config.configuration(c, "site", known[0])),
-            "overrides": reader.block(lambda c: _overrides(c, queues)),
+            "overrides": self._parts.memory.of(
+                ("overrides", site), lambda: reader.block(lambda c: _overrides(c, queues)), OVERRIDES_S
+            ),
             "deeds": self._deeds(req, [f"site {site}", *(f"queue {queue['name']}" for queue in queues),
                                        *(f"storage {name}" for name in of["storages"])]),
         }  # fmt: skip
