@@ -22,13 +22,20 @@ from panda import errors, requirements, settings, states
 from panda.api import errors as api_errors
 from panda.api import openapi, reference
 from panda.api.app import create_app
+from panda.auth import nouns as people
 from panda.auth import policy
 from panda.cli import exits
 from panda.cli.main import panda as command_line
+from panda.dataservice import flow
+from panda.dataservice import nouns as data
+from panda.db.lists import Noun
 from panda.db.session import begin_of, make_engine
+from panda.dispatcher import nouns as fleet
 from panda.dispatcher import reports
 from panda.jobs import audit
+from panda.jobs import nouns as jobs
 from panda.requirements import reading
+from panda.sites import nouns as places
 from pilot.errors import ErrorCode
 
 ROOT = Path(__file__).parents[1]
@@ -379,7 +386,56 @@ def requirements_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+#: Noun -> path of its page, of its API, and its command. What is nowhere is `-`.
+LISTED: tuple[tuple[Noun, str, str, str], ...] = (
+    (jobs.JOBS, "/jobs", "/v1/jobs", "panda jobs"),
+    (jobs.JOBSETS, "/jobsets", "/v1/jobsets", "panda sets"),
+    (jobs.ATTEMPTS, "-", "/v1/attempts", "panda attempts"),
+    (jobs.ACTIONS, "/jobs/actions", "/v1/actions", "panda actions"),
+    (data.DATASETS, "/datasets", "/v1/datasets", "panda datasets"),
+    (data.FILES, "/files", "/v1/files", "panda files"),
+    (flow.TRANSFERS, "/transfers", "/v1/transfers", "panda transfers"),
+    (places.QUEUES, "/queues", "/v1/queues", "panda queues"),
+    (places.SITES, "-", "/v1/sites", "panda sites"),
+    (places.STORAGES, "-", "/v1/storages", "panda storages"),
+    (places.DOWNTIMES, "-", "/v1/downtimes", "panda downtimes"),
+    (places.VERSIONS, "-", "/v1/site-versions", "panda sites history"),
+    (places.ACTS, "-", "/v1/site-rule-acts", "panda sites rules --acts"),
+    (fleet.PILOTS, "/pilots", "/v1/pilots", "panda pilots"),
+    (fleet.NODES, "-", "/v1/nodes", "panda nodes"),
+    (people.USERS, "/users", "/v1/users", "panda users"),
+    (people.TOKENS, "/tokens", "/v1/tokens", "panda token list"),
+    (people.INCIDENTS, "/incidents", "/v1/incidents", "panda incidents"),
+    (people.AUDIT, "/audit", "/v1/audit", "panda audit-log"),
+)
+
+
+def filters_page() -> str:
+    """What every noun may be filtered and sorted by, and where."""
+    lines = ["# Filters", ""]
+    lines += ["Made from the lists of `panda`. How to write one: [find things](../how-to/find-things.md).", ""]
+    lines += ["| noun | page | API | command | orders |", "|---|---|---|---|---|"]
+    for noun, page, api, command in LISTED:
+        orders = ", ".join(f"`{'-' if order.newest_first else ''}{name}`" for name, order in noun.orders.items())
+        shown = "-" if page == "-" else f"`{page}`"
+        lines.append(f"| [{noun.name}](#{noun.name.replace(' ', '-')}) | {shown} | `{api}` | `{command}` | {orders} |")
+    lines += [
+        "",
+        "The first order is the usual one; each can be had the other way. *index*: equality goes straight",
+        "to the rows; *row*: each row of the window is looked at; *probe*: and one look into another table for each.",
+    ]
+    for noun, *_ in LISTED:
+        lines += ["", f"## {noun.name}", "", "| field | also | is | asking costs | |", "|---|---|---|---|---|"]
+        for field in noun.fields.values():
+            also = ", ".join(f"`{alias}`" for alias in field.aliases)
+            kind = "one of " + ", ".join(f"`{word}`" for word in field.words) if field.words else str(field.kind)
+            kind += ", or `none`" if field.is_nullable else ""
+            lines.append(f"| `{field.name}` | {also} | {kind} | {field.cost} | {_cell(field.about)} |")
+    return "\n".join(lines) + "\n"
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "filters.md": filters_page,
     "requirements.md": requirements_page,
     "invariants.md": invariants_page,
     "statuses.md": statuses_page,

@@ -75,25 +75,42 @@ AUDIT = Noun(
     name="audit row",
     fields=Fields(
         Field("audit", Kind.WHOLE, "r.audit_id", "its number", aliases=("id", "audit_id")),
-        Field("at", Kind.TIME, "r.at"),
+        Field("at", Kind.TIME, "r.at", aliases=("when",)),
         Field("who", Kind.TEXT, "r.who", cost=Cost.INDEX, aliases=("user", "owner")),
-        Field("action", Kind.TEXT, "r.action"),
+        Field("action", Kind.TEXT, "r.action", "what was done, as in `retry`", aliases=("what",)),
         Field("target", Kind.TEXT, "r.target", "as in `jobset 7`"),
+        Field(
+            "role", Kind.WORDS, "(SELECT u.roles FROM users u WHERE u.name = r.who)", "that who did it has now",
+            Cost.PROBE, aliases=("roles",),
+        ),
+        Field(
+            "outcome", Kind.WORD, "(CASE r.facts ->> 'n' WHEN '0' THEN 'nothing' ELSE 'done' END)",
+            "`nothing`: it reached nothing; what was refused was not done, and has no row", words=("done", "nothing"),
+        ),
         Field("reason", Kind.TEXT, "r.reason"),
         Field("request", Kind.TEXT, "r.request_id", is_nullable=True, aliases=("request_id",)),
     ),
-    columns="audit_id, at, who, action, target, reason, request_id",
+    columns="audit_id, at, who, action, target, reason, facts, request_id",
     identity=("audit_id",),
     orders={"audit_id": Order(("audit_id",))},
     walk=walk_audit,
     show=AUDIT_SHOWN,
-)
+)  # fmt: skip
 INCIDENTS = Noun(
     name="incident",
     fields=Fields(
         Field("incident", Kind.WHOLE, "r.incident_id", "its number", aliases=("id", "incident_id")),
         Field("component", Kind.TEXT, "r.component"),
         Field("level", Kind.TEXT, "r.level"),
+        Field(
+            "state",
+            Kind.WORD,
+            """(CASE WHEN r.closed_at IS NOT NULL THEN 'closed' WHEN r.acknowledged_at IS NOT NULL THEN 'acknowledged'
+                ELSE 'open' END)""",
+            "whether somebody looks after it",
+            words=("open", "acknowledged", "closed"),
+            aliases=("status",),
+        ),
         Field("key", Kind.TEXT, "r.key"),
         Field("message", Kind.TEXT, "r.message"),
         Field("n", Kind.WHOLE, "r.n", "how often"),

@@ -46,6 +46,7 @@ NOUNS: dict[str, tuple[str, type[Reply]]] = {
     "actions": ("/v1/actions", Action),
     "datasets": ("/v1/datasets", Dataset),
     "files": ("/v1/files", Reply),
+    "transfers": ("/v1/transfers", Reply),
     "queues": ("/v1/queues", Reply),
     "sites": ("/v1/sites", Reply),
     "storages": ("/v1/storages", Reply),
@@ -151,7 +152,7 @@ class Client:
         """Things of a kind that fit, fetched as they are asked for.
 
         Args:
-            noun: jobs, jobsets, attempts, actions, datasets, files, queues, sites, storages, pilots, nodes,
+            noun: jobs, jobsets, attempts, actions, datasets, files, transfers, queues, sites, storages, pilots, nodes,
                 users, tokens, incidents, audit, downtimes, versions (of what is known of places) or
                 acts (of rules).
             filter: as in `status:failed site:HOL* changed:24h`.
@@ -257,11 +258,19 @@ class Client:
         owner: str | None = None,
         queue: str | None = None,
         filter: str | None = None,
+        sort: str | None = None,
         limit: int | None = None,
     ) -> Pages[Job]:
         """Jobs that fit, newest first, fetched as they are asked for. `status`: one or more, with commas;
         `filter`: as in `error:stageout:* changed:24h`."""
-        query: Query = {"status": status, "jobset": jobset, "owner": owner, "queue": queue, "filter": filter}
+        query: Query = {
+            "status": status,
+            "jobset": jobset,
+            "owner": owner,
+            "queue": queue,
+            "filter": filter,
+            "sort": sort,
+        }
         return pages(self._calls, "/v1/jobs", Job, query, limit)
 
     def job(self, panda_id: int) -> Job:

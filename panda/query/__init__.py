@@ -8,6 +8,7 @@ Pure: no database here, no HTTP.
 """
 
 from panda.query.fields import Cost, Field, Fields, Kind
+from panda.query.pairs import read_pair
 from panda.query.problems import BadFilter
 from panda.query.reading import read
 from panda.query.tree import (
@@ -27,7 +28,7 @@ from panda.query.tree import (
     words_of,
 )
 from panda.query.where import Condition, condition
-from panda.query.writing import write
+from panda.query.writing import quoted, word, write
 
 __all__ = [
     "EVERYTHING",
@@ -49,8 +50,11 @@ __all__ = [
     "all_of",
     "condition",
     "equal_to",
+    "quoted",
     "read",
+    "read_pair",
     "settled",
+    "word",
     "words_of",
     "write",
 ]

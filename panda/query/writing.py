@@ -32,7 +32,7 @@ def _value(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return value if _PLAIN.match(value) and value != NONE else _quoted(value)
+        return word(value)
     if isinstance(value, Pattern):
         if not _PLAIN_PATTERN.match(value.text) or "*" not in value.text:
             raise ValueError(f"{value.text!r} cannot be written as a pattern")
@@ -44,7 +44,13 @@ def _value(value: Value) -> str:
     return _instant(value) if isinstance(value, datetime) else repr(value)
 
 
-def _quoted(text: str) -> str:
+def word(text: str) -> str:
+    """A text as a value: in quotes where `read` would take it for something else."""
+    return text if _PLAIN.match(text) and text != NONE else quoted(text)
+
+
+def quoted(text: str) -> str:
+    """A value as `read` takes it, whatever stands in it."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

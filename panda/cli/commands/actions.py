@@ -8,6 +8,7 @@ import click
 
 from panda.cli import columns, exits
 from panda.cli.carrying import Manner, Whole, Wish, alone, awaited, carried_out, previewed
+from panda.cli.commands.lists import SORT
 from panda.cli.completions import complete_jobs
 from panda.cli.selectors import Selection, select
 from panda.cli.session import connect
@@ -192,15 +193,16 @@ def rebroker(selectors: Sequence[str], exclude: Sequence[str], reason: str, mann
 @click.argument("action_id", required=False, type=click.IntRange(1), metavar="[ACTION]")
 @click.option("--wait", "waiting", is_flag=True, help="Wait until it has been carried out.")
 @click.option("--filter", "text", metavar="FILTER", help="Only those that fit, as 'status:running by:ann'.")
+@SORT
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
 @output_options
-def actions(action_id: int | None, waiting: bool, text: str | None, limit: int, look: Look) -> int:
+def actions(action_id: int | None, waiting: bool, text: str | None, sort: str | None, limit: int, look: Look) -> int:
     """Show actions on many jobs, newest first, or how far one is."""
     client = connect()
     if waiting and action_id is None:
         raise click.UsageError("--wait wants the number of an action")
     if action_id is None:
-        found = (each.raw for each in client.actions.list(filter=text, limit=limit))
+        found = (each.raw for each in client.find("actions", text, sort=sort, limit=limit))
         emit(look, found, columns.ACTIONS, columns.action_name)
         return exits.OK
     action = awaited(client, action_id) if waiting else client.actions.show(action_id)

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from panda.cli import columns, exits
+from panda.cli.commands.lists import SORT
 from panda.cli.completions import complete_sources
 from panda.cli.filling import as_they_come, look_at
 from panda.cli.parallel import at_once
@@ -48,6 +49,7 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 @click.option("--reopen", metavar="SCOPE:NAME", help="Let files join a closed one again.")
 @click.option("--match", default="*", metavar="PATTERN", help="Only names that fit.")
 @click.option("--filter", "text", metavar="FILTER", help="Only datasets that fit, as 'owner:ann created:7d'.")
+@SORT
 @click.option("--limit", type=click.IntRange(1), help="At most so many.")
 @output_options
 def datasets(
@@ -58,6 +60,7 @@ def datasets(
     reopen: str | None,
     match: str,
     text: str | None,
+    sort: str | None,
     limit: int | None,
     look: Look,
 ) -> None:
@@ -80,9 +83,8 @@ def datasets(
         files = (file.raw for file in client.datasets.files(dataset, limit=limit) if fnmatchcase(file.lfn, match))
         emit(look, files, columns.FILES, columns.file_name)
     else:
-        found = (
-            each.raw for each in client.datasets.list(filter=text, limit=limit) if fnmatchcase(each.dataset, match)
-        )
+        listed = client.find("datasets", text, sort=sort, limit=limit)
+        found = (each.raw for each in listed if fnmatchcase(each.dataset, match))
         emit(look, found, columns.DATASETS, columns.dataset_name)
 
 

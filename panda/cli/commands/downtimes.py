@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import click
 
 from panda.cli import columns, exits
-from panda.cli.commands.lists import LIMIT, limited
+from panda.cli.commands.lists import LIMIT, SORT, limited
 from panda.cli.completions import complete_queues
 from panda.cli.problems import CommandProblem
 from panda.cli.session import connect
@@ -28,16 +28,21 @@ KINDS = {"queue": "queues", "site": "sites", "storage": "storages"}
 )  # fmt: skip
 @click.option("--filter", "text", metavar="FILTER", help="Only those that fit, as 'site:NORTH starts>2026-01-31'.")
 @click.option("--all", "is_all", is_flag=True, help="Those that are over, too.")
+@SORT
 @LIMIT
 @output_options
 @click.pass_context
-def downtimes(context: click.Context, text: str | None, is_all: bool, limit: int | None, look: Look) -> None:
+def downtimes(
+    context: click.Context, text: str | None, is_all: bool, sort: str | None, limit: int | None, look: Look
+) -> None:
     """List downtimes that are planned or going on; or plan, change and cancel them."""
     if context.invoked_subcommand is None:
         wanted = " ".join(
             part for part in ("" if is_all else "status:planned,now", f"({text})" if text else "") if part
         )
-        found: Iterator[Item] = (each.raw for each in connect().find("downtimes", wanted or None, limit=limit))
+        found: Iterator[Item] = (
+            each.raw for each in connect().find("downtimes", wanted or None, sort=sort, limit=limit)
+        )
         limited(look, found, columns.DOWNTIMES, columns.own_name, limit)
 
 

@@ -17,6 +17,7 @@ from panda.client.calls import mapping
 #: Lines of a table, unless --limit says otherwise. Elsewhere a list is whole.
 TABLE_LINES = 100
 LIMIT = click.option("--limit", type=click.IntRange(1), help=f"At most so many; {TABLE_LINES} in a table.")
+SORT = click.option("--sort", metavar="FIELD", help="In this order; -FIELD: the other way.")
 FILTER = click.option("--filter", "text", metavar="FILTER", help="Only those that fit, as 'status:failed changed:24h'.")
 
 
@@ -36,6 +37,7 @@ FILTER = click.option("--filter", "text", metavar="FILTER", help="Only those tha
 @click.option("--owner", metavar="NAME", help="Only of this user.")
 @click.option("--queue", metavar="NAME", help="Only at this queue.", shell_complete=complete_queues)
 @FILTER
+@SORT
 @LIMIT
 @output_options
 def jobs(
@@ -45,13 +47,14 @@ def jobs(
     owner: str | None,
     queue: str | None,
     text: str | None,
+    sort: str | None,
     limit: int | None,
     look: Look,
 ) -> None:
     """List jobs, newest first: those that are named, or all that fit."""
     client = connect()
     named = [*selectors, *([jobset if not jobset.isdecimal() else f"set:{jobset}"] if jobset else [])]
-    wanted = Wanted(",".join(status) or None, owner, queue, text)
+    wanted = Wanted(",".join(status) or None, owner, queue, text, sort)
     found = wanted.among(client, select(client, named, spells_out=False)) if named else wanted.of(client)
     limited(look, found, columns.JOBS, columns.job_name, limit)
 
@@ -59,13 +62,17 @@ def jobs(
 class Wanted:
     """What --status, --owner, --queue and --filter leave of jobs; the server looks, never we."""
 
-    def __init__(self, status: str | None, owner: str | None, queue: str | None, text: str | None) -> None:
-        self.status, self.owner, self.queue, self.text = status, owner, queue, text
+    def __init__(
+        self, status: str | None, owner: str | None, queue: str | None, text: str | None, sort: str | None = None
+    ) -> None:
+        self.status, self.owner, self.queue, self.text, self.sort = status, owner, queue, text, sort
 
     def of(self, client: Client, more: str = "", jobset: int | None = None) -> Iterator[Item]:
         """Jobs that fit, and fit `more`."""
         text = " ".join(f"({part})" if part and more else part for part in (more, self.text or "") if part) or None
-        found = client.jobs(status=self.status, jobset=jobset, owner=self.owner, queue=self.queue, filter=text)
+        found = client.jobs(
+            status=self.status, jobset=jobset, owner=self.owner, queue=self.queue, filter=text, sort=self.sort
+        )
         return (job.raw for job in found)
 
     def among(self, client: Client, selection: Selection) -> Iterator[Item]:
@@ -97,13 +104,20 @@ class Wanted:
 @click.option("--mine", is_flag=True, help="Only mine.")
 @click.option("--running", is_flag=True, help="Only those that have not ended.")
 @FILTER
+@SORT
 @LIMIT
 @output_options
-def sets(owner: str | None, mine: bool, running: bool, text: str | None, limit: int | None, look: Look) -> None:
+def sets(
+    owner: str | None, mine: bool, running: bool, text: str | None, sort: str | None, limit: int | None, look: Look
+) -> None:
     """List job sets, newest first."""
     client = connect()
     whose = str(client.whoami()["subject"]) if mine else owner
-    found = (jobset.raw for jobset in client.jobsets(owner=whose, filter=text) if not (running and jobset.is_ended))
+    found = (
+        jobset.raw
+        for jobset in client.find("jobsets", text, sort=sort, owner=whose)
+        if not (running and jobset.is_ended)
+    )
     shown = columns.SETS_WITH_BAR if look.is_for_people else columns.SETS
     limited(look, found, shown, columns.set_name, limit)
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from panda.cli import columns
-from panda.cli.commands.lists import LIMIT, limited
+from panda.cli.commands.lists import LIMIT, SORT, limited
 from panda.cli.session import connect
 from panda.cli.show import Column, Item, Look, output_options
 from panda.cli.verbs import Verb
@@ -28,7 +28,7 @@ def _listing(
         output_options,
     ]
     if sorts:
-        options.insert(1, click.option("--sort", metavar="FIELD", help="In this order; -FIELD: the other way."))
+        options.insert(1, SORT)
     command: Any = listed
     for option in reversed(options):
         command = option(command)

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from panda.cli import columns
+from panda.cli.commands.lists import SORT
 from panda.cli.session import connect
 from panda.cli.show import Column, Look, emit, output_options, say
 from panda.cli.verbs import Verb, VerbGroup
@@ -37,15 +38,15 @@ def _reached(name: str, affected: Affected, look: Look) -> None:
     examples=("panda users", "panda users --filter 'role:operator' -o json", "panda users ban ann --reason 'left'"),
 )
 @_filter("role:operator banned!=none")
+@SORT
 @LIMIT
 @output_options
 @click.pass_context
-def users(context: click.Context, text: str | None, limit: int | None, look: Look) -> None:
+def users(context: click.Context, text: str | None, sort: str | None, limit: int | None, look: Look) -> None:
     """List users, by name; or make, ban and let in again."""
     if context.invoked_subcommand is None:
-        emit(
-            look, (each.raw for each in connect().users.list(filter=text, limit=limit)), columns.USERS, columns.own_name
-        )
+        found = (each.raw for each in connect().find("users", text, sort=sort, limit=limit))
+        emit(look, found, columns.USERS, columns.own_name)
 
 
 @users.command(
@@ -177,11 +178,12 @@ def create_token(owner: str, roles: Sequence[str], label: str, ttl: str | None, 
     "list", cls=Verb, examples=("panda token list", "panda token list --filter 'owner:ann revoked:none' -o json")
 )
 @_filter("owner:ann revoked:none")
+@SORT
 @LIMIT
 @output_options
-def list_tokens(text: str | None, limit: int | None, look: Look) -> None:
+def list_tokens(text: str | None, sort: str | None, limit: int | None, look: Look) -> None:
     """List what tokens are for, newest first; never the tokens themselves."""
-    found = (each.raw for each in connect().tokens.list(filter=text, limit=limit))
+    found = (each.raw for each in connect().find("tokens", text, sort=sort, limit=limit))
     emit(look, found, columns.TOKENS, columns.token_name)
 
 
@@ -209,13 +211,14 @@ def revoke(token_id: int, reason: str, look: Look) -> None:
     ),
 )
 @_filter("closed:none level:error")
+@SORT
 @LIMIT
 @output_options
 @click.pass_context
-def incidents(context: click.Context, text: str | None, limit: int | None, look: Look) -> None:
+def incidents(context: click.Context, text: str | None, sort: str | None, limit: int | None, look: Look) -> None:
     """List what operators should know, newest first; or answer it."""
     if context.invoked_subcommand is None:
-        found = (each.raw for each in connect().incidents.list(filter=text, limit=limit))
+        found = (each.raw for each in connect().find("incidents", text, sort=sort, limit=limit))
         emit(look, found, columns.INCIDENTS, columns.incident_name)
 
 

@@ -167,9 +167,9 @@ status 7 --files
 status 7 --attempts
 status 7 --usage -o json
 st set:9
-jobs 7 --status finished --owner ann --queue Q --limit 3 -o json --fields panda_id
+jobs 7 --status finished --owner ann --queue Q --sort -panda_id --limit 3 -o json --fields panda_id
 jobs --set last --filter 'exit_code:0' -q
-sets --owner ann --mine --running --filter 'failed>0' --limit 2 -o name --fields status -q
+sets --owner ann --mine --running --filter 'failed>0' --sort -jobset_id --limit 2 -o name --fields status -q
 count 'changed:1h' --by site,status -o csv --fields n -q
 errors 'set:9' --by node -o json --fields n -q
 attempts --filter 'outcome:failed' --sort -panda_id --limit 2 -o json --fields panda_id -q
@@ -196,9 +196,9 @@ priority set:9 --to 5 --dry-run
 rebroker 7 --exclude S --reason r -o json --fields n -q
 rebroker set:9 --exclude S --exclude 'T*' --dry-run
 rebroker set:9 --yes --no-wait
-actions --filter 'status:done' --limit 3 -o json --fields status -q
+actions --filter 'status:done' --sort -action_id --limit 3 -o json --fields status -q
 actions 5 --wait
-datasets --match 'user*' --filter 'owner:ann' --limit 3 -o json --fields dataset -q
+datasets --match 'user*' --filter 'owner:ann' --sort -created --limit 3 -o json --fields dataset -q
 datasets --create user.ann:out
 datasets --close user.ann:out
 datasets --freeze user.ann:out
@@ -209,7 +209,7 @@ replicate user.ann:out D --drop
 container create user.ann:all -o json --fields dataset -q
 container add user.ann:all user.ann:out -o json --fields dataset -q
 container remove user.ann:all user.ann:out -o json --fields dataset -q
-transfers --filter 'status:failed' --limit 1 -o json --fields lfn -q
+transfers --filter 'status:failed' --sort -created --limit 1 -o json --fields lfn -q
 transfers --links
 storage quotas --owner ann -o json --fields quota -q
 keep user.ann:out --lifetime 9h --pin -o json --fields dataset -q
@@ -238,7 +238,7 @@ sites import DIR/sites.toml --reason r --status --dry-run -o json --fields name 
 sites remove Q --reason r -o json --fields queue -q
 sites rules -o json --fields rule -q
 sites rules --acts queue:Q --limit 1
-downtimes --filter site:S --all --limit 1 -o json --fields name -q
+downtimes --filter site:S --all --sort name --limit 1 -o json --fields name -q
 downtimes add S --from 1d --until 2d --kind site --name cooling --reason r -o json --fields name -q
 downtimes change cooling --from 1d --until 3d --reason r -o json --fields name -q
 downtimes cancel cooling --reason r -o json --fields name -q
@@ -254,7 +254,7 @@ shares add nightly --weight 2 --below production --reason r -o json --fields par
 shares move nightly --below production --reason r -o json --fields parent -q
 shares move nightly --top --reason r
 shares remove nightly --reason r -o json --fields share -q
-users --filter 'role:user' --limit 1 -o json --fields name -q
+users --filter 'role:user' --sort name --limit 1 -o json --fields name -q
 users create ann --role user --reason r -o json --fields name -q
 quota -o json --fields subject -q
 quota show ann -o json --fields subject -q
@@ -268,9 +268,9 @@ users unlimit ann --reason r -o json --fields n -q
 users unban ann --reason r -o json --fields n -q
 users revoke-tokens ann --reason r -o json --fields n -q
 token create ann --role user --label l --ttl 9d --queue Q -o json --fields token -q
-token list --filter 'owner:ann' --limit 1 -o json --fields owner -q
+token list --filter 'owner:ann' --sort -token_id --limit 1 -o json --fields owner -q
 token revoke 2 --reason r -o json --fields n -q
-incidents --filter 'closed:none' --limit 1 -o json --fields message -q
+incidents --filter 'closed:none' --sort -incident_id --limit 1 -o json --fields message -q
 incidents ack 3 --comment c -o json --fields message -q
 incidents close 3 --comment c -o json --fields message -q
 audit-log --filter 'who:ann' --sort -audit_id --limit 1 -o json --fields who -q
