@@ -53,6 +53,8 @@ STATUS = (
     (TooLarge, falcon.HTTP_413),
     (Unavailable, falcon.HTTP_503),
 )
+#: What is wrong with a filter, rather than with a page.
+OF_LISTS = frozenset({"bad_filter", "unknown_filter", "unknown_sort", "unserved_sort", "bad_cursor"})
 #: What Falcon refuses by itself -> our code for it.
 CODES = {falcon.HTTP_404: "not_found", falcon.HTTP_405: "method_not_allowed"}
 
@@ -123,6 +125,7 @@ def _add_places(app: falcon.App[falcon.Request, falcon.Response], parts: Parts) 
     app.add_route("/nodes/{queue}/{node}/pause", switches.NodePause(parts))
     app.add_route("/datasets", data.Datasets(parts))
     app.add_route("/datasets/{did}", data.Dataset(parts))
+    app.add_route("/files", data.Files(parts))
     app.add_route("/files/{did}/{lfn}", data.File(parts))
 
 
@@ -200,8 +203,12 @@ class Failures:
             falcon.HTTP_409: "Not possible now",
             falcon.HTTP_503: "Not possible now",
         }.get(status, "This cannot be meant")
-        problem(self._parts, req, resp, status, title, f"{error}.", [("/", "the overview")],
-                       code=error.code)  # fmt: skip
+        said = str(error)
+        detail = said if said.endswith(("?", ".")) else f"{said}."
+        is_list = error.code in OF_LISTS and req.method == "GET"
+        hints = [*([(req.path, "the whole list")] if is_list else []), ("/", "the overview")]
+        again = " ".join(req.get_param(name) or "" for name in ("q", "filter", "add")).strip() if is_list else ""
+        problem(self._parts, req, resp, status, title, detail, hints, code=error.code, again=again)
 
     def http(self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, Any]) -> None:
         title = "There is no such page" if isinstance(error, falcon.HTTPRouteNotFound) else error.title or "An error"

@@ -4,16 +4,17 @@ from urllib.parse import urlencode
 
 import falcon
 
-from monitoring.pages.page import Page, check_words, number_of, session_of
+from monitoring.pages.listing import Listing, ListPage, ask
+from monitoring.pages.page import Page, check_words, session_of
 from monitoring.reads import queries, stuck
 from monitoring.reads.queries import Facts, facts
-from monitoring.show import codes
-from panda.auth import audit_log, policy
+from monitoring.show import codes, tables
+from panda.auth import policy
+from panda.auth.nouns import AUDIT
 from panda.auth.policy import Action
 from panda.jobs import switches
 from panda.states import Stage
 
-PAGE_SIZE = 50
 #: Looked at: the newest resting failures, the oldest waits of each kind.
 LOOK_AT = 5_000
 
@@ -124,23 +125,19 @@ class CelerySummary(Page):
         self._answer(req, resp, "celery.html", data, self._now(), csv="workers")
 
 
-class Audit(Page):
-    """/audit?who=&before="""
+AUDITED = Listing(
+    AUDIT, "/audit", "deeds", "panda audit-log",
+    "who:olga action:retry target:job* at:24h role:operator outcome:nothing request:3f*",
+)  # fmt: skip
+
+
+class Audit(ListPage):
+    """/audit?q="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        check_words(req, "who", "before")
         policy.require(session_of(req).identity, Action.READ_AUDIT)
-        who = (req.get_param("who") or "").replace("\x00", "") or None
-        before = number_of(req, "before") or 2**62
-        found = self._parts.reader.block(
-            lambda c: [r._asdict() for r in audit_log.newest(c, who=who, before=before, limit=PAGE_SIZE + 1)]
-        )
-        items = (found.value or [])[:PAGE_SIZE]
-        onward = items[-1]["audit_id"] if len(found.value or []) > PAGE_SIZE else None
-        filters = {"who": who} if who else {}
-        data = {"deeds": items, "next": onward, "trouble": found.trouble, "filters": filters}
-        link = None if onward is None else "/audit?" + urlencode({**filters, "before": onward})
-        self._answer(req, resp, "audit.html", data, self._now(), csv="deeds", next_link=link)
+        asked = ask(req, AUDITED, tables.COLUMNS["audit.html"])
+        self._list(req, resp, "audit.html", asked, asked.expression)
 
 
 class Help(Page):

@@ -1,6 +1,7 @@
 """Actions on many jobs from a page: previewed and confirmed through the API's service, then watched."""
 
 import shlex
+from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -10,10 +11,11 @@ from sqlalchemy.engine import Connection
 from monitoring.pages import retry_plan
 from monitoring.pages.acting import Choice, Deed, Field, Sheet, SheetPage
 from monitoring.pages.job_moves import places_of, priority_of
-from monitoring.pages.jobs import asked_for, owned, views_of
-from monitoring.pages.page import Page, Parts, check_words, session_of
+from monitoring.pages.jobs import asked_for, views_of
+from monitoring.pages.listing import Listing, ListPage, ask, owned
+from monitoring.pages.page import Page, Parts, session_of
 from monitoring.reads.queries import facts
-from monitoring.show import copies, looks
+from monitoring.show import copies, looks, tables
 from panda.auth import policy
 from panda.auth.identity import Identity
 from panda.auth.policy import Action
@@ -22,6 +24,7 @@ from panda.errors import Invalid, NotFound, UnknownName
 from panda.jobs import bulk
 from panda.jobs import queries as asked
 from panda.jobs.bulk import Wish
+from panda.jobs.nouns import ACTIONS as ACTION_NOUN
 from panda.jobs.nouns import JOB_FIELDS
 from panda.query import Expression, all_of, equal_to, read, write
 from panda.states import RETRY_STATUS, Stage
@@ -52,12 +55,15 @@ SELECT action_id, action, stage, filter, asked_by, reason, status, note, n_previ
     created_at, confirmed_at, ended_at
 FROM bulk_actions WHERE action_id = %(action_id)s
 """
-#: Started by hand lately: the newest rows, whoever asked.
-NEWEST = """
+#: As the list shows them.
+SHOWN = """
 SELECT action_id, action, filter, asked_by, reason, status, n_previewed, n_done, n_refused, created_at, ended_at
-FROM (SELECT * FROM bulk_actions ORDER BY action_id DESC LIMIT 500) AS newest
-WHERE status <> 'previewed' AND (%(who)s::text IS NULL OR asked_by = %(who)s) ORDER BY action_id DESC LIMIT 20
+FROM bulk_actions WHERE action_id = ANY(%(ids)s)
 """
+LISTING = Listing(
+    replace(ACTION_NOUN, show=SHOWN), "/jobs/actions", "actions", "panda actions",
+    "by:olga action:retry status:running created:24h", default="status!=previewed",
+)  # fmt: skip
 
 
 def meant(req: falcon.Request, parts: Parts) -> Expression:
@@ -117,7 +123,7 @@ class Previewed(SheetPage):
         found = bulk.preview(self._parts.begin, wish, self._parts.settings.api)
         shown = [row._asdict() for row in found.first]
         n, s = looks.count(found.n), "" if found.n == 1 else "s"
-        mine = owned(identity, ACTIONS[verb], expression)
+        mine = owned(identity, ACTIONS[verb], expression, JOB_FIELDS)
         columns, rows = _table(verb, wish, shown)
         sheet = Sheet(
             f"{TITLES[verb]} {n} job{s}", f"{TITLES[verb]} {n} job{s}", back,
@@ -277,15 +283,13 @@ def _python(verb: str, wish: Wish) -> str:
     return copies.of_many(verb, wish.filter, stage=stage, priority=wish.priority, exclude=list(wish.exclude))
 
 
-class Actions(Page):
-    """/jobs/actions: what was begun lately."""
+class Actions(ListPage):
+    """/jobs/actions?q="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        check_words(req)
-        identity = session_of(req).identity
-        who = policy.scope(identity, Action.RETRY, None)
-        found = self._parts.reader.block(lambda c: facts(c, NEWEST, {"who": who}))
-        self._answer(req, resp, "actions.html", {"actions": found}, self._now(), csv="actions")
+        asked = ask(req, LISTING, tables.COLUMNS["actions.html"])
+        mine = self._mine(req, Action.READ_ACTIONS, asked)
+        self._list(req, resp, "actions.html", asked, mine)
 
 
 class ActionPage(Page):

@@ -1,20 +1,24 @@
 """Datasets and files: what there is, where it lies, and who made it."""
 
 import shlex
+from dataclasses import replace
 from urllib.parse import quote
 
 import falcon
 from sqlalchemy.engine import Connection
 
-from monitoring.pages.page import Page, check_words, number_of, session_of
+from monitoring.pages.listing import Listing, ListPage, ask
+from monitoring.pages.page import session_of
 from monitoring.reads.queries import Facts, facts
+from monitoring.show import render, tables
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.dataservice import lineage
+from panda.dataservice.nouns import DATASETS, FILES
 from panda.errors import NotFound
 from panda.names import split_did
+from panda.query import equal_to
 
-PAGE_SIZE = 50
 FILES_SHOWN = 100
 #: Of a dataset: files that replicas are counted of, and files whose readers are looked for.
 FILES_COUNTED, FILES_ASKED = 10_000, 50
@@ -31,10 +35,8 @@ LATERAL (
     SELECT coalesce(sum(m.n_files), 0)::bigint AS n_files, coalesce(sum(m.size_bytes), 0)::bigint AS size_bytes
     FROM dataset_members x JOIN datasets m ON m.dataset_id = x.dataset_id WHERE x.container_id = d.dataset_id) c
 """
-DATASETS = f"""
-{_SHOWN} FROM (
-    SELECT * FROM datasets WHERE dataset_id < %(before)s ORDER BY dataset_id DESC LIMIT %(n)s) d, {_INSIDE}
-ORDER BY d.dataset_id DESC
+SHOWN = f"""
+{_SHOWN} FROM (SELECT * FROM datasets WHERE dataset_id = ANY(%(ids)s) OFFSET 0) d, {_INSIDE}
 """
 DATASET = f"""
 {_SHOWN} FROM (SELECT * FROM datasets WHERE scope = %(scope)s AND name = %(name)s OFFSET 0) d, {_INSIDE}
@@ -48,14 +50,8 @@ ORDER BY d.scope, d.name LIMIT 500
 RULES = """
 SELECT storage, made_by, n_lacking, error, done_at FROM dataset_rules WHERE dataset_id = %(dataset_id)s ORDER BY storage
 """
-FILES = """
-SELECT file_id, lfn, guid, size_bytes, adler32, panda_id, attempt_nr, created_at FROM files
-WHERE dataset_id = %(dataset_id)s AND lfn > %(after)s ORDER BY dataset_id, lfn LIMIT %(n)s
-"""
-#: Of the files that a page shows: where they lie.
 REPLICAS = """
-SELECT file_id, storage, path, created_at FROM replicas WHERE file_id = ANY(%(file_ids)s) ORDER BY file_id, storage
-LIMIT 2000
+SELECT storage, path, created_at FROM replicas WHERE file_id = %(file_id)s ORDER BY file_id, storage LIMIT 2000
 """
 FILE = """
 SELECT file_id, lfn, guid, size_bytes, adler32, panda_id, attempt_nr, created_at FROM files
@@ -94,58 +90,69 @@ FROM (
 JOIN LATERAL (SELECT name, owner FROM jobsets WHERE jobset_id = x.jobset_id OFFSET 0) s ON true
 GROUP BY x.jobset_id, s.name, s.owner ORDER BY x.jobset_id DESC LIMIT 50
 """
-#: Transfers of the files that a page shows, by way: under way, and of the last week.
-WAYS = """
+#: Transfers of the first files of a dataset, by way: under way, and of the last week.
+WAYS = f"""
 SELECT source, destination, status, count(*) AS n, max(coalesce(ended_at, created_at)) AS last_at,
     max(error) FILTER (WHERE status <> 'done') AS error
 FROM (SELECT source, destination, status, ended_at, created_at, error FROM transfers
-    WHERE file_id = ANY(%(file_ids)s) LIMIT 5000) AS moved
+    WHERE file_id = ANY(ARRAY(SELECT file_id FROM files WHERE dataset_id = %(dataset_id)s
+        ORDER BY dataset_id, lfn LIMIT {FILES_SHOWN})) LIMIT 5000) AS moved
 GROUP BY source, destination, status ORDER BY last_at DESC LIMIT 50
 """
 
 
-class Datasets(Page):
-    """/datasets?before="""
+LISTING = Listing(
+    replace(DATASETS, show=SHOWN), "/datasets", "datasets", "panda datasets",
+    "owner:anna name:*reco status:open size>1000000 created:7d", sort="-created",
+)  # fmt: skip
+FILES_LISTED = Listing(
+    FILES, "/files", "files", "panda files", "dataset:user.anna:input lfn:*.root storage:NORTH-DISK created:24h"
+)
+#: In a dataset.
+EXAMPLE = "lfn:*.root size>1000000 storage:NORTH-DISK job:4711"
+
+
+class Datasets(ListPage):
+    """/datasets?q="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        check_words(req, "before")
         policy.require(session_of(req).identity, Action.READ_DATA)
-        before = number_of(req, "before") or 2**62
-        found = self._parts.reader.block(lambda c: facts(c, DATASETS, {"before": before, "n": PAGE_SIZE + 1}))
-        items = (found.value or [])[:PAGE_SIZE]
-        onward = items[-1]["dataset_id"] if len(found.value or []) > PAGE_SIZE else None
-        data = {"datasets": items, "next": onward, "trouble": found.trouble}
-        self._answer(req, resp, "datasets.html", data, self._now(), csv="datasets")
+        asked = ask(req, LISTING, tables.COLUMNS["datasets.html"])
+        self._list(req, resp, "datasets.html", asked, asked.expression)
 
 
-class Dataset(Page):
-    """/datasets/{did}?after="""
+class Files(ListPage):
+    """/files?q="""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        policy.require(session_of(req).identity, Action.READ_DATA)
+        asked = ask(req, FILES_LISTED, tables.COLUMNS["files.html"])
+        self._list(req, resp, "files.html", asked, asked.expression)
+
+
+class Dataset(ListPage):
+    """/datasets/{did}?q=: one dataset, and the list of its files."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, did: str) -> None:
-        check_words(req, "after")
         policy.require(session_of(req).identity, Action.READ_DATA)
+        within = equal_to(FILES.fields["dataset"], did)
+        listing = replace(
+            FILES_LISTED, path=f"/datasets/{quote(did, safe=':')}", within=within, example=EXAMPLE, size=FILES_SHOWN
+        )
+        asked = ask(req, listing, tables.COLUMNS["dataset.html"])
         dataset = self._find(did)
-        reader, after = self._parts.reader, req.get_param("after") or ""
-        asked = {"dataset_id": dataset["dataset_id"], "after": after.replace("\x00", ""), "n": FILES_SHOWN + 1}
-        found = reader.block(lambda c: facts(c, FILES, asked))
-        files = (found.value or [])[:FILES_SHOWN]
-        shown = {"file_ids": [file["file_id"] for file in files]}
-        replicas = reader.block(lambda c: facts(c, REPLICAS, shown))
-        for file in files:
-            file["storages"] = [row["storage"] for row in replicas.value or [] if row["file_id"] == file["file_id"]]
-        onward = files[-1]["lfn"] if len(found.value or []) > FILES_SHOWN else None
-        data = {
-            "dataset": dataset, "files": files, "next": onward, "trouble": found.trouble,
-            "members": reader.block(lambda c: facts(c, MEMBERS, asked)),
-            "rules": reader.block(lambda c: facts(c, RULES, asked)),
-            "written_by": reader.block(lambda c: facts(c, WRITERS, asked)),
-            "read_by": reader.block(lambda c: facts(c, READERS, asked)),
-            "by_storage": reader.block(lambda c: facts(c, BY_STORAGE, asked)),
-            "moved": reader.block(lambda c: facts(c, WAYS, shown)),
+        reader, this = self._parts.reader, {"dataset_id": dataset["dataset_id"]}
+        data = {} if render.wants_csv(req) else {
+            "dataset": dataset,
+            "members": reader.block(lambda c: facts(c, MEMBERS, this)),
+            "rules": reader.block(lambda c: facts(c, RULES, this)),
+            "written_by": reader.block(lambda c: facts(c, WRITERS, this)),
+            "read_by": reader.block(lambda c: facts(c, READERS, this)),
+            "by_storage": reader.block(lambda c: facts(c, BY_STORAGE, this)),
+            "moved": reader.block(lambda c: facts(c, WAYS, this)),
         }  # fmt: skip
-        self._answer(req, resp, "dataset.html", data, self._now(), csv="files", n_asked=FILES_ASKED,
-                     n_counted=FILES_COUNTED,
-                     next_link=f"/datasets/{quote(did)}?after={quote(onward)}" if onward else None)  # fmt: skip
+        self._list(req, resp, "dataset.html", asked, asked.expression, data=data, n_asked=FILES_ASKED,
+                   n_counted=FILES_COUNTED, n_moved=FILES_SHOWN)  # fmt: skip
 
     def _find(self, did: str) -> dict[str, object]:
         scope, name = split_did(did, "dataset")
@@ -167,7 +174,7 @@ class File(Dataset):
         file_id = found[0]["file_id"]
         data = {
             "dataset": dataset, "file": found[0],
-            "replicas": reader.block(lambda c: facts(c, REPLICAS, {"file_ids": [file_id]})),
+            "replicas": reader.block(lambda c: facts(c, REPLICAS, {"file_id": file_id})),
             "transfers": reader.block(lambda c: facts(c, MOVED, {"file_id": file_id})),
             "lineage": reader.block(lambda c: _lineage(c, found[0])),
         }  # fmt: skip

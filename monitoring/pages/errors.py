@@ -6,24 +6,36 @@ from urllib.parse import urlencode
 
 import falcon
 
-from monitoring.pages.page import Page, check_words, session_of
+from monitoring.pages.listing import Listing, ask, picked
+from monitoring.pages.page import Page, session_of
 from monitoring.reads import error_rates, queries
+from monitoring.reads.blocks import Block
 from monitoring.reads.queries import Facts, facts
-from monitoring.show import codes, looks
+from monitoring.show import codes, looks, render, tables
 from panda.auth import policy
 from panda.auth.policy import Action
-from panda.errors import UnknownName
+from panda.db.lists import Noun, Order, Walk
+from panda.errors import Invalid, UnknownName
 from panda.jobs.nouns import JOB_FIELDS
 from panda.query import And, equal_to, write
 
 PERIODS = (3, 24, 168, 720)
 LOOK_AT = 5_000
 
-MATRIX = """
-SELECT queue, error_code, sum(n)::bigint AS n FROM error_hours
-WHERE hour > (SELECT panda_now()) - make_interval(hours => %(hours)s) AND queue <> ''
-GROUP BY queue, error_code ORDER BY n DESC LIMIT 400
-"""
+#: No noun of the API: failures summed by code and stage, the most frequent first, on one page.
+_MOST_FIRST = Order(("n",))
+ERRORS = Noun("error", error_rates.FIELDS, "", ("n",), {"n": _MOST_FIRST},
+              lambda _: Walk(("error_hours",), order=_MOST_FIRST), "")  # fmt: skip
+LISTING = Listing(
+    ERRORS,
+    "/errors",
+    "errors",
+    "panda errors",
+    "error:pilot:* failed_stage:stage_out queue:NORTH*",
+    option="",
+    size=200,
+)
+
 HOURS_OF = """
 SELECT hour, sum(n)::bigint AS n FROM error_hours
 WHERE error_code = %(code)s AND hour > (SELECT panda_now()) - interval '7 days' GROUP BY hour ORDER BY hour
@@ -56,10 +68,12 @@ WHERE (%(owner)s::text IS NULL OR owner = %(owner)s) ORDER BY panda_id DESC LIMI
 
 
 class Errors(Page):
-    """/errors?hours="""
+    """/errors?hours=&q="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        check_words(req, "hours")
+        asked = ask(req, LISTING, tables.COLUMNS["errors.html"], ("hours",))
+        if asked.after:
+            raise Invalid("this list is one page", where="after", code="bad_cursor")
         hours = req.get_param_as_int("hours") or 24
         if hours not in PERIODS:
             raise UnknownName("period", str(hours), [str(period) for period in PERIODS], where="hours")
@@ -67,12 +81,18 @@ class Errors(Page):
 
         def make() -> Any:
             usual = error_rates.week(reader, self._parts.memory)
-            found = reader.block(lambda c: _told(error_rates.listed(c, hours, usual)))
-            where = reader.block(lambda c: matrix(facts(c, MATRIX, {"hours": hours})))
+            found = reader.block(lambda c: _told(error_rates.listed(c, hours, usual, asked.expression)))
+            where = reader.block(lambda c: matrix(error_rates.by_queue(c, hours, asked.expression)))
             return {"errors": found, "matrix": where, "hours": hours}, self._now()
 
-        data, as_of = self._parts.memory.of(("errors", hours), make)
-        self._answer(req, resp, "errors.html", data, as_of, csv="errors", periods=PERIODS, failed_there=failed_there)
+        data, as_of = self._parts.memory.of(("errors", hours, asked.q), make)
+        found = data["errors"]
+        rows = None if found.value is None else [picked(row, asked.fields) for row in found.value[: asked.limit]]
+        shown = {**data, "errors": Block(rows, found.trouble), "q": asked.q}
+        columns = asked.fields or tables.COLUMNS["errors.html"]
+        self._answer(req, resp, "errors.html", shown if render.is_for_program(req) else {**data, "q": asked.q}, as_of,
+                     csv="errors", csv_columns=columns, asked=asked, periods=PERIODS,
+                     failed_there=failed_there)  # fmt: skip
 
 
 def _week(found: list[Facts], now: datetime) -> list[Facts]:

@@ -7,13 +7,14 @@ import falcon
 from sqlalchemy.engine import Connection
 
 from monitoring.pages.acting import Deed, Field, Sheet, SheetPage
-from monitoring.pages.page import Page, check_words, number_of, session_of
-from monitoring.show import looks
+from monitoring.pages.listing import Listing, ListPage, ask
+from monitoring.pages.page import Page, session_of
+from monitoring.show import looks, tables
 from panda.auth import policy
+from panda.auth.nouns import INCIDENTS
 from panda.auth.policy import Action
 from panda.jobs import incidents
 
-PAGE_SIZE = 50
 #: Words of a context that name something with a page of its own.
 PLACES = {
     "site": ("Site", "/sites/"),
@@ -24,22 +25,18 @@ PLACES = {
     "code": ("Error code", "/errors/"),
     "pilot_id": ("Pilot", "/pilots/"),
 }
+LISTING = Listing(
+    INCIDENTS, "/incidents", "incidents", "panda incidents", "state:open level:error,critical component:relay last:24h"
+)
 
 
-class Incidents(Page):
-    """/incidents?before="""
+class Incidents(ListPage):
+    """/incidents?q="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        check_words(req, "before")
         policy.require(session_of(req).identity, Action.READ_INCIDENTS)
-        before = number_of(req, "before") or 2**62
-        found = self._parts.reader.block(
-            lambda c: [row._asdict() for row in incidents.newest(c, before=before, limit=PAGE_SIZE + 1)]
-        )
-        items = (found.value or [])[:PAGE_SIZE]
-        onward = items[-1]["incident_id"] if len(found.value or []) > PAGE_SIZE else None
-        data = {"incidents": items, "next": onward, "trouble": found.trouble}
-        self._answer(req, resp, "incidents.html", data, self._now(), csv="incidents", state=state)
+        asked = ask(req, LISTING, tables.COLUMNS["incidents.html"])
+        self._list(req, resp, "incidents.html", asked, asked.expression, state=state)
 
 
 class Incident(Page):
@@ -65,6 +62,7 @@ class AnswerIncident(SheetPage):
             fields=[Field("action", "I", value="acknowledge",
                           options=[("acknowledge", "look after it"), ("close", "close it: it is over")])],
             is_possible=not closed, note=f"{found.closed_by} closed it." if closed else "",
+            cli="" if closed else f"panda incidents ack {incident_id} --comment WHY",
         )  # fmt: skip
         self._ask(req, resp, sheet)
 

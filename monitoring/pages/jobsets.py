@@ -1,47 +1,34 @@
 """Job sets: what was submitted together."""
 
-from urllib.parse import urlencode
+from dataclasses import replace
 
 import falcon
 
 from monitoring.pages import jobset_facts
-from monitoring.pages.page import Page, check_words, number_of, problem, session_of
+from monitoring.pages.listing import Listing, ListPage, ask
+from monitoring.pages.page import Page, problem, session_of
 from monitoring.reads import job_queries, queries
+from monitoring.show import tables
 from monitoring.show.yamltext import yaml_of
 from panda.auth import policy
 from panda.auth.policy import Action
-from panda.errors import Invalid
+from panda.jobs.nouns import JOBSETS
 from panda.states import JobSetStatus
 
-PAGE_SIZE = 50
+#: As pages show them.
+SHOWN = f"SELECT {queries.JOBSET_COLUMNS} FROM jobsets WHERE jobset_id = ANY(%(ids)s)"
+LISTING = Listing(
+    replace(JOBSETS, show=SHOWN), "/jobsets", "jobsets", "panda sets", "status:failed owner:anna name:fit* created:7d"
+)
 
 
-class JobSets(Page):
-    """/jobsets?owner=&name=&before="""
+class JobSets(ListPage):
+    """/jobsets?q="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        check_words(req, "owner", "name", "before")
-        owner = self._whose(req, _text(req, "owner"))
-        name = _text(req, "name")
-        before = number_of(req, "before") or queries.BIGGEST
-        found = self._parts.reader.block(lambda c: queries.jobsets(c, owner, before, PAGE_SIZE + 1, name))
-        items = [with_status(row) for row in (found.value or [])[:PAGE_SIZE]]
-        paced = self._parts.reader.block(lambda c: jobset_facts.with_etas(c, items))
-        items = paced.value or [{**row, "eta_s": None} for row in items]
-        onward = items[-1]["jobset_id"] if len(found.value or []) > PAGE_SIZE else None
-        asked_for = ({"owner": owner} if owner else {}) | ({"name": name} if name else {})
-        data = {"jobsets": items, "next": onward, "trouble": found.trouble, "filters": asked_for}
-        link = None if onward is None else "/jobsets?" + urlencode({**asked_for, "before": onward})
-        self._answer(
-            req,
-            resp,
-            "jobsets.html",
-            data,
-            self._now(),
-            csv="jobsets",
-            next_link=link,
-            is_first=before == queries.BIGGEST,
-        )
+        asked = ask(req, LISTING, tables.COLUMNS["jobsets.html"])
+        mine = self._mine(req, Action.READ_JOBS, asked)
+        self._list(req, resp, "jobsets.html", asked, mine, with_status, jobset_facts.with_etas)
 
 
 class JobSet(Page):
@@ -77,14 +64,6 @@ class JobSet(Page):
     def _paced(self, facts: queries.Facts) -> queries.Facts:
         found = self._parts.reader.block(lambda c: jobset_facts.with_etas(c, [facts])).value
         return found[0] if found else {**facts, "eta_s": None}
-
-
-def _text(req: falcon.Request, name: str) -> str | None:
-    """A filter's value. Raises Invalid: no name of ours holds such characters."""
-    text = req.get_param(name) or None
-    if text is not None and not text.isprintable():
-        raise Invalid("holds characters that cannot be printed", where=name)
-    return text
 
 
 def with_status(facts: queries.Facts) -> queries.Facts:

@@ -1,5 +1,7 @@
 """What somebody keeps for themselves: views, rules for notices, and the feed that these make."""
 
+import shlex
+
 import falcon
 from sqlalchemy.engine import Connection
 
@@ -45,7 +47,8 @@ class ForgetView(SheetPage):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         policy.require(session_of(req).identity, Action.KEEP_VIEWS)
-        self._ask(req, resp, Sheet(f"Forget view @{name}", "Forget it", "/me", needs_reason=False))
+        cli = f"panda views forget {shlex.quote(name)}"
+        self._ask(req, resp, Sheet(f"Forget view @{name}", "Forget it", "/me", needs_reason=False, cli=cli))
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         policy.require(session_of(req).identity, Action.KEEP_VIEWS)

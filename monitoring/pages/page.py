@@ -1,5 +1,6 @@
 """What every page has: the parts of this process, and the way to an answer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -65,9 +66,11 @@ class Page:
         data: dict[str, Any],
         as_of: datetime,
         csv: str | None = None,
+        csv_columns: Sequence[str] | None = None,
         **more: Any,
     ) -> None:
-        """`csv`: the key of the list in `data` that a table of it holds. `more` is for the page alone; of it `csv_word`
+        """`csv`: the key of the list in `data` that a table of it holds, with
+        `csv_columns`, or all that it has. `more` is for the page alone; of it `csv_word`
         names the button, where the table is not all there is.
 
         Raises:
@@ -75,7 +78,7 @@ class Page:
             Unavailable: its list could not be read.
         """
         if render.wants_csv(req):
-            render.answer_csv(resp, _listed(data, csv), tables.COLUMNS[template])
+            render.answer_csv(resp, _listed(data, csv), csv_columns or tables.COLUMNS[template])
             return
         if render.wants_json(req):
             render.answer_json(resp, data, as_of)
@@ -126,11 +129,12 @@ def problem(
     hints: list[tuple[str, str]] | None = None,
     *,
     code: str,
+    again: str = "",
 ) -> None:
     """An error with a face, within the reader's own menu. Asks nobody: its numbers are those of the page before."""
     session: Session | None = req.context.get("session")
     render.problem(
-        req, resp, parts.renderer, status, title, detail, hints, code=code,
+        req, resp, parts.renderer, status, title, detail, hints, code=code, again=again,
         nav=parts.memory.last("nav") or render.NO_NAV, may=_leave(session.identity) if session else _nothing,
     )  # fmt: skip
 

@@ -11,12 +11,14 @@ from sqlalchemy.engine import Connection
 from monitoring.pages import tokens
 from monitoring.pages.jobset_facts import with_etas
 from monitoring.pages.jobsets import with_status
-from monitoring.pages.page import Page, check_words, session_of
+from monitoring.pages.listing import Listing, ListPage, ask
+from monitoring.pages.page import Page, session_of
 from monitoring.reads import queries
 from monitoring.reads.blocks import Block
 from monitoring.reads.queries import Facts, facts
-from monitoring.show import looks, render
+from monitoring.show import looks, render, tables
 from panda.auth import policy
+from panda.auth.nouns import USERS
 from panda.auth.policy import Action
 from panda.errors import NotFound
 from panda.jobs import notices, views
@@ -26,7 +28,6 @@ from panda.jobs.quotas.rules import Limits
 T = TypeVar("T")
 
 _COLUMNS = "name, roles, created_at, banned_at, ban_reason, limited_at, limit_reason"
-USERS = f"SELECT {_COLUMNS} FROM users WHERE name > %(after)s ORDER BY name LIMIT %(n)s"
 USER = f"SELECT {_COLUMNS} FROM users WHERE name = %(name)s"
 USAGE = """
 SELECT day, sum(n_finished)::bigint AS n_finished, sum(n_failed)::bigint AS n_failed, sum(core_s)::float8 AS core_s,
@@ -47,7 +48,6 @@ FROM (SELECT jobset_id, output_dataset_id FROM jobsets WHERE owner = %(owner)s
     LATERAL (SELECT * FROM datasets WHERE dataset_id = s.output_dataset_id OFFSET 0) d
 WHERE d.n_files > 0 ORDER BY s.jobset_id DESC LIMIT 10
 """
-PAGE_SIZE = 100
 #: A set that has been waiting for so long is shown to its owner.
 WAITS_LONG_S = 86_400.0
 
@@ -118,18 +118,16 @@ class User(Me):
         self._about(req, resp, name, is_me=name == session.subject)
 
 
-class Users(Page):
-    """/users?after="""
+LISTING = Listing(USERS, "/users", "users", "panda users", "name:an* role:operator banned!=none created:7d", size=100)
+
+
+class Users(ListPage):
+    """/users?q="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        check_words(req, "after")
         policy.require(session_of(req).identity, Action.READ_AUDIT)
-        after = (req.get_param("after") or "").replace("\x00", "")
-        found = self._parts.reader.block(lambda c: facts(c, USERS, {"after": after, "n": PAGE_SIZE + 1}))
-        items = (found.value or [])[:PAGE_SIZE]
-        onward = items[-1]["name"] if len(found.value or []) > PAGE_SIZE else None
-        data = {"users": items, "next": onward, "trouble": found.trouble}
-        self._answer(req, resp, "users.html", data, self._now(), csv="users")
+        asked = ask(req, LISTING, tables.COLUMNS["users.html"])
+        self._list(req, resp, "users.html", asked, asked.expression)
 
 
 def quota_facts(report: standing.Report) -> Facts:

@@ -1,23 +1,31 @@
 """Pilots and nodes: who asks for jobs, what they hold, and which machine eats them."""
 
 from collections import defaultdict
+from dataclasses import replace
 
 import falcon
 from sqlalchemy.engine import Connection
 
-from monitoring.pages.page import Page, check_words, session_of
+from monitoring.pages.listing import Listing, ListPage, ask
+from monitoring.pages.page import Page, session_of
 from monitoring.reads import site_queries
 from monitoring.reads.blocks import Block
 from monitoring.reads.queries import Facts, facts
+from monitoring.show import render, tables
 from monitoring.troubles.failures import is_black_hole
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.dispatcher import pilot_why
+from panda.dispatcher.nouns import PILOTS
 from panda.errors import NotFound
 from panda.jobs import switches
 from panda.jobs.switches import Place
+from panda.query import words_of
 
-SHOWN = 200
+LISTING = Listing(
+    replace(PILOTS, show=site_queries.PILOTS_SHOWN), "/pilots", "pilots", "panda pilots",
+    "queue:NORTH-Q seen:10m node:wn* nothing_because!=none", default="seen:1h", size=200,
+)  # fmt: skip
 
 
 #: What a pilot does -> how it looks.
@@ -26,16 +34,23 @@ STATES = {"running": "running", "idle": "activated", "starting": "starting", "si
 AGES = ("within 15 s", "within 1 min", "within 2 min", "within 10 min", "within 1 h", "before that")
 
 
-class Pilots(Page):
-    """/pilots?queue="""
+class Pilots(ListPage):
+    """/pilots?q="""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        check_words(req, "queue")
         policy.require(session_of(req).identity, Action.READ_SITES)
-        reader, queue = self._parts.reader, req.get_param("queue") or None
+        asked = ask(req, LISTING, tables.COLUMNS["pilots.html"])
+        queues = words_of(asked.expression, "queue") or ()
+        queue = str(queues[0]) if len(queues) == 1 else None
+        data = {} if render.wants_csv(req) else self._fleet(queue)
+        self._list(req, resp, "pilots.html", asked, asked.expression, data=data, colours=STATES, queue=queue)
+
+    def _fleet(self, queue: str | None) -> Facts:
+        """What all of them do, or those of one queue."""
+        reader = self._parts.reader
         fleet = reader.block(lambda c: _of(facts(c, site_queries.FLEET), queue))
         asks = reader.block(lambda c: _of(facts(c, site_queries.ASKS), queue))
-        data = {
+        return {
             "queues": reader.block(
                 lambda c: _by_queue(_of(facts(c, site_queries.PILOTS), queue), fleet.value, asks.value)
             ),
@@ -44,10 +59,7 @@ class Pilots(Page):
             "match": Block(None if asks.value is None else _match(asks.value), asks.trouble),
             "submitters": reader.block(lambda c: _submitters(facts(c, site_queries.SUBMITTERS), fleet.value or [])),
             "versions": reader.block(lambda c: facts(c, site_queries.VERSIONS)),
-            "pilots": reader.block(lambda c: facts(c, site_queries.NEWEST_PILOTS, {"queue": queue, "n": SHOWN})),
-            "filters": {"queue": queue} if queue else {},
         }
-        self._answer(req, resp, "pilots.html", data, self._now(), csv="pilots", shown=SHOWN, colours=STATES)
 
 
 def _of(found: list[Facts], queue: str | None) -> list[Facts]:

@@ -14,7 +14,7 @@ from monitoring.show import commands
 from panda.auth import policy
 from panda.auth.policy import Action
 from panda.errors import Invalid
-from panda.jobs.nouns import JOB_FIELDS
+from panda.jobs.nouns import JOB_FIELDS, JOBSET_FIELDS
 from panda.names import checked, split_did
 from panda.query import BadFilter, equal_to, read, write
 
@@ -164,7 +164,7 @@ class Search(Page):
         found = self._parts.reader.ask(lambda c: queries.jobsets(c, owner, BIGGEST, 2, name))
         if len(found) == 1:
             return f"/jobsets/{found[0]['jobset_id']}"
-        return "/jobsets?" + urlencode({"name": name}) if found else None
+        return "/jobsets?" + urlencode({"q": write(equal_to(JOBSET_FIELDS["name"], name))}) if found else None
 
     def _beginning(self, req: falcon.Request, text: str) -> list[Facts]:
         """What has a name that begins so, as far as the reader may see it: `kind`, `name`, `about`, `link`."""

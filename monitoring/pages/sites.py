@@ -1,6 +1,7 @@
 """Sites and queues: what they offer, what they do, and the switch with its reason."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,20 +10,23 @@ from sqlalchemy.engine import Connection
 
 from monitoring.pages import site_config
 from monitoring.pages.acting import Deed, Field, Sheet, SheetPage
+from monitoring.pages.listing import Listing, ListPage, ask
 from monitoring.pages.overview_facts import queues as with_jobs
 from monitoring.pages.overview_facts import with_failures
-from monitoring.pages.page import Page, check_words, session_of
+from monitoring.pages.page import Page, session_of
 from monitoring.reads import queries, site_queries
 from monitoring.reads.blocks import Block
 from monitoring.reads.queries import Facts, facts
-from monitoring.show import looks
+from monitoring.show import looks, tables
 from panda.auth import policy
 from panda.auth.policy import Action
+from panda.db.lists import MAX_PAGE
 from panda.dispatcher import mismatches
 from panda.errors import Forbidden, NotFound, UnknownName
 from panda.jobs import pilots_alive
 from panda.names import ASKED, amount
 from panda.settings import Settings
+from panda.sites.nouns import QUEUES
 from panda.sites.status import from_now, set_queue_status
 from panda.sites.versions import Change, newest_of
 from panda.states import JobStatus, QueueStatus
@@ -50,12 +54,18 @@ FOR_S = {"": "until somebody changes it", "3600": "an hour", "21600": "6 hours",
          "604800": "a week"}  # fmt: skip
 
 
-class Sites(Page):
-    """/sites, and /queues: every queue of every site, and the storages."""
+LISTING = Listing(
+    replace(QUEUES, show=site_queries.NAMES_OF_QUEUES), "/queues", "queues", "panda queues",
+    "status:online site:NORTH* cores>=8 tag:gpu memory>=16000", size=MAX_PAGE,
+)  # fmt: skip
+
+
+class Sites(ListPage):
+    """/queues?q=, and /sites?q=: queues of every site, and the storages."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        check_words(req)
         policy.require(session_of(req).identity, Action.READ_SITES)
+        asked = ask(req, replace(LISTING, path=req.path), tables.COLUMNS["queues.html"])
         reader = self._parts.reader
 
         def make() -> Any:
@@ -63,10 +73,14 @@ class Sites(Page):
             pilots = reader.block(lambda c: facts(c, pilots_alive.PILOTS))
             found = reader.block(lambda c: with_failures(c, with_jobs(c, counts.value, pilots.value)))
             storages = reader.block(lambda c: facts(c, queries.STORAGES))
-            return {"queues": found, "storages": storages}, self._now()
+            return found, storages
 
-        data, as_of = self._parts.memory.of("queues", make)
-        self._answer(req, resp, "queues.html", data, as_of, csv="queues")
+        known, storages = self._parts.memory.of("queues", make)
+        by_name = {queue["name"]: queue for queue in known.value or []}
+        data = {"storages": storages, **({"trouble": known.trouble} if known.trouble else {})}
+        self._list(
+            req, resp, "queues.html", asked, asked.expression, lambda row: by_name.get(row["name"], {}), data=data
+        )
 
 
 class Site(Page):
@@ -201,7 +215,7 @@ class SetQueue(SheetPage):
             fields=[Field("status", "New status", value=wanted,
                           options=[(str(s), f"{s}: {MEANS[s]}") for s in QueueStatus]),
                     Field("for_s", "For how long", value="", options=list(FOR_S.items()))],
-            cli="",
+            cli=f"panda site set {queue} {wanted} --reason WHY",
         )  # fmt: skip
         self._ask(req, resp, sheet)
 

@@ -1,5 +1,6 @@
 """The switches: brokerage or dispatch paused everywhere, at a site, at a queue; a node taken out of its queue."""
 
+import shlex
 from urllib.parse import quote
 
 import falcon
@@ -63,6 +64,7 @@ class PauseSheet(SheetPage):
                 Field("place", "Where", value=req.get_param("place") or "", options=places),
                 Field("for_s", "For", options=list(SPANS)),
             ],
+            cli="panda pause WHAT --site SITE --for 4h --reason WHY",
             warnings=["It counts within a second. Jobs keep their place; nothing fails."],
         )  # fmt: skip
         self._ask(req, resp, sheet)
@@ -83,12 +85,19 @@ class NodePause(SheetPage):
             fields=[Field("what", kind="hidden", value="dispatch"), Field("queue", kind="hidden", value=queue),
                     Field("node", kind="hidden", value=node), Field("for_s", "For", options=list(SPANS))],
             warnings=["Pilots on this node get no job any more; what they run is left to end. Other nodes go on."],
+            cli=f"panda pause dispatch --queue {shlex.quote(queue)} --node {shlex.quote(node)} --reason WHY",
         )  # fmt: skip
         self._ask(req, resp, sheet)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, queue: str, node: str) -> None:
         policy.require(session_of(req).identity, Action.SET_SWITCH)
         self._act(req, resp, _pause, _node(queue, node))
+
+
+def _resumes(given: dict[str, str]) -> str:
+    """The command that ends this pause."""
+    where = "".join(f" --{name} {shlex.quote(value)}" for name, value in given.items() if name != "what" and value)
+    return f"panda resume {shlex.quote(given['what'])}{where} --reason WHY"
 
 
 class ResumeSheet(SheetPage):
@@ -106,7 +115,7 @@ class ResumeSheet(SheetPage):
         sheet = Sheet(
             f"Resume {given['what']}: {place.words}", "Resume it", "/admin", facts=facts_,
             fields=[Field(name, kind="hidden", value=value) for name, value in given.items()],
-            is_possible=pause is not None, note="" if pause is not None else "It is not paused.",
+            cli=_resumes(given), is_possible=pause is not None, note="" if pause is not None else "It is not paused.",
         )  # fmt: skip
         self._ask(req, resp, sheet)
 

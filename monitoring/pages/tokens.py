@@ -1,20 +1,22 @@
 """Tokens: which there are, a new one (shown once), and the end of one."""
 
+from dataclasses import replace
 from urllib.parse import urlencode
 
 import falcon
 from sqlalchemy.engine import Connection
 
 from monitoring.pages.acting import Deed, Field, Sheet, SheetPage, carry_out, deed_of
-from monitoring.pages.page import Page, check_words, session_of
-from monitoring.reads.queries import facts
-from monitoring.show import looks
-from panda.auth import audit_log, policy, tokens, users
+from monitoring.pages.listing import Listing, ListPage, ask
+from monitoring.pages.page import session_of
+from monitoring.show import looks, tables
+from panda.auth import audit_log, nouns, policy, tokens, users
 from panda.auth.identity import Role
 from panda.auth.policy import Action
 from panda.errors import Invalid
+from panda.query import all_of, equal_to, write
 
-SHOWN = 200
+FIELDS = nouns.TOKENS.fields
 #: The newest; of one person, or of everybody.
 TOKENS = """
 SELECT token_id, owner, label, roles, created_at, expires_at, revoked_at,
@@ -26,16 +28,26 @@ ORDER BY token_id DESC LIMIT %(n)s
 SPANS = (("7776000", "90 days"), ("2592000", "30 days"), ("604800", "7 days"), ("31536000", "1 year"), ("", "for ever"))
 
 
-class Tokens(Page):
-    """/tokens?owner=&all="""
+#: As pages show them.
+LISTED = """
+SELECT token_id, owner, label, roles, created_at, expires_at, revoked_at,
+    coalesce(expires_at < (SELECT panda_now()), false) AS is_over
+FROM tokens WHERE token_id = ANY(%(ids)s)
+"""
+LISTING = Listing(
+    replace(nouns.TOKENS, show=LISTED), "/tokens", "tokens", "panda token list",
+    "owner:anna role:pilot label:*north* revoked:none expires:none", default="revoked:none", size=100,
+)  # fmt: skip
+
+
+class Tokens(ListPage):
+    """/tokens?q=; `all` in older links: ended ones too."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        check_words(req, "owner", "all")
-        owner = policy.scope(session_of(req).identity, Action.READ_TOKENS, req.get_param("owner") or None)
-        asked = {"owner": owner, "n": SHOWN, "all": "all" in req.params}
-        found = self._parts.reader.block(lambda c: facts(c, TOKENS, asked))
-        self._answer(req, resp, "tokens.html", {"tokens": found}, self._now(), csv="tokens", of=owner,
-                     with_revoked="all" in req.params, shown=SHOWN)  # fmt: skip
+        listing = replace(LISTING, default="") if "all" in req.params else LISTING
+        asked = ask(req, listing, tables.COLUMNS["tokens.html"], ("all",))
+        mine = self._mine(req, Action.READ_TOKENS, asked)
+        self._list(req, resp, "tokens.html", asked, mine)
 
 
 class NewToken(SheetPage):
@@ -103,7 +115,7 @@ class RevokeToken(SheetPage):
         owner = self._parts.reader.ask(lambda c: users.owner_of_token(c, token_id))
         policy.require(session_of(req).identity, Action.REVOKE_TOKEN, owner)
         sheet = Sheet(
-            f"End token {token_id}", "End it", "/tokens?" + urlencode({"owner": owner}),
+            f"End token {token_id}", "End it", _of(owner),
             facts=[("Of", owner)], warnings=["Whoever uses it is refused within five seconds."], is_dangerous=True,
             cli=f"panda token revoke {token_id}",
         )  # fmt: skip
@@ -118,7 +130,14 @@ class RevokeToken(SheetPage):
             was_good = users.revoke(connection, token_id, by=deed.who, reason=deed.reason, request_id=deed.request_id)
             return f"Token {token_id} is ended." if was_good else f"Token {token_id} had ended before."
 
-        self._act(req, resp, act, "/tokens?" + urlencode({"owner": owner}))
+        self._act(req, resp, act, _of(owner))
+
+
+def _of(owner: str) -> str:
+    """The list of somebody's tokens that are good."""
+    return "/tokens?" + urlencode(
+        {"q": write(all_of(equal_to(FIELDS["owner"], owner), equal_to(FIELDS["revoked"], None)))}
+    )
 
 
 def ends(token: dict[str, object]) -> str:

@@ -12,6 +12,7 @@ SELECT audit_id, at, who, action, target, reason FROM (
     SELECT * FROM audit_log ORDER BY audit_id DESC LIMIT 5000) AS newest
 WHERE target = ANY(%(targets)s::text[]) ORDER BY audit_id DESC LIMIT 8
 """
+NAMES_OF_QUEUES = "SELECT name FROM queues WHERE name = ANY(%(ids)s)"
 QUEUES_OF = """
 SELECT q.*, s.cloud, s.description FROM queues q JOIN sites s ON s.name = q.site
 WHERE q.site = %(site)s ORDER BY q.name LIMIT 500
@@ -158,11 +159,10 @@ SUBMITTERS = """
 SELECT submitter, count(*) AS n_queues, sum(max_pilots)::bigint AS max_pilots, array_agg(name ORDER BY name) AS queues
 FROM queues WHERE removed_at IS NULL GROUP BY submitter ORDER BY submitter
 """
-NEWEST_PILOTS = """
+PILOTS_SHOWN = """
 SELECT pilot_id, queue, node, version, cores, memory_mb, started_at, last_seen_at, n_jobs, nothing_because,
     extract(epoch FROM panda_now() - last_seen_at)::float8 AS silent_s
-FROM (SELECT * FROM pilots WHERE last_seen_at > (SELECT panda_now()) - interval '1 hour' LIMIT 50000) AS lately
-WHERE (%(queue)s::text IS NULL OR queue = %(queue)s) ORDER BY last_seen_at DESC LIMIT %(n)s
+FROM pilots WHERE pilot_id = ANY(%(ids)s)
 """
 VERSIONS = """
 SELECT version, count(*) AS n FROM (SELECT version FROM pilots

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from monitoring.gate import Session
 from monitoring.reads.blocks import Block
 from monitoring.show import codes, funnel, logtext, looks, pictures
+from monitoring.show.commands import command_of
 
 FOLDER = Path(__file__).parents[1]
 THEMES = ("auto", "light", "dark")
@@ -68,6 +69,7 @@ class Renderer:
         )  # fmt: skip
         self._environment.globals.update(
             looks=looks,
+            command_of=command_of,
             pictures=pictures,
             codes=codes,
             funnel=funnel,
@@ -207,13 +209,15 @@ def problem(
     hints: list[tuple[str, str]] | None = None,
     *,
     code: str,
+    again: str = "",
     nav: dict[str, int | None],
     may: Any,
 ) -> None:
     """An error with a face: RFC 9457 for programs, a page that helps for people.
 
     Args:
-        hints: (link, words). code: stays the same, whatever the words are. nav, may: for the menu.
+        hints: (link, words). code: stays the same, whatever the words are. again: a filter to be mended.
+        nav, may: for the menu.
     """
     resp.status = status
     resp.set_header("Cache-Control", "no-store")
@@ -225,7 +229,7 @@ def problem(
     resp.text = renderer.page(
         "problem.html", title=title, detail=detail, hints=hints or [], as_of=datetime.now(UTC),
         session=req.context.get("session"), theme=theme_of(req), path=req.path, json_link="", status=status, nav=nav,
-        told="", may=may, csv_link="", topics="",
+        told="", again=again, may=may, csv_link="", topics="",
     )  # fmt: skip
 
 

@@ -44,7 +44,12 @@ _WORDS = {
         ended_at owner held_because
     """,
     "datasets.html": "dataset_id scope name kind status owner jobset_id n_files size_bytes created_at closed_at",
-    "dataset.html": "file_id lfn guid size_bytes adler32 panda_id attempt_nr created_at storages",
+    "dataset.html": """
+        file_id lfn guid size_bytes adler32 panda_id attempt_nr created_at storages dataset sha256 md5
+    """,
+    "files.html": """
+        file_id dataset lfn size_bytes adler32 sha256 md5 guid panda_id attempt_nr created_at storages
+    """,
     "file.html": "file_id storage path created_at",
     "tokens.html": "token_id owner label roles created_at expires_at revoked_at is_over",
     "users.html": "name roles created_at banned_at ban_reason limited_at limit_reason",

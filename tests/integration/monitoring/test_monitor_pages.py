@@ -162,7 +162,7 @@ def test_pages_of_the_list_hold_every_job_once(world: World, operator: Browser) 
 def test_a_list_stops_looking_and_goes_on_where_it_stopped(
     world: World, operator: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "JOBS", replace(jobs.JOBS, window=3))
+    monkeypatch.setattr(jobs, "LISTING", replace(jobs.LISTING, noun=replace(jobs.JOBS, window=3)))
 
     first = operator.json("/jobs?status=pending")["data"]
     below, found = first["next"], list(first["jobs"])
@@ -503,10 +503,12 @@ def test_a_job_set_is_found_by_its_name(world: World, operator: Browser, parts: 
             JOBSET.replace("'key-' || %(name)s", "'another'"),
             {"name": "analysis", "owner": "bob", "document": document},
         )
-    assert target(operator) == "/jobsets?name=analysis"
+    assert target(operator) == "/jobsets?q=name%3Aanalysis"
     assert {row["owner"] for row in operator.json("/jobsets?name=analysis")["data"]["jobsets"]} == {"alice", "bob"}
     assert [row["owner"] for row in bob.json("/jobsets?name=analysis")["data"]["jobsets"]] == ["bob"]
-    assert "is called so" in operator.get("/jobsets?name=hello").text
+    nothing = operator.get("/jobsets?q=name:hello+created:24h").text
+    assert "Nothing fits" in nothing
+    assert all(word in nothing for word in (">created:1w</a>", ">without name:hello</a>", ">show all</a>"))
 
 
 def test_a_celery_id_leads_to_the_jobs_that_its_chain_moved(

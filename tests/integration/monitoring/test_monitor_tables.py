@@ -84,10 +84,10 @@ def test_the_table_of_jobs_is_all_of_them_down_to_a_bound_that_is_told(
 ) -> None:
     for panda_id in range(100, 230):
         world.job(panda_id, "pending")
-    monkeypatch.setattr("monitoring.pages.jobs.lists.MAX_PAGE", 40)
+    monkeypatch.setattr("monitoring.pages.listing.lists.MAX_PAGE", 40)
 
     whole = operator.get("/jobs?q=status:pending&csv")
-    monkeypatch.setattr("monitoring.pages.jobs.CSV_ROWS", 100)
+    monkeypatch.setattr("monitoring.pages.listing.CSV_ROWS", 100)
     first = operator.get("/jobs?q=status:pending&csv")
     onward = re.search(r"<(/jobs\?[^>]+)>; rel=next", first.headers["link"])
     assert onward is not None
@@ -116,7 +116,7 @@ def test_a_table_that_cannot_be_read_is_no_empty_one(
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/jobs", "/jobsets", "/jobs/actions", "/datasets", "/datasets/user.alice:out", "/errors", "/incidents", "/users",
+    ["/", "/jobs", "/jobsets", "/jobs/actions", "/datasets", "/datasets/user.alice:out", "/files", "/errors", "/incidents", "/users",
      "/pilots", "/sites", "/queues", "/tokens", "/transfers", "/troubles", "/usage", "/audit", "/admin", "/celery"],
 )  # fmt: skip
 def test_a_list_does_not_pass_over_a_word_that_it_does_not_know(world: World, operator: Browser, path: str) -> None:
@@ -131,7 +131,7 @@ def test_a_list_does_not_pass_over_a_word_that_it_does_not_know(world: World, op
 
 
 def test_the_words_that_a_list_knows_are_told(world: World, operator: Browser) -> None:
-    assert "known: before, name, owner" in operator.get("/jobsets?lunch=hello&json").json["detail"]
+    assert "known: cancelled, created, ended" in operator.get("/jobsets?lunch=hello&json").json["detail"]
     assert "did you mean 'owner'" in operator.get("/jobsets?owner_=hello&json").json["detail"]
 
 
@@ -156,3 +156,98 @@ def test_jobs_are_counted_by_kind_and_by_what_they_ask_for(world: World, operato
         assert [job["panda_id"] for job in found] == [world.jobs["running"]], word
     assert "2 GB" in page
     assert 'href="/jobs?q=kind%3Aproduction"' in operator.get("/jobs").text
+
+
+@pytest.mark.parametrize(
+    ("pairs", "text"),
+    [
+        ("/jobs?state=failed,running&user!=bob&priority>=0", "status:failed,running owner!=bob priority>=0"),
+        ("/jobs?name=job-f*&changed=24h&add=attempt<2", "name:job-f* changed:24h attempt<2"),
+        ("/jobsets?owner=alice&failed>0&created=7d", "owner:alice failed>0 created:7d"),
+        ("/audit?who=olga&when=24h&target=queue*", "who:olga at:24h target:queue*"),
+        ("/pilots?queue=north", "queue:north"),
+        ("/datasets/user.alice:out?lfn=*.txt&size<100", "lfn:*.txt size<100"),
+    ],
+)  # fmt: skip
+def test_an_address_says_a_filter_as_pairs_or_as_text(world: World, operator: Browser, pairs: str, text: str) -> None:
+    world.furnish()
+    path = pairs.partition("?")[0]
+
+    by_pairs = operator.json(f"{pairs}&json")["data"]
+    by_text = operator.get(path, params={"filter": text}, accept="application/json").json["data"]
+
+    def rows(data: dict[str, object]) -> list[object]:
+        found = next(value for value in data.values() if isinstance(value, list))
+        return [{name: value for name, value in row.items() if name != "silent_s"} for row in found]
+
+    assert rows(by_pairs) == rows(by_text)
+    assert rows(by_pairs)
+
+
+def test_a_list_has_the_columns_that_a_program_asks_for(world: World, operator: Browser) -> None:
+    table = operator.get("/jobs?status=failed,running&fields=panda_id,status&sort=panda_id&csv").text.splitlines()
+    rows = operator.json("/jobs?status=failed&fields=status,panda_id")["data"]["jobs"]
+    refused = operator.get("/jobs?fields=panda_id,stauts&json")
+
+    assert table == ["panda_id,status", f"{world.jobs['running']},running", f"{world.jobs['failed']},failed"]
+    assert rows == [{"status": "failed", "panda_id": world.jobs["failed"]}]
+    assert (refused.status_code, refused.json["code"]) == (400, "unknown_field")
+    assert "did you mean 'status'" in refused.json["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/jobsets?sort=lunch", "unknown_sort"), ("/datasets/user.alice:out?sort=created", "unserved_sort"),
+        ("/audit?q=lunch:1", "bad_filter"), ("/audit?q=at:tomorrow", "bad_filter"), ("/incidents?state=shut", "bad_filter"),
+        ("/jobs?after=x", "bad_cursor"), ("/datasets?sort=name&after=x", "bad_cursor"), ("/pilots?limit=0", "invalid"),
+        ("/users?limit=501", "invalid"), ("/files?lfm=x", "unknown_filter"), ("/errors?q=owner:alice", "bad_filter"),
+        ("/errors?sort=hour", "unserved_sort"), ("/transfers?status=lost", "bad_filter"), ("/tokens?q=(", "bad_filter"),
+    ],
+)  # fmt: skip
+def test_a_list_refuses_what_it_cannot_mean(world: World, operator: Browser, path: str, code: str) -> None:
+    world.furnish()
+    answer = operator.get(path, accept="application/json")
+
+    assert (answer.status_code, answer.json["code"]) == (400, code)
+
+
+def test_a_page_of_a_list_goes_on_in_the_same_filter_and_order(world: World, operator: Browser) -> None:
+    world.furnish()
+    for number in range(5):
+        world.sql(
+            "INSERT INTO datasets (scope, name, owner, created_at) VALUES ('a', %(n)s, 'bob', panda_now())",
+            n=f"d{number}",
+        )
+
+    seen: list[str] = []
+    path: str | None = "/datasets?owner=bob&sort=name&limit=2"
+    while path:
+        page = operator.get(path).text
+        seen += re.findall(r'href="/datasets/a%3A(d\d)"', page)
+        onward = re.search(r'href="([^"]+)">Next →', page)
+        path = onward[1].replace("&amp;", "&") if onward else None
+
+    assert seen == ["d0", "d1", "d2", "d3", "d4"]
+    assert (
+        "panda datasets --filter &#39;owner:bob&#39; --sort name" in operator.get("/datasets?owner=bob&sort=name").text
+    )
+
+
+def test_what_a_page_asks_for_by_itself_stands_there_and_can_be_taken_away(world: World, operator: Browser) -> None:
+    world.sql("UPDATE pilots SET last_seen_at = panda_now() - interval '3 hours'")
+
+    usual, every = operator.get("/pilots").text, operator.json("/pilots?q=")["data"]["pilots"]
+
+    assert 'class="chip" href="/pilots?q="' in usual
+    assert ">seen:7h</a>" in usual
+    assert [pilot["pilot_id"] for pilot in every] == ["pilot-1"]
+
+
+def test_a_filter_that_cannot_be_meant_may_be_mended_on_the_spot(world: World, operator: Browser) -> None:
+    page = operator.get("/jobsets?q=stauts:failed").text
+
+    assert "did you mean &#39;status&#39;?</p>" in page
+    assert '<form class="panel filter" action="/jobsets"' in page
+    assert 'name="q" value="stauts:failed"' in page
+    assert '<a class="l" href="/jobsets">the whole list</a>' in page
