@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from monitoring.pages.acting import Deed, Field, Sheet, SheetPage, carry_out, deed_of
 from monitoring.pages.listing import Listing, ListPage, ask
 from monitoring.pages.page import session_of
-from monitoring.show import looks, tables
+from monitoring.show import tables
 from panda.auth import audit_log, nouns, policy, tokens, users
 from panda.auth.identity import Role
 from panda.auth.policy import Action
@@ -138,8 +138,3 @@ def _of(owner: str) -> str:
     return "/tokens?" + urlencode(
         {"q": write(all_of(equal_to(FIELDS["owner"], owner), equal_to(FIELDS["revoked"], None)))}
     )
-
-
-def ends(token: dict[str, object]) -> str:
-    """revoked, over, or good."""
-    return "revoked" if token["revoked_at"] else "over" if token["is_over"] else looks.UNKNOWN

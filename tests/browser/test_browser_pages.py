@@ -12,8 +12,10 @@ PAGES = (
     "/jobs/bulk/retry?q=status:failed", "/jobs/actions", "/sites", "/sites/NORTH", "/queues/NORTH-Q",
     "/queues/NORTH-Q/status?to=offline", "/pilots", "/datasets", "/me", "/users", "/usage",
     "/usage?by=group&bin=week&as=table&days=90&kind=analysis", "/errors", "/errors/pilot:1305", "/incidents",
-    "/incidents/{incident}", "/incidents/{incident}/answer", "/celery", "/admin", "/audit", "/help", "/nowhere", "/jobs/{running}", "/jobs/{running}/cancel", "/jobsets/{jobset}/retry", "/transfers",
-    "/troubles", "/tokens?all", "/tokens/new", "/users/anna", "/nodes/NORTH-Q/{node}", "/nodes/NORTH-Q/{nastier}",
+    "/incidents/{incident}", "/incidents/{incident}/answer", "/celery", "/admin", "/audit", "/help", "/nowhere", "/jobs/{running}",
+    "/jobs/{running}/cancel", "/jobsets/{jobset}/retry", "/transfers",
+    "/troubles", "/tokens?all", "/tokens/new", "/files", "/jobsets?q=name:none+created:24h", "/jobsets?q=stauts:failed",
+    "/datasets?sort=name", "/errors?q=queue:none-such", "/transfers?q=", "/queues?q=name:N*&edit=1", "/users/anna", "/nodes/NORTH-Q/{node}", "/nodes/NORTH-Q/{nastier}",
     "/pilots/{nastier}", "/datasets/user.anna:axe", "/files/user.anna:axe/{nastier}",
     "/admin/switches/pause?what=dispatch", "/search?q=nothing-is-called-so", "/login",
 )  # fmt: skip
