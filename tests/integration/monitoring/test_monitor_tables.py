@@ -1,12 +1,15 @@
 """Pages as tables: the same address with ?csv, and a clear word where there is no table."""
 
 import re
+from dataclasses import replace
 from urllib.parse import urlencode
 
 import pytest
 
+from monitoring.pages import incidents
+from monitoring.pages.page import Parts
 from panda.db.session import rows
-from tests.integration.monitoring.conftest import JOBSET, PAGES, Browser, World
+from tests.integration.monitoring.conftest import JOBSET, PAGES, Browser, Token, World
 
 #: Pages that are no list, whatever they show beside.
 NO_TABLE = ("/", "/jobs/7", "/help", "/incidents/1", "/search?q=nothing")
@@ -251,3 +254,48 @@ def test_a_filter_that_cannot_be_meant_may_be_mended_on_the_spot(world: World, o
     assert '<form class="panel filter" action="/jobsets"' in page
     assert 'name="q" value="stauts:failed"' in page
     assert '<a class="l" href="/jobsets">the whole list</a>' in page
+
+
+def test_a_filter_shows_nobody_more_than_they_may_see(
+    world: World, operator: Browser, parts: Parts, token: Token
+) -> None:
+    world.furnish()
+    world.sql("UPDATE jobs SET owner = 'bob' WHERE panda_id = %(id)s", id=world.jobs["running"])
+    bob = Browser(parts, token("bob", "user"))
+
+    for text in ("", "owner!=bob or owner:bob", "owner:alice or owner:bob", "not owner:nobody"):
+        path = f"/jobs?q={text.replace(' ', '+')}"
+        assert [job["panda_id"] for job in bob.json(path)["data"]["jobs"]] == [world.jobs["running"]], text
+        assert len(operator.json(path)["data"]["jobs"]) == len(world.jobs), text
+    assert bob.json("/jobsets?q=owner:alice+or+name:*")["data"]["jobsets"] == []
+    for path in (
+        "/jobsets?owner=alice",
+        "/jobs?q=owner:alice",
+        "/tokens?owner=alice",
+        "/jobs/actions?by=alice",
+        "/audit",
+    ):
+        assert bob.get(path).status_code == 403, path
+
+
+def test_a_page_looks_at_a_bounded_number_of_rows_and_goes_on(
+    world: World, operator: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(8):
+        world.sql(
+            "INSERT INTO incidents (component, level, key, message, first_at, last_at)"
+            " VALUES ('relay', %(level)s, %(key)s, 'm', panda_now(), panda_now())",
+            level="error" if number == 0 else "warning", key=f"k{number}",
+        )  # fmt: skip
+    listing = incidents.LISTING
+    monkeypatch.setattr(incidents, "LISTING", replace(listing, noun=replace(listing.noun, window=2)))
+
+    first = operator.get("/incidents?level=error").text
+    onward = re.search(r'href="([^"]+)">Next →', first)
+    assert onward is not None
+    then = operator.get(onward[1].replace("&amp;", "&")).text
+    table = operator.get("/incidents?level=error&csv").text
+
+    assert "None among the rows that were looked at" in first
+    assert '<a class="l" href="/incidents/1">1</a>' in then
+    assert len(table.splitlines()) == 2
