@@ -1,5 +1,6 @@
 """Every page in both themes: no violation of WCAG 2.2 A and AA, no script of others, nothing asked of other hosts."""
 
+import re
 from urllib.parse import quote
 
 import pytest
@@ -19,6 +20,8 @@ PAGES = (
     "/pilots/{nastier}", "/datasets/user.anna:axe", "/files/user.anna:axe/{nastier}",
     "/admin/switches/pause?what=dispatch", "/search?q=nothing-is-called-so", "/login",
 )  # fmt: skip
+#: Of these pages some say that there is nothing here, one that its filter cannot be meant.
+SAYS_NO = re.compile(r"\b40[04]\b")
 RULES = """() => axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]})"""
 #: What a theme changes is colours alone: of the second one nothing else is asked again.
 COLOURS = """() => axe.run(document, {runOnly: {type: "rule", values: ["color-contrast", "link-in-text-block"]}})"""
@@ -76,7 +79,7 @@ def test_every_page_is_accessible_quiet_and_stays_here(person, paths, scheme):
             for each in ada.page.evaluate(ASKED[scheme])["violations"]:
                 nodes = [f"{node['html'][:120]} :: {node['failureSummary'][:160]}" for node in each["nodes"][:3]]
                 found[f"{path} {each['id']}"] = nodes
-        troubles = [trouble for trouble in ada.troubles if "404" not in trouble]
+        troubles = [trouble for trouble in ada.troubles if not SAYS_NO.search(trouble)]
 
     assert found == {}, found
     assert troubles == []
@@ -113,7 +116,7 @@ def test_what_people_write_is_never_run(person, paths):
             ada.go(path)
             assert ada.page.locator("img[src=x], main script, [onmouseover], [onfocus], [onclick]").count() == 0, path
             assert ada.page.locator("a[href^='javascript'], form[action^='javascript']").count() == 0, path
-        assert not [trouble for trouble in ada.troubles if "404" not in trouble]
+        assert not [trouble for trouble in ada.troubles if not SAYS_NO.search(trouble)]
 
 
 #: What each role is offered on a job that failed, one that runs, a queue, many jobs, an incident, what is switched,
