@@ -45,6 +45,11 @@ SELECT component, level, key, message, context, n, panda_now(), panda_now()
 FROM unnest(%(components)s::text[], %(levels)s::text[], %(keys)s::text[], %(messages)s::text[], %(contexts)s::jsonb[],
     %(counts)s::bigint[]) AS t(component, level, key, message, context, n)
 """
+NEWEST = """
+SELECT incident_id, component, level, key, message, context, n, first_at, last_at, acknowledged_at, acknowledged_by,
+    closed_at, closed_by, comment
+FROM incidents WHERE incident_id < %(before)s ORDER BY incident_id DESC LIMIT %(limit)s
+"""
 ONE = """
 SELECT incident_id, component, level, key, message, context, n, first_at, last_at, acknowledged_at, acknowledged_by,
     closed_at, closed_by, comment
@@ -123,6 +128,11 @@ def _columns(found: Sequence[Incident]) -> dict[str, list[Any]]:
         "messages": [each.message for each in found],
         "contexts": [msgspec.json.encode(each.context, enc_hook=str).decode() for each in found],
     }
+
+
+def newest(connection: Connection, *, before: int = 2**62, limit: int = 50) -> list[Row[Any]]:
+    """Incidents below `before`, newest first."""
+    return rows(connection, NEWEST, {"before": before, "limit": limit})
 
 
 def one(connection: Connection, incident_id: int) -> Row[Any]:
