@@ -123,11 +123,14 @@ JOBS = Noun(
 GROUPS = ("status", "site", "queue", "owner", "share", "jobset", "error", "failed_stage", "node", "attempt", "kind",
           "cores", "memory", "priority", "stage", "waits_for", "archived")  # fmt: skip
 
+_GROUP = "nullif(coalesce(r.working_group, r.document->>'working_group'), '')"
 JOBSET_FIELDS = Fields(
     Field("jobset", Kind.WHOLE, "r.jobset_id", cost=Cost.INDEX, aliases=("id", "set", "jobset_id")),
     Field("owner", Kind.TEXT, "r.owner", cost=Cost.INDEX, aliases=("user",)),
     Field("name", Kind.TEXT, "r.name"),
     _word("status", JobSetStatus, sql=queries.JOBSET_STATUS.replace("s.", "r."), aliases=("state",)),
+    Field("kind", Kind.TEXT, KIND.replace("s.", "r."), "analysis, production, …"),
+    Field("group", Kind.TEXT, _GROUP, "the working group that it is for", is_nullable=True, aliases=("working_group",)),
     Field("share", Kind.TEXT, "r.share"),
     Field("n_jobs", Kind.WHOLE, "r.n_jobs", aliases=("jobs",)),
     Field("open", Kind.WHOLE, "r.n_open", "jobs that have not ended", aliases=("n_open",)),
@@ -156,8 +159,8 @@ def walk_jobsets(expression: Expression) -> Walk:
 JOBSETS = Noun(
     name="job set",
     fields=JOBSET_FIELDS,
-    columns="""jobset_id, owner, name, share, n_jobs, n_open, n_finished, n_failed, n_cancelled, open_parents,
-    created_at, ended_at""",
+    columns="""jobset_id, owner, name, kind, working_group, document, share, n_jobs, n_open, n_finished, n_failed,
+    n_cancelled, open_parents, created_at, ended_at""",
     identity=("jobset_id",),
     orders={"jobset_id": Order(("jobset_id",))},
     walk=walk_jobsets,
