@@ -264,6 +264,8 @@ class AsyncClient(_Mirror[Client]):
     wait = _mirrored(Client.wait)
     upload_sandbox = _mirrored(Client.upload_sandbox)
     has_sandbox = _mirrored(Client.has_sandbox)
+    queue = _mirrored(Client.queue)
+    mismatches = _mirrored(Client.mismatches)
     set_queue_status = _mirrored(Client.set_queue_status)
     set_share_weight = _mirrored(Client.set_share_weight)
     add_share = _mirrored(Client.add_share)

@@ -10,7 +10,7 @@ def test_a_failed_job_is_found_read_retried_and_seen_to_finish(person, failed_jo
         page = olga.page
         olga.go("/jobs")
         page.click("a[href*='status%3Afailed']:has-text('failed') >> nth=0")
-        page.click(f"a.l:has-text('{failed_job}')")
+        page.click(f"a.l:text-is('{failed_job}')")
 
         expect(page.locator("h1")).to_contain_text("failed")
         expect(page.locator(".log")).to_contain_text("ERROR the disk is full")

@@ -38,6 +38,11 @@ def _chosen(things: Sequence[Any], n: int) -> Any:
     return things[n % len(things)] if things else None
 
 
+def _taken(bag: list[Message], n: int) -> Message | None:
+    """By its place: a message may be there twice."""
+    return bag.pop(n % len(bag)) if bag else None
+
+
 def submit(player: Player, n: int) -> None:
     if len(player.model.jobs) < MOST_JOBS:
         player.model.submit(max_attempts=1 + n % 3)
@@ -58,9 +63,8 @@ def relay_dies(player: Player, n: int) -> None:
 
 def deliver(player: Player, n: int) -> None:
     """A message comes, from anywhere in the bag; its chain goes on."""
-    message = _chosen(player.bag, n)
+    message = _taken(player.bag, n)
     if message:
-        player.bag.remove(message)
         following = player.model.run_stage(message)
         if following and not road_end(message):
             player.bag.append(following)
@@ -68,25 +72,21 @@ def deliver(player: Player, n: int) -> None:
 
 def deliver_and_die(player: Player, n: int) -> None:
     """The stage commits, and the chain breaks."""
-    message = _chosen(player.bag, n)
+    message = _taken(player.bag, n)
     if message:
-        player.bag.remove(message)
         player.model.begin_run(message)
         player.model.run_stage(message)
 
 
 def begin_and_die(player: Player, n: int) -> None:
     """The worker dies before the stage commits."""
-    message = _chosen(player.bag, n)
+    message = _taken(player.bag, n)
     if message:
-        player.bag.remove(message)
         player.model.begin_run(message)
 
 
 def drop(player: Player, n: int) -> None:
-    message = _chosen(player.bag, n)
-    if message:
-        player.bag.remove(message)
+    _taken(player.bag, n)
 
 
 def double(player: Player, n: int) -> None:
