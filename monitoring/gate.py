@@ -134,17 +134,21 @@ class Sessions:
             now = list(self._open.items())
         for key, session in now:
             try:
-                fresh = self._asked(key, session)
-            except (Unauthenticated, Forbidden):
-                log.info("session ended", subject=session.subject)
-                self.close(key)
+                self._ask_about(key, session)
             except Exception as problem:
                 log.warning("session not asked about", subject=session.subject, problem=type(problem).__name__)
                 return
-            else:
-                with self._guard:
-                    if key in self._open:
-                        self._open[key] = fresh
+
+    def _ask_about(self, key: str, session: Session) -> None:
+        try:
+            fresh = self._asked(key, session)
+        except (Unauthenticated, Forbidden):
+            log.info("session ended", subject=session.subject)
+            self.close(key)
+        else:
+            with self._guard:
+                if key in self._open:
+                    self._open[key] = fresh
 
     def _asked(self, key: str, session: Session) -> Session:
         """The session as it is now. Raises Unauthenticated, Forbidden."""

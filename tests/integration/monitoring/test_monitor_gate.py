@@ -4,6 +4,7 @@ import re
 
 import pytest
 from falcon.testing import Result, TestClient
+from sqlalchemy.exc import OperationalError
 
 from monitoring.app import make_app
 from monitoring.gate import COOKIE, SESSION_S, Sessions, safe_next
@@ -194,6 +195,29 @@ def test_a_revoked_token_ends_its_session_and_a_store_that_is_away_does_not() ->
 
     assert while_away is not None
     assert sessions.get(key) is None
+
+
+def test_a_store_that_goes_away_while_a_session_ends_stops_nobody_from_asking_again(begin: Begin, token: Token) -> None:
+    class Stuck(Drawer):
+        is_away = True
+
+        def drop(self, key: str) -> None:
+            if self.is_away:
+                raise OperationalError("DELETE", {}, Exception("the store is away"))
+            super().drop(key)
+
+    drawer = Stuck(begin)
+    sessions = Sessions(Verifier(begin), drawer=drawer)
+    keys = [sessions.open(token(name, "operator"))[0] for name in ("ada", "bob")]
+    with begin() as connection:
+        connection.exec_driver_sql("UPDATE tokens SET revoked_at = panda_now()")
+
+    sessions.ask_again()
+    drawer.is_away = False
+    sessions.ask_again()
+
+    assert [sessions.recall(key) for key in keys] == [None, None]
+    assert len(sessions) == 0
 
 
 def test_a_pilots_token_is_refused_by_name() -> None:
