@@ -35,10 +35,12 @@ ON CONFLICT (meter, labels) DO UPDATE SET n = m.n + excluded.n, amount = m.amoun
 
 
 def _known(meter: str, labels: str) -> str:
-    """`labels`, or `other` in place of each if the meter has no room for them."""
+    """`labels`, or `other` in place of each that says something if the meter has no room for them: what is empty says
+    that nothing failed."""
     return f"""CASE WHEN EXISTS (SELECT FROM meters WHERE meter = {meter} AND labels = {labels})
         OR (SELECT count(*) FROM meters WHERE meter = {meter}) < {MAX_SERIES} THEN {labels}
-        ELSE array_fill('other'::text, ARRAY[cardinality({labels})]) END"""
+        ELSE ARRAY(SELECT CASE WHEN label = '' THEN '' ELSE 'other' END
+            FROM unnest({labels}) WITH ORDINALITY AS t(label, nr) ORDER BY nr) END"""
 
 
 #: What a fold of `error_deltas` AS gone adds.

@@ -144,7 +144,7 @@ def test_failed_attempts_and_transfers_are_counted_by_code(client, begin):
 
 
 @pytest.mark.usefixtures("by_hand")
-def test_a_meter_has_only_so_many_series(begin):
+def test_a_meter_has_only_so_many_series_and_what_arrived_beyond_them_did_not_fail(client, begin):
     many = """INSERT INTO meter_deltas (meter, labels, n)
         SELECT 'transfer', ARRAY['S' || i, 'D', ''], 1 FROM generate_series(1, %(n)s) AS i"""
     with begin() as connection:
@@ -157,7 +157,8 @@ def test_a_meter_has_only_so_many_series(begin):
 
     assert len(found) == meters.MAX_SERIES + 1
     assert found["S1", "D", ""] == 2
-    assert found["other", "other", "other"] == 30
+    assert found["other", "other", ""] == 30
+    assert scraped(client)['panda_transfers_done_total{source="other",destination="other"}'] == 30
 
 
 @pytest.mark.usefixtures("by_hand")
