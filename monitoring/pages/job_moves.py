@@ -21,6 +21,7 @@ from panda.auth.identity import Identity
 from panda.auth.policy import Action
 from panda.errors import Conflict, Invalid
 from panda.jobs import bulk, hold, priority, rebroker
+from panda.jobs import places as known_places
 from panda.jobs import queries as asked
 from panda.settings import Settings
 from panda.states import FINAL, JobStatus
@@ -241,6 +242,8 @@ class JobRebroker(JobMove):
     def _do(self, connection: Connection, panda_id: int, deed: Deed) -> tuple[str, dict[str, Any]]:
         said = f"{deed.form.get('exclude', '')},{deed.form.get('more', '')}"
         places = list(dict.fromkeys(place for place in (part.strip() for part in said.split(",")) if place))
+        rebroker.check_places(places)
+        known_places.check_excluded(connection, places)
         _, refused = rebroker.rebroker(connection, [panda_id], exclude=places, by=deed.who, reason=deed.reason)
         self._checked(panda_id, refused)
         kept = f", never again at {', '.join(places)}" if places else ""
@@ -284,7 +287,7 @@ class JobDebug(JobMove):
 def priority_of(text: str) -> int:
     """A priority that somebody typed. Raises Invalid (`bad_priority`)."""
     digits = text.strip().removeprefix("-")
-    if not (digits.isascii() and digits.isdecimal()) or int(digits[:9]) > MOST_PRIORITY:
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < 9) or int(digits) > MOST_PRIORITY:
         message = f"wants a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY}"
         raise Invalid(message, where="priority", code="bad_priority")
     return int(text)

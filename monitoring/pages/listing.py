@@ -366,7 +366,7 @@ def _pairs(req: falcon.Request) -> list[tuple[str, str]]:
 def _limit(text: str, size: int) -> int:
     if not text:
         return size
-    if not (text.isascii() and text.isdecimal() and 0 < int(text[:9]) <= lists.MAX_PAGE):
+    if not (text.isascii() and text.isdecimal() and len(text) < 9 and 0 < int(text) <= lists.MAX_PAGE):
         raise Invalid(f"wants a number from 1 to {lists.MAX_PAGE}", where="limit")
     return int(text)
 

@@ -71,7 +71,7 @@ def test_a_job_gets_another_priority_from_its_page(world: World, operator: Brows
     panda_id = world.jobs["activated"]
     path = f"/jobs/{panda_id}/priority"
 
-    for k, wrong in enumerate(("", "lots", "10001", "-10001", "1.5")):
+    for k, wrong in enumerate(("", "lots", "10001", "-10001", "1.5", "0" * 9 + "99999", "9" * 5000)):
         assert operator.post(path, **form(operator, parts, key=f"w{k}", priority=wrong)).status_code == 400, wrong
     done = operator.post(path, **form(operator, parts, priority="-7"))
     running = operator.post(f"/jobs/{world.jobs['running']}/priority", **form(operator, parts, key="k2", priority="5"))
@@ -87,7 +87,7 @@ def test_a_job_is_brokered_elsewhere_from_its_page(world: World, operator: Brows
     path = f"/jobs/{panda_id}/rebroker"
     sheet = operator.json(f"{path}?exclude=north")["data"]["sheet"]
 
-    done = operator.post(path, **form(operator, parts, exclude="north", more="SOUTH*,west"))
+    done = operator.post(path, **form(operator, parts, exclude="north", more="SOUTH*,west*"))
 
     assert [value for value, _ in sheet["choice"]["options"]] == ["", "north", "NORTH"]
     assert sheet["cli"] == f"panda rebroker {panda_id} --exclude north"
@@ -97,6 +97,8 @@ def test_a_job_is_brokered_elsewhere_from_its_page(world: World, operator: Brows
     assert world.count("SELECT count(*) FROM job_avoids WHERE panda_id = %(id)s", id=panda_id) == 3
     assert world.count("SELECT count(*) FROM jobs WHERE panda_id = %(id)s AND status = 'defined'", id=panda_id) == 1
     assert operator.post(path, **form(operator, parts, key="k2", more="x" * 300)).status_code == 400
+    wrong = operator.post(path, **form(operator, parts, key="k3", more="nroth"))
+    assert (wrong.status_code, "did you mean &#39;north&#39;" in wrong.text) == (400, True)
 
 
 def test_debug_mode_is_offered_where_upstreams_pilots_may_come(world: World, parts: Parts, token: Token) -> None:

@@ -203,7 +203,7 @@ def test_a_list_has_the_columns_that_a_program_asks_for(world: World, operator: 
     [
         ("/jobsets?sort=lunch", "unknown_sort"), ("/datasets/user.alice:out?sort=created", "unserved_sort"),
         ("/audit?q=lunch:1", "bad_filter"), ("/audit?q=at:tomorrow", "bad_filter"), ("/incidents?state=shut", "bad_filter"),
-        ("/jobs?after=x", "bad_cursor"), ("/datasets?sort=name&after=x", "bad_cursor"), ("/pilots?limit=0", "invalid"),
+        ("/jobs?after=x", "bad_cursor"), ("/datasets?sort=name&after=x", "bad_cursor"), ("/pilots?limit=0", "invalid"), ("/pilots?limit=00000000199999", "invalid"),
         ("/users?limit=501", "invalid"), ("/files?lfm=x", "unknown_filter"), ("/errors?q=owner:alice", "bad_filter"),
         ("/errors?sort=hour", "unserved_sort"), ("/transfers?status=lost", "bad_filter"), ("/tokens?q=(", "bad_filter"),
     ],
