@@ -49,8 +49,6 @@ MOVES: dict[JobStatus, frozenset[JobStatus]] = {
 FINAL = frozenset({J.FINISHED, J.FAILED, J.CANCELLED, J.CLOSED})
 #: A pilot holds a lease on the job.
 LEASED = frozenset({J.SENT, J.STARTING, J.RUNNING})
-#: The pilot may report these words; `finished` and `failed` are stored as `holding` and `failed`.
-REPORTABLE = frozenset({J.STARTING, J.RUNNING, J.FINISHED, J.FAILED, J.CANCELLED})
 
 
 class Stage(StrEnum):

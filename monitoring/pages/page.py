@@ -114,10 +114,6 @@ class Page:
         self._parts.memory.keep("nav", found)
         return found
 
-    def _whose(self, req: falcon.Request, owner: str | None) -> str | None:
-        """Whose things a list may show this reader. Raises Forbidden."""
-        return policy.scope(session_of(req).identity, Action.READ_JOBS, owner)
-
 
 def problem(
     parts: Parts,

@@ -83,8 +83,3 @@ def words(req: falcon.Request, name: str, known: Sequence[str]) -> list[str]:
 def page_limit(req: falcon.Request, default: int = 100) -> int:
     """`limit`: 1 to MAX_PAGE."""
     return whole(req, "limit", default, 1, MAX_PAGE)
-
-
-def after_id(req: falcon.Request) -> int | None:
-    """`after`: the id that the page before ended with."""
-    return optional_whole(req, "after", 1, MAX_ID)

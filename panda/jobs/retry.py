@@ -23,9 +23,6 @@ OUTPUTS_THERE = """
 SELECT DISTINCT panda_id FROM job_files
 WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'output' AND status NOT IN ('written', 'registered')
 """
-FAILED_OF = """
-SELECT panda_id FROM jobs WHERE jobset_id = %(jobset_id)s AND status = 'failed' ORDER BY -panda_id LIMIT %(limit)s
-"""
 
 
 class RetryOutcome(NamedTuple):
@@ -33,11 +30,6 @@ class RetryOutcome(NamedTuple):
 
     retried: list[int]
     refused: dict[int, str]
-
-
-def failed_of(connection: Connection, jobset_id: int, limit: int = 5000) -> list[int]:
-    """The newest failed jobs of a set that can still be retried, ascending."""
-    return sorted(row.panda_id for row in rows(connection, FAILED_OF, {"jobset_id": jobset_id, "limit": limit}))
 
 
 def retry(
