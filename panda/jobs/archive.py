@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from panda.db.session import rows
 from panda.jobs import jobsets
+from panda.jobs.counters import MOST_BYTES
 from panda.states import JobStatus
 
 _AS_THEY_ARE = """panda_id, jobset_id, parent_id, seq, name, owner, share, priority, attempt_nr, max_attempts,
@@ -52,7 +53,7 @@ used AS (
         count(*) FILTER (WHERE is_new OR status = 'finished'), 0,
         count(*) FILTER (WHERE status IN ('cancelled', 'closed')),
         sum(s.wall_s), coalesce(sum(cpu_s), 0), sum(s.wall_s * s.cores),
-        coalesce(sum(f.in_bytes), 0), coalesce(sum(f.out_bytes), 0)
+        least(coalesce(sum(f.in_bytes), 0), {MOST_BYTES}), least(coalesce(sum(f.out_bytes), 0), {MOST_BYTES})
     FROM gone, LATERAL (SELECT cores, coalesce(gone.wall_s,
         greatest(extract(epoch FROM gone.changed_at - gone.started_at), 0)) AS wall_s
         FROM shapes WHERE shape_id = gone.shape_id OFFSET 0) s,

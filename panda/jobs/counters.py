@@ -26,8 +26,10 @@ SELECT date_trunc('minute', at), stage, sum(n), sum(n_failed), sum(busy_ms), max
 ON CONFLICT (minute, stage) DO UPDATE SET n = r.n + excluded.n, n_failed = r.n_failed + excluded.n_failed,
     busy_ms = r.busy_ms + excluded.busy_ms, max_ms = greatest(r.max_ms, excluded.max_ms)
 """
+#: Sums of bytes stop here: the sizes of files come from outside, and none may keep the fold from going on.
+MOST_BYTES = 2**62
 #: A delta names its job set, and here it gets what that one is of: the statements that end jobs need not look it up.
-FOLD_USAGE = """
+FOLD_USAGE = f"""
 WITH gone AS (DELETE FROM usage_deltas RETURNING *),
 by_owner AS (
     INSERT INTO owner_days AS o (day, owner, core_s) SELECT day, owner, sum(core_s) FROM gone GROUP BY day, owner
@@ -35,7 +37,8 @@ by_owner AS (
 INSERT INTO usage_days AS u (day, owner, share, queue, working_group, kind, n_finished, n_failed, n_cancelled, wall_s,
     cpu_s, core_s, in_bytes, out_bytes)
 SELECT day, owner, share, queue, coalesce(s.working_group, ''), coalesce(s.kind, ''), sum(n_finished), sum(n_failed),
-    sum(n_cancelled), sum(wall_s), sum(cpu_s), sum(core_s), sum(in_bytes), sum(out_bytes)
+    sum(n_cancelled), sum(wall_s), sum(cpu_s), sum(core_s), least(sum(in_bytes), {MOST_BYTES}),
+    least(sum(out_bytes), {MOST_BYTES})
 FROM gone LEFT JOIN (
     SELECT jobset_id, coalesce(working_group, document->>'working_group') AS working_group,
         coalesce(kind, document->>'kind', 'analysis') AS kind
@@ -45,7 +48,8 @@ ON CONFLICT (day, owner, share, queue, working_group, kind) DO UPDATE SET
     n_finished = u.n_finished + excluded.n_finished, n_failed = u.n_failed + excluded.n_failed,
     n_cancelled = u.n_cancelled + excluded.n_cancelled,
     wall_s = u.wall_s + excluded.wall_s, cpu_s = u.cpu_s + excluded.cpu_s, core_s = u.core_s + excluded.core_s,
-    in_bytes = u.in_bytes + excluded.in_bytes, out_bytes = u.out_bytes + excluded.out_bytes
+    in_bytes = least(u.in_bytes::numeric + excluded.in_bytes, {MOST_BYTES}),
+    out_bytes = least(u.out_bytes::numeric + excluded.out_bytes, {MOST_BYTES})
 """
 FOLD_ERRORS = f"""
 WITH gone AS (DELETE FROM error_deltas RETURNING *),

@@ -29,7 +29,12 @@ BINS = (DAY, "week", "month")
 #: What is summed; `_s` in seconds, `_bytes` in bytes, `n_failed` in attempts, the others in jobs.
 MEASURES = ("core_s", "cpu_s", "wall_s", "n_finished", "n_failed", "n_cancelled", "in_bytes", "out_bytes")
 
-_ADDED = ", ".join(f"sum({name})::{'float8' if name.endswith('_s') else 'bigint'} AS {name}" for name in MEASURES)
+#: Bytes of all in ten years may be more than fit into 64 bits.
+_MOST = 2**63 - 1
+_ADDED = ", ".join(
+    f"sum({name})::float8 AS {name}" if name.endswith("_s") else f"least(sum({name}), {_MOST})::bigint AS {name}"
+    for name in MEASURES
+)
 #: A site is looked up once for each queue and day, not for each row of the roll-up: so the inner sum comes first.
 _CHOSEN = f"""
     SELECT {{by}}u.day, {_ADDED} FROM usage_all u

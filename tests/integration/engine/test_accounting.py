@@ -7,6 +7,8 @@ import pytest
 
 from panda.dispatcher.words import OutputReport
 from panda.jobs import kill
+from panda.jobs.counters import MOST_BYTES
+from panda.jobs.used import sums
 from panda.states import JobStatus
 from workflows import beat
 
@@ -148,3 +150,35 @@ def test_the_bytes_of_inputs_and_registered_outputs_count_when_a_job_finished(wo
     assert world.status(accepted.first_panda_id) == JobStatus.FINISHED
     [row] = world.query("SELECT n_finished, in_bytes, out_bytes FROM usage_days")
     assert row[:] == (1, 2000, 5)
+
+
+def test_sizes_beyond_all_measure_do_not_stop_the_fold(world):
+    world.submit(jobs=[{"command": ["true"]}] * 2, brokerage={"sites": ["NORTH"]})
+    world.settle()
+    jobs = [world.acquire(queue="NORTH-Q")[0] for _ in range(2)]
+    with world.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO job_files (panda_id, kind, lfn, did, status, size_bytes)"
+            f" SELECT panda_id, 'input', 'f' || nr, 'a:b', 'ready', {2**60} FROM jobs, generate_series(1, 9) AS nr"
+        )
+        connection.exec_driver_sql("UPDATE jobs SET n_inputs = 9")
+    for job in jobs:
+        world.report(job, "running")
+        world.report(job, "finished")
+    world.settle()
+    beat.fold()
+    with world.begin() as connection:  # the same day once more
+        connection.exec_driver_sql(
+            "INSERT INTO usage_deltas SELECT day, owner, share, queue, 0, 0, 0, 0, 0, 0, jobset_id, in_bytes, 0 FROM ("
+            "SELECT day, owner, share, queue, in_bytes, (SELECT max(jobset_id) FROM jobsets) AS jobset_id"
+            " FROM usage_days) d"
+        )
+    beat.fold()
+
+    [row] = world.query("SELECT n_finished, in_bytes FROM usage_days")
+    assert row[:] == (2, MOST_BYTES)
+    with world.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO usage_days SELECT 'today', 'bob', share, queue, working_group, kind,"
+                                   " 0, 0, 0, 0, 0, 0, in_bytes, 0 FROM usage_days")  # fmt: skip
+        assert sums(connection, "queue", 7)[0].in_bytes == 2 * MOST_BYTES - 1
+        connection.exec_driver_sql("DELETE FROM usage_days WHERE owner = 'bob'")
