@@ -37,7 +37,7 @@ FROM generate_series(date_bin(make_interval(secs => %(bin_s)s),
     (SELECT panda_now()), make_interval(secs => %(bin_s)s)) AS b(at),
 LATERAL (SELECT at FROM count_history WHERE at >= b.at AND at < b.at + make_interval(secs => %(bin_s)s)
     ORDER BY at LIMIT 1) AS first
-JOIN count_history h ON h.at = first.at ORDER BY b.at
+CROSS JOIN LATERAL (SELECT status, n FROM count_history WHERE at = first.at OFFSET 0) AS h ORDER BY b.at
 """
 #: A total that never shrinks, then and now: what ended in between. What is not written down for a minute was nothing.
 BEFORE = """

@@ -38,6 +38,12 @@ UNBOUNDED = {
     "panda.jobs.quotas.watching.NEXT": "each chunk goes on where the last one ended: twice round, after a quota changed",
     "workflows.relay.LOOK": "EXISTS takes the head of each queue, and nothing more",
 }  # fmt: skip
+#: Joins of one part of a statement with another, and why they are cheap.
+SMALL_PARTS = {
+    "monitoring.reads.queries.ERRORS": "eight codes",
+    "panda.dispatcher.reports.END": "what one request reports, twice",
+    "panda.jobs.estimates.SAMPLE": "some of the kinds of jobs that are ready, with the first ones of all",
+}
 STATEMENT = re.compile(r"\s*(SELECT|WITH|INSERT|UPDATE|DELETE)\b")
 #: The blank of a template: the statements that are made from it are constants too. (`'{}'` is JSON.)
 BLANK = re.compile(r"(?<!')\{\w*\}")
@@ -108,6 +114,33 @@ def test_no_statement_starts_processes_to_help_it(planner):
     statements = [(name, sql) for name, whole in STATEMENTS.items() for sql in filter(str.strip, whole.split(";"))]
 
     assert [name for name, sql in statements if "Gather" in str(generic_plan(planner, sql))] == []
+
+
+def test_no_statement_compares_each_row_of_one_part_with_each_of_another(planner):
+    """Parts (`WITH`) have no index, and no join of ours makes one: so one of the two has to be small."""
+    statements = [(name, sql) for name, whole in STATEMENTS.items() for sql in filter(str.strip, whole.split(";"))]
+
+    assert {name for name, sql in statements if any(products(generic_plan(planner, sql)))} <= SMALL_PARTS.keys()
+
+
+def test_weeks_of_counts_cost_a_look_for_each_bin(planner):
+    assert list(whole_indexes(generic_plan(planner, STATEMENTS["monitoring.reads.queries.LONG_HISTORY"]))) == []
+
+
+def products(plan):
+    """Joins of one part with another, row by row."""
+    parts = plan.get("Plans", [])
+    if plan["Node Type"] == "Nested Loop" and [part["Node Type"] for part in parts] == ["CTE Scan", "CTE Scan"]:
+        yield plan.get("Join Filter")
+    for part in parts:
+        yield from products(part)
+
+
+def whole_indexes(plan):
+    if "Index" in plan["Node Type"] and "Index Cond" not in plan:
+        yield plan["Index Name"]
+    for part in plan.get("Plans", ()):
+        yield from whole_indexes(part)
 
 
 def test_what_may_walk_is_a_statement_of_ours():
