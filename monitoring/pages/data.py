@@ -134,7 +134,9 @@ class Dataset(ListPage):
     """/datasets/{did}?q=: one dataset, and the list of its files."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, did: str) -> None:
-        policy.require(session_of(req).identity, Action.READ_DATA)
+        identity = session_of(req).identity
+        policy.require(identity, Action.READ_DATA)
+        owner = policy.scope(identity, Action.READ_JOBS, None)
         within = equal_to(FILES.fields["dataset"], did)
         listing = replace(
             FILES_LISTED, path=f"/datasets/{quote(did, safe=':')}", within=within, example=EXAMPLE, size=FILES_SHOWN
@@ -146,8 +148,8 @@ class Dataset(ListPage):
             "dataset": dataset,
             "members": reader.block(lambda c: facts(c, MEMBERS, this)),
             "rules": reader.block(lambda c: facts(c, RULES, this)),
-            "written_by": reader.block(lambda c: facts(c, WRITERS, this)),
-            "read_by": reader.block(lambda c: facts(c, READERS, this)),
+            "written_by": reader.block(lambda c: _named(facts(c, WRITERS, this), owner)),
+            "read_by": reader.block(lambda c: _named(facts(c, READERS, this), owner)),
             "by_storage": reader.block(lambda c: facts(c, BY_STORAGE, this)),
             "moved": reader.block(lambda c: facts(c, WAYS, this)),
         }  # fmt: skip
@@ -180,6 +182,11 @@ class File(Dataset):
         }  # fmt: skip
         self._answer(req, resp, "file.html", data, self._now(), csv="replicas", most=READERS_SHOWN,
                      cli=shlex.join(["panda", "lineage", did, lfn]))  # fmt: skip
+
+
+def _named(jobsets: list[Facts], owner: str | None) -> list[Facts]:
+    """Job sets; of others than `owner`'s not what they are called. None: of all of them."""
+    return [row if owner in (None, row["owner"]) else {**row, "name": None} for row in jobsets]
 
 
 def _lineage(connection: Connection, file: Facts) -> Facts:

@@ -157,6 +157,21 @@ def test_a_dataset_tells_who_writes_and_who_reads_it_and_where_it_lies(world: Wo
     assert '<a class="l" href="/sites/NORTH">NORTH</a>' in page
 
 
+@pytest.mark.parametrize(("reader", "name"), [("alice", "analysis"), ("bob", None)])
+def test_of_others_job_sets_a_dataset_does_not_tell_the_names(
+    world: World, parts: Parts, token: Token, reader: str, name: str | None
+) -> None:
+    world.furnish()
+    world.sql("UPDATE jobsets SET output_dataset_id = 1")
+    world.sql("INSERT INTO job_files (panda_id, kind, lfn, did, dataset_id, file_id, status)"
+              " VALUES (2, 'input', 'a.txt', 'user.alice:out', 1, 1, 'ready')")  # fmt: skip
+
+    data = Browser(parts, token(reader, "user")).json("/datasets/user.alice:out")["data"]
+
+    told = [(row["owner"], row["name"]) for part in ("written_by", "read_by") for row in data[part]]
+    assert told == [("alice", name)] * 2
+
+
 def test_a_file_tells_its_past_and_its_readers(world: World, operator: Browser) -> None:
     world.furnish()
     world.sql(
