@@ -38,7 +38,7 @@ class UsageResource:
             "kind": {"type": "string", "description": "What job sets of this kind used, for example `production`."},
             "days": whole_number(1, used.MOST_DAYS, f"How many days, today's among them; none: {DAYS}."),
         },
-        problems={422: f"{SHORT_LIST_PROBLEMS[422]} unknown_group unknown_bin"},
+        problems={422: f"{SHORT_LIST_PROBLEMS[422]} unknown_group unknown_bin too_wide"},
     )
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """What attempts that ended used in the last days; most core time first, days in order.

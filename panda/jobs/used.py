@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 from sqlalchemy.engine import Connection, Row
 
 from panda.db.session import rows
-from panda.errors import UnknownName
+from panda.errors import Invalid, UnknownName
 
 #: Days that can be looked back at.
 MOST_DAYS = 3_660
+#: Rows of one answer: a series of years by user is no list for anybody.
+MOST_ROWS = 100_000
 #: What a sum can be told by: where its word stands.
 GROUPS = {
     "user": "u.owner",
@@ -48,7 +50,7 @@ _BIN = "CASE WHEN %(bin)s::text IS NOT NULL THEN date_trunc(%(bin)s, u.day::time
 _SUMS = f"""
 SELECT {{name}} AS name, {_BIN} AS day, {_ADDED}
 FROM ({_CHOSEN}) u
-GROUP BY 1, 2 ORDER BY 2, core_s DESC, 1
+GROUP BY 1, 2 ORDER BY 2, core_s DESC, 1 LIMIT {MOST_ROWS + 1}
 """
 _COLUMN = {"site": "u.queue", DAY: ""} | {name: where for name, where in GROUPS.items() if name != "site"}
 
@@ -99,14 +101,20 @@ def sums(connection: Connection, by: str, days: int, only: Only = ALL_OF_IT, bin
     Returns: rows with `name` (empty: at no queue or site, of no group, of a kind that nobody wrote down), `day` (the
         first of the bin, which may lie before the time that is summed; None: the whole time) and MEASURES.
     Raises:
-        UnknownName: `unknown_group`, `unknown_bin`.
+        UnknownName: `unknown_group`, `unknown_bin`. Invalid: `too_wide`, more than `MOST_ROWS`.
     """
     if by not in GROUPS and by != DAY:
         raise UnknownName("group", by[:60], [*GROUPS, DAY], where="by")
     if bin is not None and bin not in BINS:
         raise UnknownName("bin", bin[:60], list(BINS), where="bin")
     asked = {"days": days, "bin": bin, **only._asdict()}
-    return rows(connection, BY_DAY, {**asked, "bin": bin or DAY}) if by == DAY else rows(connection, SUMS[by], asked)
+    if by == DAY:
+        return rows(connection, BY_DAY, {**asked, "bin": bin or DAY})
+    found = rows(connection, SUMS[by], asked)
+    if len(found) > MOST_ROWS:
+        message = f"these are more than {MOST_ROWS} rows; ask for fewer days, longer bins or less of it"
+        raise Invalid(message, where="days", code="too_wide")
+    return found
 
 
 def series(connection: Connection, by: str, days: int, only: Only, bin: str, named: list[str]) -> list[Row[Any]]:

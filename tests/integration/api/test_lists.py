@@ -7,6 +7,7 @@ from datetime import date, timedelta
 import pytest
 
 from panda.db.session import rows, run
+from panda.jobs import used
 
 TEN = {"name": "ten", "template": {"command": ["echo", "${seq}"], "count": 10, "outputs": ["${seq}.root"]}}
 #: Each noun that has pages, and the role that sees all of it.
@@ -322,6 +323,15 @@ def test_what_was_used_is_told_by_group_kind_and_site_and_restricted(caller, que
 
     assert [(each["name"], each["core_s"]) for each in answer.json["data"]] == told
     assert all(each["day"] is None for each in answer.json["data"])
+
+
+@pytest.mark.usefixtures("by_hand", "used_days")
+def test_a_series_of_more_rows_than_anybody_reads_is_refused(caller, monkeypatch):
+    monkeypatch.setattr(used, "MOST_ROWS", 2)
+
+    refused = caller("otto", "operator").get("/v1/usage?by=group&bin=day")
+
+    assert (refused.status_code, refused.json["code"]) == (422, "too_wide")
 
 
 @pytest.mark.usefixtures("by_hand", "used_days")
