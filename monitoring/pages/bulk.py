@@ -177,11 +177,11 @@ class Previewed(SheetPage):
             form = deed.form
             said = Said(*(form.get(name, "") for name in ("said", "stage", "priority", "exclude")))
             wish = _wish(verb, said, identity, deed.reason)
-            number = form.get("number", "").replace(",", "").strip()
-            action_id = int(form["action_id"]) if form.get("action_id", "").isdecimal() else 0
+            number = _number(form.get("number", "").replace(",", ""))
+            action_id = _number(form.get("action_id", "")) or 0
             run(connection, GIVE_REASON, {"reason": deed.reason, "action_id": action_id, "who": deed.who})
             action = bulk.confirm(
-                connection, wish, form.get("token", ""), int(number) if number.isdecimal() else None,
+                connection, wish, form.get("token", ""), number,
                 self._parts.settings.api, request_id=deed.request_id,
             )  # fmt: skip
             began.append(action.action_id)
@@ -190,6 +190,12 @@ class Previewed(SheetPage):
         deed_id = self._act(req, resp, act, "/jobs/actions")
         if began and resp.location:
             resp.location = f"/jobs/actions/{began[0]}?{urlencode({'done': deed_id})}"
+
+
+def _number(text: str) -> int | None:
+    """A number of jobs, or of an action; None: it is none that there can be."""
+    digits = text.strip()
+    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 19 else None
 
 
 class Bulk(Previewed):

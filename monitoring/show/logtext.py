@@ -38,7 +38,7 @@ def _span(text: str, classes: set[str]) -> Markup:
 def _after(classes: set[str], code: str) -> set[str]:
     found = set(classes)
     for part in (code or "0").split(";"):
-        number = int(part) if part.isdecimal() else 0
+        number = int(part or 0) if len(part) < 4 else -1  # a longer one means nothing
         if number in (0, 39):
             found = set() if number == 0 else {each for each in found if each == "ansi-bold"}
         elif number == 1:

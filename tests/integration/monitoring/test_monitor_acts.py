@@ -210,6 +210,9 @@ def test_a_sheet_of_many_lists_what_will_be_another(world: World, operator: Brow
     }  # fmt: skip
     hidden = hidden_of(sheets["rebroker"])
 
+    for k, name in enumerate(("action_id", "number")):
+        huge = form(operator, parts, **{**hidden, "exclude": "west", "key": f"h{k}", name: "9" * 5000})
+        assert operator.post("/jobs/bulk/rebroker", **huge).status_code == 409
     unlike = operator.post("/jobs/bulk/rebroker", **form(operator, parts, **{**hidden, "exclude": "west", "key": "k0"}))
     done = operator.post("/jobs/bulk/rebroker", **form(operator, parts, **{**hidden, "exclude": "north%2CSOUTH*"}))
 

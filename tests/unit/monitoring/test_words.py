@@ -47,6 +47,7 @@ def test_what_would_help_is_the_largest_that_any_queue_has():
         ("\x1b[2K\x1b]0;title\x07done\x00", "done"),
         ("\x1b[31m<script>", '<span class="ansi-red">&lt;script&gt;</span>'),
         ("\x1b[999999999999mx", "x"),
+        (f"\x1b[31m\x1b[{'9' * 5000}mx", '<span class="ansi-red">x</span>'),
     ],
 )
 def test_colours_of_a_log_line_become_classes_and_nothing_else_gets_through(line, told):
