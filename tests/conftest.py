@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from panda import collector
 from panda import settings as settings_module
 from panda.db import migrate
 from panda.db.session import Begin, begin_of, make_engine
@@ -55,6 +56,11 @@ class ByInstallation(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByInstallation | None:
     """Our own scheduler where `--dist loadgroup` is asked for."""
     return ByInstallation(config, log) if config.getoption("dist") == "loadgroup" else None
+
+
+def pytest_collection_finish() -> None:
+    """Ten thousand tests are half a million objects, which nobody has to look through again and again."""
+    collector.spare()
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,8 @@ from falcon.testing import TestClient
 from hypothesis import HealthCheck
 from schemathesis import checks
 from schemathesis.config import SchemathesisConfig
-from schemathesis.pytest.lazy import get_all_tests
+from schemathesis.generation.feedback import FeedbackSources
+from schemathesis.pytest._test_builder import build_operation_test
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -113,12 +114,11 @@ def schema() -> Any:
 def test_every_answer_is_one_that_is_described(name: str, api: tuple[Any, str]) -> None:
     """The cases of a call are thought out when its test runs: once, not by every process that collects tests."""
     method, path = name.split()
-    cases = get_all_tests(
-        schema=schema().include(method=method, path=path), test_func=call, settings=CASES, given_kwargs=None
-    )
-    for found in cases:
-        _, test = found.ok()
-        test(app=api[0], token=api[1])
+    test = build_operation_test(
+        config=schema().config, operation=schema()[path][method], test_func=call, explicit_settings=CASES,
+        given_kwargs={}, feedback=FeedbackSources(),
+    )  # fmt: skip
+    test(app=api[0], token=api[1])
 
 
 def call(case: schemathesis.Case, app: Any, token: str) -> None:
