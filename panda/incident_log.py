@@ -67,9 +67,11 @@ class IncidentHandler(logging.Handler):
             context = {str(name)[:100]: str(value)[:MAX_TEXT] for name, value in list(facts.items())[:20]}
             if record.exc_info and record.exc_info[0] is not None:
                 context["exception"] = f"{record.exc_info[0].__name__}: {record.exc_info[1]}"[:MAX_TEXT]
+            context = {_clean(name): _clean(value) for name, value in context.items()}
             told = (event + "".join(f" {name}={value}" for name, value in context.items()))[:MAX_TEXT]
             key = f"{record.name}: {record.msg}"[:200]
-            self._fold(_Folded(self._component, _level(record.levelno), key, told or "(empty)", 1, context))
+            told = _clean(told) or "(empty)"
+            self._fold(_Folded(self._component, _level(record.levelno), _clean(key), told, 1, context))
         except Exception:
             self.handleError(record)
 
@@ -175,6 +177,11 @@ class IncidentHandler(logging.Handler):
         """The child has no thread and perhaps a held lock; it starts anew, the parent keeps what gathered."""
         self._guard, self._wake = threading.Lock(), threading.Event()
         self._gathered, self._n_dropped, self._pid = {}, 0, 0
+
+
+def _clean(text: str) -> str:
+    """The text without what no database holds: the server would refuse all of it for one character."""
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
 def _level(number: int) -> str:

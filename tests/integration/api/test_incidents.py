@@ -242,6 +242,18 @@ def test_a_worse_report_of_the_same_kind_makes_all_of_them_worse(server, handler
     assert "error" in {each["level"] for each in server.got}
 
 
+def test_what_no_database_holds_loses_no_incident(server, handler, caller):
+    """The path of a page, or what a payload printed, may hold anything; the server would refuse all of it."""
+    Log("tested").warning("page not read", path="/queues/a\x00b", text="\udc80")
+    logging.getLogger("tested").warning("odd \x00 kind \ud800")
+    handler.flush()
+
+    assert until(lambda: len(server.got) == 2)
+    sent = [each | {"component": "tests"} for each in server.got]
+    assert caller("p", "pilot").post("/v1/incidents", {"incidents": sent}).json["n"] == 2
+    assert server.got[0]["context"] == {"path": "/queues/a\N{REPLACEMENT CHARACTER}b", "text": "?"}
+
+
 def test_a_record_that_cannot_be_read_hurts_nobody(handler):
     handler.handle(logging.makeLogRecord({"msg": "%d is no number", "args": ("x",), "levelno": logging.WARNING}))
 
