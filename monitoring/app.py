@@ -163,6 +163,8 @@ class Guard:
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         req.context.session = self._session(req)
+        if "\x00" in req.path:
+            raise falcon.HTTPRouteNotFound  # nothing is called so, and the database could not even be asked
         token = gate.bearer_of(req.get_header("Authorization"))
         if token is not None and req.method in ("GET", "HEAD") and not req.path.startswith(PUBLIC):
             resp.set_header("Cache-Control", "no-store")
@@ -180,8 +182,13 @@ class Guard:
         resp.location = "/login?" + urlencode({"next": req.relative_uri})
 
     def _session(self, req: falcon.Request) -> gate.Session | None:
-        """Files that pages are made with are for everybody, so nobody is asked who wants them."""
-        return None if req.path.startswith("/static/") else self._parts.sessions.recall(req.cookies.get(gate.COOKIE))
+        """Files that pages are made with are for everybody, so nobody is asked who wants them. Who acts is asked about
+        anew, but for who leaves."""
+        if req.path.startswith("/static/"):
+            return None
+        sessions, key = self._parts.sessions, req.cookies.get(gate.COOKIE)
+        acts = req.method not in ("GET", "HEAD") and req.path not in ("/login", "/logout")
+        return sessions.recall_to_act(key) if acts else sessions.recall(key)
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, resource: Any, req_succeeded: bool) -> None:
         for name, value in render.SECURITY_HEADERS.items():
@@ -222,9 +229,8 @@ class Failures:
         request_id = uuid4().hex[:12]
         log.warning("page not read", path=req.path, request_id=request_id, problem=str(error).splitlines()[0])
         title = "This took too long" if is_slow else "The database does not answer"
-        detail = (
-            f"Jobs are safe; try again in a moment. The overview shows which part has trouble. Request {request_id}."
-        )
+        again = "send the form again in a moment, it acts once" if req.method == "POST" else "try again in a moment"
+        detail = f"Jobs are safe; {again}. The overview shows which part has trouble. Request {request_id}."
         problem(self._parts, req, resp, falcon.HTTP_503, title, detail, [("/", "the overview")],
                        code="too_slow" if is_slow else "unavailable")  # fmt: skip
 

@@ -1,8 +1,9 @@
 """One login for the pages and for Flower.
 
 A token of the API opens a session: a random id in a cookie that no script can read. It lasts twelve hours, and is asked
-about again every minute, so that a revoked token ends it. It is kept (`panda.auth.page_sessions`), so that a monitor
-that starts anew knows who was logged in. A program that only reads needs none: it sends its token with each request.
+about again every minute and before each deed, so that a revoked token ends it. It is kept (`panda.auth.page_sessions`),
+so that a monitor that starts anew knows who was logged in. A program that only reads needs none: it sends its token
+with each request.
 """
 
 import secrets
@@ -89,6 +90,30 @@ class Sessions:
         self._remember(key, session)
         return session
 
+    def recall_to_act(self, key: str | None) -> Session | None:
+        """The session with this id, asked about now: whoever was banned a moment ago looks on for a minute at most,
+        and does nothing. Not for reading: it asks the database each time.
+
+        Raises:
+            SQLAlchemyError: nobody can say whether it is still good.
+        """
+        session = self.recall(key)
+        if session is None or key is None:
+            return None
+        try:
+            fresh = self._asked(key, session)
+        except (Unauthenticated, Forbidden):
+            self.close(key)
+            return None
+        self._renew(key, fresh)
+        return fresh
+
+    def _renew(self, key: str, fresh: Session) -> None:
+        """Unless it was ended meanwhile."""
+        with self._guard:
+            if key in self._open:
+                self._open[key] = fresh
+
     def _remember(self, key: str, session: Session) -> None:
         with self._guard:
             self._drop_old()
@@ -146,9 +171,7 @@ class Sessions:
             log.info("session ended", subject=session.subject)
             self.close(key)
         else:
-            with self._guard:
-                if key in self._open:
-                    self._open[key] = fresh
+            self._renew(key, fresh)
 
     def _asked(self, key: str, session: Session) -> Session:
         """The session as it is now. Raises Unauthenticated, Forbidden."""

@@ -24,6 +24,8 @@ from panda.errors import Forbidden, Invalid, TooLarge
 
 MAX_FORM_BYTES = 20_000
 MAX_REASON = 2_000
+#: Any number of so many digits is one that the database holds.
+MAX_DIGITS = 18
 
 #: The key is taken first: a second sender waits here for the first one's commit, and then finds its outcome.
 TAKE_KEY = """
@@ -60,7 +62,7 @@ def deed_of(req: falcon.Request, *, needs_reason: bool = True) -> Deed:
 
     Raises:
         Forbidden: the form is not one of ours, or of another session.
-        Invalid: no key, no reason.
+        Invalid: no key, no reason; `bad_text`, something that the database cannot hold.
     """
     session = session_of(req)
     if gate.came_from_elsewhere(req.get_header("Origin"), req.get_header("Sec-Fetch-Site"), req.netloc):
@@ -68,14 +70,27 @@ def deed_of(req: falcon.Request, *, needs_reason: bool = True) -> Deed:
     form = form_of(req)
     if not hmac.compare_digest(form.get("seal", "").encode(), session.seal.encode()):
         raise Forbidden(session.subject, "send this form: it belongs to an earlier login; load the page again")
+    _check_text(form)
     key, reason = form.get("key", ""), form.get("reason", "").strip()
     if not key or len(key) > 100:
         raise Invalid("the form has no key", where="key")
     if not reason and needs_reason:
         raise Invalid("say why: the next shifter will ask", where="reason", code="no_reason")
-    if len(reason) > MAX_REASON or "\x00" in reason:
-        raise Invalid(f"longer than {MAX_REASON} characters, or not text", where="reason")
+    if len(reason) > MAX_REASON:
+        raise Invalid(f"longer than {MAX_REASON} characters", where="reason")
     return Deed(session.identity, key, reason, form, secrets.token_hex(8))
+
+
+def _check_text(form: dict[str, str]) -> None:
+    for name, value in form.items():
+        if "\x00" in value:
+            raise Invalid("holds characters that cannot be stored", where=name[:40], code="bad_text")
+
+
+def whole(text: str) -> int | None:
+    """A whole number that somebody typed, from 0 on; None: it is none, or one that nobody can mean."""
+    digits = text.strip()
+    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= MAX_DIGITS else None
 
 
 def carry_out(connection: Connection, deed: Deed, act: Callable[[Connection, Deed], str]) -> str:

@@ -13,6 +13,7 @@ from monitoring.show import looks, tables
 from panda.auth import policy
 from panda.auth.nouns import INCIDENTS
 from panda.auth.policy import Action
+from panda.errors import UnknownName
 from panda.jobs import incidents
 
 #: Words of a context that name something with a page of its own.
@@ -25,6 +26,7 @@ PLACES = {
     "code": ("Error code", "/errors/"),
     "pilot_id": ("Pilot", "/pilots/"),
 }
+ANSWERS = {"acknowledge": "look after it", "close": "close it: it is over"}
 LISTING = Listing(
     INCIDENTS, "/incidents", "incidents", "panda incidents", "state:open level:error,critical component:relay last:24h"
 )
@@ -59,8 +61,7 @@ class AnswerIncident(SheetPage):
         sheet = Sheet(
             f"Answer incident {incident_id}", "Answer", f"/incidents/{incident_id}",
             facts=[("What", found.message[:300]), ("From", found.component), ("Times", looks.count(found.n))],
-            fields=[Field("action", "I", value="acknowledge",
-                          options=[("acknowledge", "look after it"), ("close", "close it: it is over")])],
+            fields=[Field("action", "I", value="acknowledge", options=list(ANSWERS.items()))],
             is_possible=not closed, note=f"{found.closed_by} closed it." if closed else "",
             cli="" if closed else f"panda incidents ack {incident_id} --comment WHY",
         )  # fmt: skip
@@ -70,7 +71,10 @@ class AnswerIncident(SheetPage):
         policy.require(session_of(req).identity, Action.ANSWER_INCIDENT)
 
         def act(connection: Connection, deed: Deed) -> str:
-            closes = deed.form.get("action") == "close"
+            said = deed.form.get("action", "acknowledge")
+            if said not in ANSWERS:
+                raise UnknownName("answer", said[:40], list(ANSWERS), where="action")
+            closes = said == "close"
             incidents.answer(
                 connection, incident_id, closes=closes, by=deed.who, comment=deed.reason, request_id=deed.request_id
             )

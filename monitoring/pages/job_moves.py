@@ -11,7 +11,7 @@ import falcon
 from sqlalchemy.engine import Connection
 
 from monitoring.pages import job_facts
-from monitoring.pages.acting import Choice, Deed, Field, Sheet, SheetPage
+from monitoring.pages.acting import Choice, Deed, Field, Sheet, SheetPage, whole
 from monitoring.pages.page import session_of
 from monitoring.reads import job_queries
 from monitoring.reads.queries import Facts, facts
@@ -286,11 +286,12 @@ class JobDebug(JobMove):
 
 def priority_of(text: str) -> int:
     """A priority that somebody typed. Raises Invalid (`bad_priority`)."""
-    digits = text.strip().removeprefix("-")
-    if not (digits.isascii() and digits.isdecimal() and len(digits) < 9) or int(digits) > MOST_PRIORITY:
+    typed = text.strip()
+    number = whole(typed.removeprefix("-"))
+    if number is None or number > MOST_PRIORITY:
         message = f"wants a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY}"
         raise Invalid(message, where="priority", code="bad_priority")
-    return int(text)
+    return -number if typed.startswith("-") else number
 
 
 def places_of(jobs: list[Facts]) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Sites and queues: what they offer, what they do, and the switch with its reason."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -201,9 +202,11 @@ class SetQueue(SheetPage):
             raise NotFound("queue", queue)
         counts = queries.by_queue(reader.ask(lambda c: facts(c, queries.COUNTS))).get(queue, {})
         wanted = req.get_param("to") or ("offline" if found[0]["status"] == "online" else "online")
+        if wanted not in set(QueueStatus):
+            raise UnknownName("queue status", wanted[:40], list(QueueStatus), where="to")
         running = sum(counts.get(status, 0) for status in (JobStatus.SENT, JobStatus.STARTING, JobStatus.RUNNING))
         ready, coming = counts.get(JobStatus.ACTIVATED, 0), counts.get(JobStatus.ASSIGNED, 0)
-        consequence = [MEANS[QueueStatus(wanted)]] if wanted in set(QueueStatus) else []
+        consequence = [MEANS[QueueStatus(wanted)]]
         consequence += consequences(found[0]["status"], wanted, ready, coming, self._parts.settings)
         if running:
             consequence.append(f"{looks.several(running, 'job')} that pilots have will go on to the end.")
@@ -215,7 +218,7 @@ class SetQueue(SheetPage):
             fields=[Field("status", "New status", value=wanted,
                           options=[(str(s), f"{s}: {MEANS[s]}") for s in QueueStatus]),
                     Field("for_s", "For how long", value="", options=list(FOR_S.items()))],
-            cli=f"panda site set {queue} {wanted} --reason WHY",
+            cli=f"panda site set {shlex.quote(queue)} {wanted} --reason WHY",
         )  # fmt: skip
         self._ask(req, resp, sheet)
 

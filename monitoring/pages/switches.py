@@ -1,12 +1,13 @@
 """The switches: brokerage or dispatch paused everywhere, at a site, at a queue; a node taken out of its queue."""
 
 import shlex
+from dataclasses import replace
 from urllib.parse import quote
 
 import falcon
 from sqlalchemy.engine import Connection
 
-from monitoring.pages.acting import Deed, Field, Sheet, SheetPage
+from monitoring.pages.acting import Deed, Field, Sheet, SheetPage, whole
 from monitoring.pages.page import session_of
 from monitoring.reads.queries import COUNTS, by_queue, facts
 from monitoring.show import looks
@@ -32,9 +33,16 @@ SELECT name AS queue, site FROM queues ORDER BY name LIMIT 2000
 
 
 def place_of(given: dict[str, str]) -> Place:
-    """The place that a URL or a form names: `place=site:X`, `place=queue:X`, or its parts."""
-    kind, _, name = given.get("place", "").partition(":")
-    parts = {kind: name} if kind in ("site", "queue") and name else {}
+    """The place that a URL or a form names: `place=site:X`, `place=queue:X`, or its parts.
+
+    Raises:
+        Invalid: `bad_place`, it names none. Only a form that says nothing of a place means everywhere.
+    """
+    said = given.get("place", "")
+    kind, _, name = said.partition(":")
+    if said and (kind not in ("site", "queue") or not name):
+        raise Invalid(f"{said[:60]!r} is no place: write site:NAME or queue:NAME", where="place", code="bad_place")
+    parts = {kind: name} if said else {}
     named = {name: given[name] for name in Place._fields if given.get(name)}
     for value in (parts | named).values():
         if not value.isprintable() or len(value) > 300:
@@ -52,6 +60,9 @@ class PauseSheet(SheetPage):
         sites = sorted({row["site"] for row in queues})
         places = [("", "everywhere"), *((f"site:{site}", f"site {site}") for site in sites),
                   *((f"queue:{row['queue']}", f"queue {row['queue']}") for row in queues)]  # fmt: skip
+        wanted = req.get_param("place") or ""
+        if wanted not in dict(places):
+            places.append((wanted, place_of({"place": wanted}).words))
         counts = by_queue(reader.ask(lambda c: facts(c, COUNTS)))
         ready = sum(each.get(JobStatus.ACTIVATED, 0) for each in counts.values())
         running = sum(each.get(status, 0) for each in counts.values() for status in ("sent", "starting", "running"))
@@ -61,7 +72,7 @@ class PauseSheet(SheetPage):
             fields=[
                 Field("what", "Pause", value=req.get_param("what") or "",
                       options=[(str(what), f"{what}: {told}") for what, told in MEANS.items()]),
-                Field("place", "Where", value=req.get_param("place") or "", options=places),
+                Field("place", "Where", value=wanted, options=places),
                 Field("for_s", "For", options=list(SPANS)),
             ],
             cli="panda pause WHAT --site SITE --for 4h --reason WHY",
@@ -82,8 +93,7 @@ class NodePause(SheetPage):
         sheet = Sheet(
             f"Take node {node} out", "Take it out", _node(queue, node),
             facts=[("Queue", queue), ("Node", node)],
-            fields=[Field("what", kind="hidden", value="dispatch"), Field("queue", kind="hidden", value=queue),
-                    Field("node", kind="hidden", value=node), Field("for_s", "For", options=list(SPANS))],
+            fields=[Field("for_s", "For", options=list(SPANS))],
             warnings=["Pilots on this node get no job any more; what they run is left to end. Other nodes go on."],
             cli=f"panda pause dispatch --queue {shlex.quote(queue)} --node {shlex.quote(node)} --reason WHY",
         )  # fmt: skip
@@ -91,7 +101,13 @@ class NodePause(SheetPage):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, queue: str, node: str) -> None:
         policy.require(session_of(req).identity, Action.SET_SWITCH)
-        self._act(req, resp, _pause, _node(queue, node))
+        here = {"what": str(What.DISPATCH), "queue": queue, "node": node}
+
+        def act(connection: Connection, deed: Deed) -> str:
+            """Of this node, whatever else the form may say."""
+            return _pause(connection, replace(deed, form={**here, "for_s": deed.form.get("for_s", "")}))
+
+        self._act(req, resp, act, _node(queue, node))
 
 
 def _resumes(given: dict[str, str]) -> str:
@@ -135,14 +151,19 @@ class ResumeSheet(SheetPage):
 def _pause(connection: Connection, deed: Deed) -> str:
     form = deed.form
     what, place, span = form.get("what", ""), place_of(form), form.get("for_s", "")
-    if span and not span.isdecimal():
+    for_s = whole(span)
+    if span and for_s is None:
         raise Invalid("wants seconds", where="for_s")
     switches.pause(
-        connection, what, place, by=deed.who, reason=deed.reason, for_s=float(span) if span else None,
+        connection, what, place, by=deed.who, reason=deed.reason, for_s=for_s,
         request_id=deed.request_id,
     )  # fmt: skip
     done = "is taken out" if place.node else "is paused"
-    return f"{place.words.capitalize()} {done}." if place.node else f"{what.capitalize()} {done}: {place.words}."
+    return (
+        f"{place.words[0].upper()}{place.words[1:]} {done}."
+        if place.node
+        else f"{what.capitalize()} {done}: {place.words}."
+    )
 
 
 def _node(queue: str, node: str) -> str:

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 import falcon
 from sqlalchemy.engine import Connection
 
-from monitoring.pages.acting import Deed, Field, Sheet, SheetPage, carry_out, deed_of
+from monitoring.pages.acting import Deed, Field, Sheet, SheetPage, carry_out, deed_of, whole
 from monitoring.pages.listing import Listing, ListPage, ask
 from monitoring.pages.page import session_of
 from monitoring.show import tables
@@ -81,14 +81,15 @@ class NewToken(SheetPage):
 
         def act(connection: Connection, deed: Deed) -> str:
             form, ttl = deed.form, deed.form.get("ttl_s", "")
-            if ttl and not ttl.isdecimal():
+            for_s = whole(ttl)
+            if ttl and for_s is None:
                 raise Invalid("wants seconds", where="ttl_s")
             words = {name: form.get(name, "").strip() for name in ("owner", "role", "queue", "label")}
             if words["queue"]:
                 tokens.require_queue(connection, words["queue"])
             made.append(
                 tokens.create(
-                    connection, words["owner"], [words["role"]], words["label"], float(ttl) if ttl else None,
+                    connection, words["owner"], [words["role"]], words["label"], for_s,
                     queue=words["queue"],
                 )
             )  # fmt: skip

@@ -23,6 +23,8 @@ REMEMBERED_TOKENS = 10_000
 #: Tells a token of ours from other secrets, for people and for scanners.
 PREFIX = "panda_"
 MAX_LABEL = 200
+#: As the API says it.
+MOST_TTL_S = 10 * 366 * 86_400
 
 OWNER = """
 INSERT INTO users (name, roles, created_at) VALUES (%(owner)s, %(roles)s, panda_now())
@@ -57,8 +59,8 @@ def create(
     checked(owner, "owner")
     if len(label) > MAX_LABEL:
         raise Invalid(f"longer than {MAX_LABEL} characters", where="label")
-    if ttl_s is not None and ttl_s <= 0:
-        raise Invalid("must be above 0", where="ttl_s")
+    if ttl_s is not None and not 0 < ttl_s <= MOST_TTL_S:
+        raise Invalid("must be above 0, and at most ten years", where="ttl_s")
     wanted = sorted(set(roles))
     for role in wanted:
         if role not in set(Role):
