@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
 from tornado.iostream import StreamClosedError
 from tornado.web import RequestHandler
 
@@ -34,6 +35,8 @@ REMEMBERED_S = 60.0
 MAX_REMEMBERED = 10_000
 KEEP_ALIVE_S = 15.0
 MAX_TOPICS = 8
+#: One person's windows; the rest of `[monitor] max_streams` is for the others.
+MAX_OF_ONE = 50
 #: A browser comes back after this.
 RETRY_MS = 2_000
 
@@ -47,6 +50,7 @@ JOBSETS = """
 SELECT jobset_id, n_expanded, n_open, n_finished, n_failed, n_cancelled, cancel_requested_at FROM jobsets
 WHERE jobset_id = ANY(%(ids)s)
 """
+ASKED_BY = "SELECT asked_by FROM bulk_actions WHERE action_id = %(action_id)s"
 ACTIONS = "SELECT action_id, status, n_done, n_refused FROM bulk_actions WHERE action_id = ANY(%(ids)s)"
 
 
@@ -93,8 +97,11 @@ def marks(connection: Connection, topics: Iterable[str]) -> dict[str, Hashable]:
 class Watcher:
     """One browser that watches. What is pending is a set: it never grows beyond its topics."""
 
-    def __init__(self, topics: list[str], loop: asyncio.AbstractEventLoop) -> None:
-        self.topics = topics
+    who = ""
+
+    def __init__(self, topics: list[str], loop: asyncio.AbstractEventLoop, who: str = "") -> None:
+        """`who`: whose browser it is; "": nobody counts."""
+        self.topics, self.who = topics, who
         self._loop = loop
         self._pending: dict[str, int] = {}
         self._bell = asyncio.Event()
@@ -144,9 +151,11 @@ class Hub:
         return len(self._watchers)
 
     def add(self, watcher: Watcher, last_id: str | None) -> bool:
-        """Begin to tell `watcher`, first what it missed since `last_id`. False: too many watch already."""
+        """Begin to tell `watcher`, first what it missed since `last_id`. False: too many watch already, or
+        too many windows of one person."""
         with self._guard:
-            if len(self._watchers) >= self._max:
+            n_of_one = sum(other.who == watcher.who for other in self._watchers) if watcher.who else 0
+            if len(self._watchers) >= self._max or n_of_one >= MAX_OF_ONE:
                 return False
             self._watchers.add(watcher)
             missed = self._missed(watcher.topics, last_id)
@@ -223,19 +232,24 @@ class Hub:
 def may_watch(reader: Reader, session: Session, topics: list[str]) -> bool:
     """Whether the session may read what these topics are about."""
 
-    def owners(connection: Connection) -> list[str]:
+    def owners(connection: Connection) -> list[tuple[Action, str]]:
         found = []
         for topic in topics:
             kind, _, number = topic.partition(":")
             if kind == "job":
-                found.append(asked.owner_of(connection, int(number)))
+                found.append((Action.READ_JOBS, asked.owner_of(connection, int(number))))
             elif kind == "jobset":
-                found.append(asked.jobset_owner(connection, int(number)))
+                found.append((Action.READ_JOBS, asked.jobset_owner(connection, int(number))))
+            elif kind == "action":
+                found += [
+                    (Action.READ_ACTIONS, row["asked_by"])
+                    for row in queries.facts(connection, ASKED_BY, {"action_id": int(number)})
+                ]
         return found
 
     try:
-        for owner in reader.ask(owners):
-            policy.require(session.identity, Action.READ_JOBS, owner)
+        for action, owner in reader.ask(owners):
+            policy.require(session.identity, action, owner)
     except PandaError:
         return False
     return True
@@ -255,9 +269,14 @@ class Stream(RequestHandler):
         topics = topics_of(self.get_query_argument("topics", ""))
         if not topics:
             return self._refuse(400, "name topics: overview, job:NUMBER, jobset:NUMBER")
-        if not await loop.run_in_executor(None, may_watch, self._reader, session, topics):
+        try:
+            may = await loop.run_in_executor(None, may_watch, self._reader, session, topics)
+        except SQLAlchemyError:
+            self.set_header("Retry-After", "15")
+            return self._refuse(503, "the database does not answer; try again in a moment")
+        if not may:
             return self._refuse(403, "these are not yours to watch, or there are none")
-        watcher = Watcher(topics, loop)
+        watcher = Watcher(topics, loop, session.subject)
         if not self._hub.add(watcher, self.request.headers.get("Last-Event-ID")):
             self.set_header("Retry-After", "15")
             return self._refuse(503, "too many watch already; ask for the page instead")

@@ -46,6 +46,8 @@ PREFIX = "flower"
 PAGE_THREADS = 4
 ASK_AGAIN_S = 60
 LONGEST_PAUSE_S = 10
+#: Nobody, logged in or not, makes this process hold more of what they send. Forms are far smaller.
+MAX_BODY_BYTES = 1_000_000
 #: Reads although it is a POST: DataTables sends its long query that way.
 READS = frozenset({f"/{PREFIX}/tasks/datatable"})
 #: Flower's own pages have scripts and styles inside them, and images as data.
@@ -163,8 +165,7 @@ class MonitorServer(Flower):  # type: ignore[misc]
 
     def _refusal(self, request: HTTPServerRequest) -> dict[str, Any] | None:
         """What Deny is to say; None to let it pass. An act is written down before it happens."""
-        cookie = request.cookies.get(gate.COOKIE)
-        session = self._sessions.get(cookie.value if cookie else None)
+        session = self._sessions.get(_key_of(request))
         if session is None:
             is_page = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
             to = f"/login?next={gate.quoted(request.uri or '/')}" if is_page else ""
@@ -180,12 +181,20 @@ class MonitorServer(Flower):  # type: ignore[misc]
         if not session.is_admin:
             return {"code": 403, "reason": f"{session.subject} is no admin: Flower is read-only"}
         try:
-            # Blocks the loop for one INSERT: rare, and it must stand before the act.
+            # Blocks the loop for a look and one INSERT: rare, and both must stand before the act.
+            fresh = self._sessions.recall_to_act(_key_of(request))
+            if fresh is None or not fresh.is_admin:
+                return {"code": 403, "reason": f"{session.subject} is no admin any more, or logged out"}
             self._audit(session.subject, f"flower_{(request.method or '').lower()}", request.path)
         except Exception as problem:
             log.error("act refused, its audit row could not be written", problem=type(problem).__name__)
             return {"code": 503, "reason": "the audit log cannot be written, so nothing is done"}
         return None
+
+
+def _key_of(request: HTTPServerRequest) -> str | None:
+    cookie = request.cookies.get(gate.COOKIE)
+    return cookie.value if cookie else None
 
 
 def build(
@@ -253,7 +262,7 @@ def build(
 
 async def serve(server: MonitorServer, sessions: Sessions, host: str, port: int, stop: asyncio.Event) -> None:
     """Listen until `stop` is set. Raises OSError when the port is taken."""
-    http = HTTPServer(server)
+    http = HTTPServer(server, max_body_size=MAX_BODY_BYTES)
     http.add_sockets(bind_sockets(port, address=host))
     log.info("monitor listens", url=f"http://{host}:{port}/")
     server.events.start()
@@ -271,7 +280,10 @@ async def _ask_again(server: MonitorServer, sessions: Sessions) -> None:
     """Each minute: which sessions are still good, and which lanes the workers serve (for the broker page)."""
     while True:
         await asyncio.sleep(ASK_AGAIN_S)
-        await asyncio.get_running_loop().run_in_executor(None, sessions.ask_again)
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, sessions.ask_again)
+        except Exception as problem:  # whatever it is, the next minute asks again
+            log.warning("sessions not asked about", problem=type(problem).__name__)
         server.update_workers()
 
 

@@ -228,7 +228,7 @@ class Monitor:
     """Address under which browsers reach the pages, if a proxy stands before them, e.g. `https://panda.example.org`;
     `https` makes the session's cookie secure."""
     max_streams: int = 500
-    """Browsers that may watch pages live at once; the others ask every 15 s."""
+    """Browsers that may watch pages live at once, 50 of one person; the others ask every 15 s."""
     flower_max_tasks: int = 5_000
     """Celery tasks that Flower remembers."""
 

@@ -1,12 +1,16 @@
 """What nobody sends who means well, and sheets that the world has left behind."""
 
+import asyncio
 from urllib.parse import quote
 
 import pytest
 
+from monitoring.gate import Session
+from monitoring.live import MAX_OF_ONE, Hub, Watcher, may_watch
 from monitoring.pages.page import Parts
+from panda.auth.identity import Identity, Role
 from tests.integration.monitoring.conftest import Browser, Token, World
-from tests.integration.monitoring.test_monitor_acts import form
+from tests.integration.monitoring.test_monitor_acts import form, hidden_of
 
 #: What no field of any form can mean.
 ODD = ("%00", "a%00b", "1" * 5_000, "0" * 5_000, "00000000099999999999999999", "9" * 30, "%FF%FE", "%D9%A1", "-", "inf")
@@ -80,3 +84,44 @@ def test_a_link_writes_no_command_for_an_operator(world: World, operator: Browse
 
     assert answer.status_code == 400
     assert "panda site set" not in answer.text
+
+
+def test_whoever_was_banned_a_moment_ago_does_nothing(world: World, parts: Parts, token: Token) -> None:
+    olga, rex = Browser(parts, token("olga", "operator", "user")), Browser(parts, token("rex", "operator"))
+    panda_id = world.jobs["activated"]
+    hers, his = form(olga, parts), form(rex, parts)
+
+    world.sql("UPDATE users SET banned_at = panda_now() WHERE name = 'rex'")
+    world.sql("UPDATE users SET roles = '{user}' WHERE name = 'olga'")
+
+    assert rex.post(f"/jobs/{panda_id}/hold", **his).status_code == 401
+    assert olga.post(f"/jobs/{panda_id}/hold", **hers).status_code == 403
+    assert rex.get("/jobs").status_code == 303
+    assert world.count("SELECT count(*) FROM holds") == 0
+
+
+def test_actions_are_watched_and_opened_by_those_who_may_see_them(world: World, parts: Parts, token: Token) -> None:
+    alice = Browser(parts, token("alice", "user"))
+    sheet = alice.json("/jobs/bulk/hold?q=status:activated")["data"]["sheet"]
+    done = alice.post("/jobs/bulk/hold", **form(alice, parts, **hidden_of(sheet)))
+    number = int(done.headers["location"].partition("?")[0].rpartition("/")[2])
+    opens = {}
+    for name, role in (("alice", "user"), ("bob", "user"), ("vic", "viewer"), ("olga", "operator")):
+        seen = may_watch(
+            parts.reader, Session(Identity(name, frozenset({Role(role)})), "", 0, ""), [f"action:{number}"]
+        )
+        status = Browser(parts, token(name, role)).get(f"/jobs/actions/{number}").status_code
+        opens[name] = (seen, status)
+
+    assert opens == {"alice": (True, 200), "bob": (False, 403), "vic": (True, 200), "olga": (True, 200)}
+
+
+def test_one_person_keeps_nobody_else_from_watching(parts: Parts) -> None:
+    hub, loop = Hub(parts.reader, MAX_OF_ONE + 10), asyncio.new_event_loop()
+    try:
+        alices = [hub.add(Watcher(["overview"], loop, "alice"), None) for _ in range(MAX_OF_ONE + 5)]
+        bobs = hub.add(Watcher(["overview"], loop, "bob"), None)
+    finally:
+        loop.close()
+
+    assert (sum(alices), alices[-1], bobs) == (MAX_OF_ONE, False, True)
