@@ -9,7 +9,7 @@ import falcon
 from sqlalchemy.engine import Connection
 
 from monitoring.pages import retry_plan
-from monitoring.pages.acting import Choice, Deed, Field, Sheet, SheetPage
+from monitoring.pages.acting import Choice, Deed, Field, Sheet, SheetPage, whole
 from monitoring.pages.job_moves import places_of, priority_of
 from monitoring.pages.jobs import asked_for, views_of
 from monitoring.pages.listing import Listing, ListPage, ask, owned
@@ -124,18 +124,22 @@ class Previewed(SheetPage):
         shown = [row._asdict() for row in found.first]
         n, s = looks.count(found.n), "" if found.n == 1 else "s"
         mine = owned(identity, ACTIONS[verb], expression, JOB_FIELDS)
-        columns, rows = _table(verb, wish, shown)
+        plan = retry_plan.of_filter(self._parts.reader, mine, wish.stage) if verb == "retry" and found.n else None
+        columns, rows = _table(verb, wish, shown, plan)
         sheet = Sheet(
             f"{TITLES[verb]} {n} job{s}", f"{TITLES[verb]} {n} job{s}", back,
-            facts=self._summary(verb, mine, wish, found), choice=self._choice(req, verb, said, shown),
-            fields=self._fields(found, said), is_possible=found.n > 0, is_dangerous=verb == "cancel",
+            facts=self._summary(verb, wish, found, plan),
+            choice=self._choice(req, verb, said, shown) if found.n else None,
+            fields=self._fields(found, said), is_possible=_is_possible(found, plan), is_dangerous=verb == "cancel",
             warnings=[WARNINGS[verb]] if verb in WARNINGS and found.n else [], columns=columns, rows=rows,
-            note=_note(found, verb), more=_reached(expression, verb) if found.n > len(shown) else "",
+            note=_note(found, verb, plan), more=_reached(expression, verb) if found.n > len(shown) else "",
             cli=(cli + _more(verb, said)) if cli else _cli(verb, said), python=_python(verb, wish),
         )  # fmt: skip
         self._ask(req, resp, sheet)
 
-    def _summary(self, verb: str, mine: Expression, wish: Wish, found: bulk.Preview) -> list[tuple[str, str]]:
+    def _summary(
+        self, verb: str, wish: Wish, found: bulk.Preview, plan: retry_plan.Plan | None
+    ) -> list[tuple[str, str]]:
         """What there is to say of all of them."""
         told = [("Jobs", looks.count(found.n)), ("Filter", wish.filter)]
         if verb == "priority":
@@ -143,8 +147,8 @@ class Previewed(SheetPage):
         if wish.exclude:
             told.append(("Never again at", ", ".join(wish.exclude)))
         told += [(f"Left alone: {looks.count(number)}", why) for why, number in list(found.untouched.items())[:4]]
-        if verb == "retry" and found.n:
-            told += retry_plan.of_filter(self._parts.reader, mine, wish.stage, found.n)
+        if plan is not None:
+            told += retry_plan.told(plan, found.n)
         return told
 
     def _choice(self, req: falcon.Request, verb: str, said: Said, shown: list[dict[str, Any]]) -> Choice | None:
@@ -177,12 +181,11 @@ class Previewed(SheetPage):
             form = deed.form
             said = Said(*(form.get(name, "") for name in ("said", "stage", "priority", "exclude")))
             wish = _wish(verb, said, identity, deed.reason)
-            number = _number(form.get("number", "").replace(",", ""))
-            action_id = _number(form.get("action_id", "")) or 0
+            number = whole(form.get("number", "").replace(",", ""))
+            action_id = whole(form.get("action_id", "")) or 0
             run(connection, GIVE_REASON, {"reason": deed.reason, "action_id": action_id, "who": deed.who})
             action = bulk.confirm(
-                connection, wish, form.get("token", ""), number,
-                self._parts.settings.api, request_id=deed.request_id,
+                connection, wish, form.get("token", ""), number, self._parts.settings.api, request_id=deed.request_id,
             )  # fmt: skip
             began.append(action.action_id)
             return f"Action {action.action_id} on {looks.several(action.n_previewed, 'job')} has begun."
@@ -191,11 +194,6 @@ class Previewed(SheetPage):
         if began and resp.location:
             resp.location = f"/jobs/actions/{began[0]}?{urlencode({'done': deed_id})}"
 
-
-def _number(text: str) -> int | None:
-    """A number of jobs, or of an action; None: it is none that there can be."""
-    digits = text.strip()
-    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 19 else None
 
 
 class Bulk(Previewed):
@@ -231,9 +229,16 @@ class JobSetRetry(Previewed):
         policy.require(session_of(req).identity, Action.RETRY, found.row.owner)
 
 
-def _note(found: bulk.Preview, verb: str) -> str:
-    if not found.n:
-        return f"No job that fits can be {DONE[verb]}."
+def _is_possible(found: bulk.Preview, plan: retry_plan.Plan | None) -> bool:
+    """Whether there is anything to begin: a retry that will refuse every single job is none."""
+    if plan is None or found.n > plan.n_looked:
+        return found.n > 0
+    return not plan.does_nothing
+
+
+def _note(found: bulk.Preview, verb: str, plan: retry_plan.Plan | None) -> str:
+    if not _is_possible(found, plan):
+        return f"No job that fits can be {DONE[verb]}{' from there' if found.n else ''}."
     n_shown = len(found.first)
     return f"The first {n_shown} of {looks.count(found.n)} are listed." if found.n > n_shown else ""
 
@@ -244,11 +249,14 @@ def _reached(expression: Expression, verb: str) -> str:
     return "/jobs?" + urlencode({"q": write(all_of(expression, live, bulk.reachable(verb)))})
 
 
-def _table(verb: str, wish: Wish, shown: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+def _table(
+    verb: str, wish: Wish, shown: list[dict[str, Any]], plan: retry_plan.Plan | None
+) -> tuple[list[str], list[list[str]]]:
     """Heads and rows of what is listed: of each job what will be another."""
     if verb == "retry":
         columns = ["Job", "Name", "Queue", "Failed in", "Error", "Runs again", "Attempt"]
-        return columns, [_told_of(job, _again(job, wish.stage)) for job in shown]
+        refused = plan.refused if plan is not None else {}
+        return columns, [_told_of(job, _again(job, wish.stage, refused.get(job["panda_id"]))) for job in shown]
     columns = ["Job", "Name", "Status", "Queue", "Priority"]
     to = f" → {wish.priority}" if verb == "priority" else ""
     return columns, [
@@ -263,8 +271,10 @@ def _told_of(job: dict[str, Any], again: list[str]) -> list[str]:
     return [str(job["panda_id"]), *(word or looks.UNKNOWN for word in told), *again]
 
 
-def _again(job: dict[str, Any], stage: Stage | None) -> list[str]:
-    """The stages that run again, and the number of the attempt."""
+def _again(job: dict[str, Any], stage: Stage | None, why_not: str | None) -> list[str]:
+    """The stages that run again, and the number of the attempt; or why it gets none."""
+    if why_not is not None:
+        return [f"no: {why_not}", str(job["attempt_nr"])]
     start = stage or retry_plan.start_after(job["failed_stage"])
     attempt = f"{job['attempt_nr']} → {job['attempt_nr'] + 1} of {max(job['max_attempts'], job['attempt_nr'] + 1)}"
     return [f"{looks.STAGE_TITLE[start].lower()} …", attempt]
@@ -306,7 +316,7 @@ class ActionPage(Page):
         found = self._parts.reader.ask(lambda c: facts(c, BULK_ACTION, {"action_id": action_id}))
         if not found:
             raise NotFound("action", action_id)
-        policy.require(identity, Action.RETRY, found[0]["asked_by"])
+        policy.require(identity, Action.READ_ACTIONS, found[0]["asked_by"])
         action: dict[str, Any] = found[0]
         self._answer(req, resp, "action.html", {"action": action}, self._now(), topics=f"action:{action_id}",
                      jobs_link="/jobs?" + urlencode({"q": without_status(action["filter"])}))  # fmt: skip

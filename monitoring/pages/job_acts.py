@@ -6,16 +6,19 @@ import falcon
 from sqlalchemy.engine import Connection
 
 from monitoring.pages import job_facts, retry_plan
-from monitoring.pages.acting import Choice, Deed, Field, Sheet, SheetPage
+from monitoring.pages.acting import Choice, Deed, Field, Sheet, SheetPage, whole
 from monitoring.pages.page import session_of
 from monitoring.reads.queries import Facts
 from monitoring.show import copies, looks
 from panda.auth import audit_log, policy
 from panda.auth.policy import Action
+from panda.db.session import rows
 from panda.errors import Conflict, Invalid
 from panda.jobs import kill, retry
 from panda.jobs import queries as asked
 from panda.states import FINAL, PIPELINE, RETRY_STATUS, JobStatus, Stage
+
+ATTEMPT = "SELECT attempt_nr FROM jobs WHERE panda_id = %(panda_id)s"
 
 
 def starts(job: Facts) -> list[Stage]:
@@ -55,11 +58,14 @@ class JobRetry(SheetPage):
             else job["computing_site"] or looks.UNKNOWN
         )
         plan = self._parts.reader.ask(lambda c: retry_plan.plan_of(c, [panda_id], start))
+        refused = plan.refused.get(panda_id)
         self._ask(
             req,
             resp,
             Sheet(
-                f"Retry job {panda_id}", "Retry", back,
+                f"Retry job {panda_id}", "Retry", back, is_possible=refused is None,
+                note=f"From there it cannot: {refused}." if refused else "",
+                fields=[Field("attempt", kind="hidden", value=str(job["attempt_nr"]))],
                 facts=[("Runs again", runs_again(start)), ("Where", where),
                        ("Attempt", f"{job['attempt_nr'] + 1} (of {max(job['max_attempts'], job['attempt_nr'] + 1)})"),
                        *retry_plan.told(plan, 1)[1:]],
@@ -78,6 +84,7 @@ class JobRetry(SheetPage):
             found = retry.retry(connection, [panda_id], stage=stage, by=deed.who, reason=deed.reason)
             if panda_id in found.refused:
                 raise Conflict(f"job {panda_id}: {found.refused[panda_id]}", code="cannot_retry")
+            _check_attempt(connection, panda_id, deed)
             audit_log.record(
                 connection, deed.who, "retry", f"job {panda_id}", reason=deed.reason,
                 facts={"stage": stage}, request_id=deed.request_id,
@@ -177,6 +184,15 @@ def check_number(deed: Deed, n: int, above: int) -> None:
     if n > above and typed != str(n):
         raise Invalid(f"there are {n} jobs now, and {typed[:20] or 'nothing'!r} was typed", where="number",
                       code="wrong_number")  # fmt: skip
+
+
+def _check_attempt(connection: Connection, panda_id: int, deed: Deed) -> None:
+    """After the new attempt: it must follow the one that the sheet was about. Raises Conflict (`stale_sheet`)."""
+    seen = whole(deed.form.get("attempt", ""))
+    [job] = rows(connection, ATTEMPT, {"panda_id": panda_id})
+    if seen is not None and job.attempt_nr != seen + 1:
+        message = f"job {panda_id} failed again since this sheet was made, in attempt {job.attempt_nr - 1}; look anew"
+        raise Conflict(message, code="stale_sheet")
 
 
 def _stage(deed: Deed) -> Stage | None:

@@ -10,6 +10,7 @@ from monitoring.reads.blocks import Reader
 from monitoring.reads.queries import facts
 from monitoring.show import looks
 from panda.db import lists
+from panda.jobs import retry
 from panda.jobs.nouns import JOB_FIELDS, JOBS
 from panda.query import Expression, all_of, equal_to
 from panda.states import RETRY_STATUS, JobStatus, Stage
@@ -17,6 +18,8 @@ from panda.states import RETRY_STATUS, JobStatus, Stage
 #: Jobs that are looked at one by one; of more the rest is reckoned from these.
 LOOK_AT = 10_000
 WINDOWS = 8
+#: Reasons that a sheet tells.
+WHYS = 4
 
 PLAN = """
 SELECT coalesce(j.failed_stage, 'dispatch') AS failed_stage, count(*) AS n, count(DISTINCT j.owner) AS n_owners,
@@ -45,7 +48,7 @@ ORDER BY 1 LIMIT 20
 
 
 class Plan(NamedTuple):
-    """Of `n_looked` jobs. Times in core-seconds, sizes in bytes."""
+    """Of `n_looked` jobs. Times in core-seconds, sizes in bytes. What will be refused counts in `refused` alone."""
 
     n_looked: int
     starts: dict[Stage, int]
@@ -61,6 +64,13 @@ class Plan(NamedTuple):
     n_bytes: int
     children: list[int]
     n_owners: int
+    refused: dict[int, str]
+    """Why not, by PandaID: what the retry itself would say now."""
+
+    @property
+    def does_nothing(self) -> bool:
+        """None of those that were looked at would run again."""
+        return not self.starts
 
 
 def start_after(failed_stage: str | None) -> Stage:
@@ -89,7 +99,8 @@ def failed_among(connection: Connection, expression: Expression) -> list[int]:
 
 def plan_of(connection: Connection, panda_ids: Sequence[int], stage: Stage | None) -> Plan:
     """What a retry of these failed jobs comes to. `stage`: where all of them start; None: where each one failed."""
-    asked = {"panda_ids": list(panda_ids)}
+    good, refused = retry.foresee(connection, panda_ids, stage)
+    asked = {"panda_ids": sorted(panda_id for members in good.values() for panda_id in members)}
     starts: Counter[Stage] = Counter()
     core_s, most_core_s, n_again, n_unknown, n_owners = 0.0, 0.0, 0, 0, 0
     for row in facts(connection, PLAN, asked):
@@ -104,8 +115,9 @@ def plan_of(connection: Connection, panda_ids: Sequence[int], stage: Stage | Non
         if (stage or start_after(row["failed_stage"])) is not Stage.STAGE_OUT
     ]  # fmt: skip
     return Plan(
-        sum(starts.values()), dict(starts), core_s, most_core_s, n_again, n_unknown, sum(row["n"] for row in lost),
+        len(set(panda_ids)), dict(starts), core_s, most_core_s, n_again, n_unknown, sum(row["n"] for row in lost),
         sum(row["n_bytes"] for row in lost), [row["jobset_id"] for row in facts(connection, CHILDREN, asked)], n_owners,
+        refused,
     )  # fmt: skip
 
 
@@ -114,13 +126,17 @@ def told(plan: Plan, n: int) -> list[tuple[str, str]]:
     part = max(1.0, n / plan.n_looked) if plan.n_looked else 1.0
     about = "about " if part > 1 else ""
     starts = sorted(plan.starts.items())
-    runs = "; ".join(f"{looks.count(k)} from {looks.STAGE_TITLE[stage].lower()}" for stage, k in starts)
+    runs = "; ".join(f"{about}{looks.count(round(k * part))} from {looks.STAGE_TITLE[stage].lower()}"
+                     for stage, k in starts)  # fmt: skip
     cost = _cost(plan, part, about) if plan.n_again else "nothing: no payload runs again"
     lost = "nothing"
     if plan.n_outputs:
         size = looks.size(plan.n_bytes * part)
         lost = f"{about}{looks.several(plan.n_outputs * part, 'output')} written and not published ({size})"
-    found = [("Runs again", runs or looks.UNKNOWN), ("It costs", cost), ("Invalidated", lost)]
+    whys = Counter(plan.refused.values()).most_common(WHYS)
+    found = [("Runs again", runs or "nothing")]
+    found += [(f"Refused: {about}{looks.count(round(k * part))}", why) for why, k in whys]
+    found += [("It costs", cost), ("Invalidated", lost)]
     if plan.children:
         found.append(("Sets that wait for them", ", ".join(map(str, plan.children))))
     if part > 1:
@@ -139,6 +155,6 @@ def _cost(plan: Plan, part: float, about: str) -> str:
     return f"{most}; {last}{unknown}"
 
 
-def of_filter(reader: Reader, expression: Expression, stage: Stage | None, n: int) -> list[tuple[str, str]]:
-    """`told` for what a filter finds."""
-    return told(reader.ask(lambda c: plan_of(c, failed_among(c, expression), stage)), n)
+def of_filter(reader: Reader, expression: Expression, stage: Stage | None) -> Plan:
+    """The plan for what a filter finds."""
+    return reader.ask(lambda c: plan_of(c, failed_among(c, expression), stage))

@@ -25,6 +25,9 @@ WHERE panda_id = ANY(%(panda_ids)s) AND kind = 'output' AND status NOT IN ('writ
 """
 
 
+GONE = "it is archived or unknown; submit it again"
+
+
 class RetryOutcome(NamedTuple):
     """Whom a retry reached, ascending; and why not the others."""
 
@@ -46,14 +49,32 @@ def retry(
     if stage is not None and stage not in RETRY_STATUS:
         raise Invalid(f"an attempt starts at one of {', '.join(RETRY_STATUS)}", where="stage", code="bad_stage")
     locked = due.lock(connection, panda_ids)
-    found = {row.panda_id: row for row in rows(connection, JOBS, {"panda_ids": sorted(locked)})}
-    without_outputs = {row.panda_id for row in rows(connection, OUTPUTS_THERE, {"panda_ids": sorted(locked)})}
+    starts, refused = foresee(connection, sorted(locked), stage)
+    refused |= dict.fromkeys(sorted(set(panda_ids) - set(locked)), GONE)
+    for start, members in starts.items():
+        ending.start_over(connection, members, start, by=by, reason=reason or f"retry from {start}")
+    retried = sorted(panda_id for members in starts.values() for panda_id in members)
+    jobsets.reopen(connection, retried)
+    if retried:
+        run(connection, f"NOTIFY {CHANNEL}")
+    return RetryOutcome(retried, refused)
+
+
+def foresee(
+    connection: Connection, panda_ids: Sequence[int], stage: Stage | None
+) -> tuple[dict[Stage, list[int]], dict[int, str]]:
+    """Where a new attempt of which of these jobs would start, and why the others would get none. Nothing is done.
+
+    What it says stays so only while the jobs are locked (`due.lock`)."""
+    asked = {"panda_ids": sorted(set(panda_ids))}
+    found = {row.panda_id: row for row in rows(connection, JOBS, asked)}
+    without_outputs = {row.panda_id for row in rows(connection, OUTPUTS_THERE, asked)}
     refused: dict[int, str] = {}
     starts: dict[Stage, list[int]] = {}
-    for panda_id in sorted(set(panda_ids)):
+    for panda_id in asked["panda_ids"]:
         job = found.get(panda_id)
         if job is None:
-            refused[panda_id] = "it is archived or unknown; submit it again"
+            refused[panda_id] = GONE
         elif job.status != JobStatus.FAILED:
             refused[panda_id] = f"it is {job.status}; only a failed job can be retried"
         else:
@@ -63,13 +84,7 @@ def retry(
                 refused[panda_id] = why_not
             else:
                 starts.setdefault(start, []).append(panda_id)
-    for start, members in starts.items():
-        ending.start_over(connection, members, start, by=by, reason=reason or f"retry from {start}")
-    retried = sorted(panda_id for members in starts.values() for panda_id in members)
-    jobsets.reopen(connection, retried)
-    if retried:
-        run(connection, f"NOTIFY {CHANNEL}")
-    return RetryOutcome(retried, refused)
+    return starts, refused
 
 
 def _why_not(job: Row[Any], start: Stage, *, has_outputs: bool) -> str | None:

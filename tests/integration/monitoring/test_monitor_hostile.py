@@ -9,6 +9,8 @@ from monitoring.gate import Session
 from monitoring.live import MAX_OF_ONE, Hub, Watcher, may_watch
 from monitoring.pages.page import Parts
 from panda.auth.identity import Identity, Role
+from panda.jobs import retry
+from panda.states import Stage
 from tests.integration.monitoring.conftest import Browser, Token, World
 from tests.integration.monitoring.test_monitor_acts import form, hidden_of
 
@@ -98,6 +100,57 @@ def test_whoever_was_banned_a_moment_ago_does_nothing(world: World, parts: Parts
     assert olga.post(f"/jobs/{panda_id}/hold", **hers).status_code == 403
     assert rex.get("/jobs").status_code == 303
     assert world.count("SELECT count(*) FROM holds") == 0
+
+
+def test_a_retry_that_would_be_refused_says_so_before(world: World, operator: Browser, parts: Parts) -> None:
+    """What the sheet counts is what runs, also where some jobs cannot start at the stage that is chosen."""
+    world.job(600, "failed")
+    world.sql("UPDATE jobs SET failed_stage = 'dispatch' WHERE panda_id = 600")
+    here = f"/jobs/bulk/retry?q=jobset:{world.jobset_id}+status:failed&stage=stage_out"
+
+    sheet = operator.json(here)["data"]["sheet"]
+    facts = dict(sheet["facts"])
+    with parts.begin() as connection:
+        outcome = retry.retry(
+            connection, [600, world.jobs["failed"]], stage=Stage.STAGE_OUT, by="olga", reason="as shown"
+        )
+
+    assert facts["Jobs"] == "2"
+    assert facts["Runs again"] == "1 from stage-out"
+    assert facts["Refused: 1"] == "it failed in dispatch and never came to stage_out"
+    assert [row[5] for row in sheet["rows"]] == [f"no: {facts['Refused: 1']}", "stage-out …"]
+    assert (outcome.retried, list(outcome.refused)) == ([world.jobs["failed"]], [600])
+
+    none = operator.get("/jobs/bulk/retry?q=panda_id:600&stage=stage_out").text
+    assert "No job that fits can be retried from there." in none
+    assert '<select id="c-stage"' in none  # another stage can still be chosen
+    assert 'name="seal"' not in none
+
+
+def test_one_job_that_cannot_start_there_says_so_on_its_sheet(world: World, operator: Browser) -> None:
+    panda_id = world.jobs["failed"]
+    world.sql(
+        "INSERT INTO job_files (panda_id, kind, did, lfn, status) VALUES (%(id)s, 'output', 'user.alice:out', 'a', 'expected')",
+        id=panda_id,
+    )
+
+    sheet = operator.json(f"/jobs/{panda_id}/retry")["data"]["sheet"]
+
+    assert not sheet["is_possible"]
+    assert sheet["note"] == "From there it cannot: its outputs are not at the site; retry from broker."
+    assert operator.json(f"/jobs/{panda_id}/retry?stage=broker")["data"]["sheet"]["is_possible"]
+
+
+def test_a_sheet_is_good_for_the_attempt_that_it_was_about(world: World, operator: Browser, parts: Parts) -> None:
+    panda_id = world.jobs["failed"]
+    fields = form(operator, parts, **hidden_of(operator.json(f"/jobs/{panda_id}/retry")["data"]["sheet"]))
+    world.sql("UPDATE jobs SET attempt_nr = 2 WHERE panda_id = %(id)s", id=panda_id)
+
+    stale = operator.post(f"/jobs/{panda_id}/retry", **fields)
+
+    assert (stale.status_code, "failed again since this sheet was made" in stale.text) == (409, True)
+    assert world.count("SELECT count(*) FROM jobs WHERE panda_id = %(id)s AND status = 'failed'", id=panda_id) == 1
+    assert world.count("SELECT count(*) FROM audit_log") == 0
 
 
 def test_actions_are_watched_and_opened_by_those_who_may_see_them(world: World, parts: Parts, token: Token) -> None:
