@@ -80,6 +80,7 @@ class JobRetry(SheetPage):
 
         def act(connection: Connection, deed: Deed) -> str:
             policy.require(identity, Action.RETRY, asked.owner_of(connection, panda_id))
+            asked.check_made(connection, panda_id)
             stage = _stage(deed)
             found = retry.retry(connection, [panda_id], stage=stage, by=deed.who, reason=deed.reason)
             if panda_id in found.refused:

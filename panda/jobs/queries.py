@@ -47,6 +47,8 @@ WHERE j.panda_id = ANY(%(panda_ids)s)
 """
 #: The same for a page of a list.
 JOBS_SHOWN = JOBS.replace("%(panda_ids)s", "%(ids)s")
+#: A larger number could not even be asked for.
+LARGEST_ID = 2**63 - 1
 OWNERS = """
 SELECT panda_id, owner FROM jobs WHERE panda_id = ANY(%(panda_ids)s)
 UNION ALL SELECT panda_id, owner FROM jobs_archive WHERE panda_id = ANY(%(panda_ids)s)
@@ -178,6 +180,8 @@ def made_or_promised(connection: Connection, sql: str, panda_id: int) -> tuple[R
     """The job as `sql` tells it; if it is not made yet, the job set that was promised it; or neither.
 
     A job that is made between the two looks is found by a third."""
+    if panda_id > LARGEST_ID:
+        return None, None
     values = {"panda_ids": [panda_id], "panda_id": panda_id}
     found = rows(connection, sql, values)
     jobset = None if found else unexpanded(connection, panda_id)

@@ -55,6 +55,16 @@ def test_a_name_that_cannot_be_stored_is_not_found(world: World, operator: Brows
         assert operator.get(path).status_code == 404, path
 
 
+def test_a_number_that_no_job_can_have_is_not_found(world: World, operator: Browser, parts: Parts) -> None:
+    for deed in ("hold", "release", "priority", "rebroker", "debug", "retry", "cancel"):
+        for number in (777, 2**63 - 1, 2**63, 10**30):
+            answer = operator.post(f"/jobs/{number}/{deed}", **form(operator, parts, priority="1"))
+            assert (answer.status_code, operator.get(f"/jobs/{number}/{deed}").status_code) == (404, 404), (
+                deed,
+                number,
+            )
+
+
 def test_a_place_that_is_none_never_means_everywhere(world: World, operator: Browser, parts: Parts) -> None:
     for k, place in enumerate(("north", "queue", "queue:", "node:wn-1", "site", "sites:NORTH")):
         answer = operator.post(
