@@ -195,7 +195,6 @@ class Previewed(SheetPage):
             resp.location = f"/jobs/actions/{began[0]}?{urlencode({'done': deed_id})}"
 
 
-
 class Bulk(Previewed):
     """/jobs/bulk/{verb}?q= or ?job=&job=, and &stage="""
 
