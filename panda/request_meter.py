@@ -9,6 +9,8 @@ import falcon
 from panda import traces
 from panda.metrics import Family, Requests, written
 
+#: Methods that have series of their own. Others are what a caller made up, and there is no end of those.
+METHODS = frozenset(falcon.HTTP_METHODS)
 #: Prometheus' text format.
 MEDIA = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -31,7 +33,7 @@ class Meter:
         """A stream counts with the time to its first byte."""
         took_s = time.perf_counter() - getattr(req.context, "began_at", time.perf_counter())
         route, status = req.uri_template or "none", str(resp.status)[:3]
-        self._requests.add(req.method, route, status, took_s)
+        self._requests.add(req.method if req.method in METHODS else "other", route, status, took_s)
         span = getattr(req.context, "span", None)
         if span is not None:
             traces.end_request(span, req.method, route, int(status))

@@ -55,6 +55,17 @@ def test_jobs_requests_and_the_engine_are_told(client, anna, engine, sites):
     assert 'panda_due_jobs{lane="stages"}' in found
 
 
+@pytest.mark.filterwarnings("ignore:Unknown REQUEST_METHOD")
+def test_methods_that_a_caller_makes_up_share_one_series(client):
+    for n in range(3):
+        client.simulate_request(f"MADEUP{n}", "/v1/jobs")
+
+    text = client.simulate_get("/metrics", extras=HERE).text
+
+    assert "MADEUP" not in text
+    assert sampled(text)['panda_api_requests_total{method="other",route="/v1/jobs",status="400"}'] == 3
+
+
 @pytest.mark.usefixtures("by_hand")
 def test_quotes_in_a_name_do_not_break_a_line(client, begin):
     with begin() as connection:
