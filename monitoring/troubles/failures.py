@@ -9,6 +9,7 @@ from monitoring.show import codes
 from monitoring.show.looks import count, percent, several
 from monitoring.troubles.seen import Seen
 from monitoring.troubles.words import Act, Trouble, bulk_link, whom
+from panda.sites.trying import OWNER
 
 STORAGE_FULL = "pilot:1333"
 #: What pilots say when outputs cannot be copied to the site's storage.
@@ -16,6 +17,8 @@ STAGE_OUT = frozenset({"pilot:1137", "pilot:1172"})
 POISON = ("dispatch:kills_pilots",)
 #: What payloads say of themselves.
 OWN = "payload:"
+#: Jobs that try a queue are not retried: others are sent.
+SOMEBODYS = f"owner!={OWNER}"
 #: A code is worth a word from so many failures of the day on.
 MIN_FAILURES = 5
 #: That much of a code's failures at one queue: the place is to blame.
@@ -53,7 +56,7 @@ def black_holes(seen: Seen) -> Iterator[Trouble]:
         if mine is None or row["n"] < NODE_FAILURES or not is_black_hole(mine, others) or (queue, node) in taken_out:
             continue
         same = [each for each in seen.resting if each["queue"] == queue and each["node"] == node]
-        failed_there = f'status:failed queue:{queue} node:"{node}"'
+        failed_there = f'status:failed queue:{queue} node:"{node}" {SOMEBODYS}'
         path = f"/nodes/{quote(queue, safe='')}/{quote(node, safe='')}"
         yield Trouble(
             kind="node", key=f"node {queue}/{node}", title=f"Node {node} of {queue} fails what it takes",
@@ -69,6 +72,7 @@ def black_holes(seen: Seen) -> Iterator[Trouble]:
 def failures(seen: Seen) -> Iterator[Trouble]:
     """Codes of the day that are new, that rise, that have one place in common, or that name their culprit."""
     holes = {trouble.key.removeprefix("node ") for trouble in black_holes(seen)}
+    closed = {queue["name"]: queue["status"] for queue in seen.queues if queue["status"] != "online"}
     for code in sorted({row["code"] for row in seen.resting} | {row["error_code"] for row in seen.codes}):
         same = [row for row in seen.resting if row["code"] == code]
         listed = [row for row in seen.codes if row["error_code"] == code]
@@ -82,11 +86,11 @@ def failures(seen: Seen) -> Iterator[Trouble]:
         if not (is_poison and n) and max(n, sum(row["n"] for row in listed)) < MIN_FAILURES:
             continue
         stage = next((row["stage"] for row in same), listed[0]["failed_stage"] if listed else "")
-        yield from _failing(code, stage, same, listed, mark, is_poison=is_poison)
+        yield from _failing(code, stage, same, listed, mark, closed, is_poison=is_poison)
 
 
 def _failing(
-    code: str, stage: str, same: list[Facts], listed: list[Facts], mark: str, *, is_poison: bool
+    code: str, stage: str, same: list[Facts], listed: list[Facts], mark: str, closed: dict[str, str], *, is_poison: bool
 ) -> Iterator[Trouble]:
     by_queue: dict[str, int] = defaultdict(int)
     for row in same:
@@ -101,11 +105,12 @@ def _failing(
     first = min((row["first_at"] for row in same), default=None)
     marked = min((row["since"] for row in listed if row["since"]), default=None)
     tried_again = f"{several(sum(row['n'] for row in listed), 'attempt')}, all tried again"
+    already = f"{queue} is {closed[queue]} already." if where and queue in closed else ""
     yield Trouble(
         kind=kind, key=f"code {code}", title=f"{words}{codes.meaning(code)}{where}",
         since=marked if mark == "rising" else first or marked, is_bad=kind != "errors" or mark == "rising",
-        hits=whom(same) or tried_again, told=f"{code}. {codes.advice(code)}".strip(),
-        link=f"/errors/{quote(code, safe='')}", acts=_cures(kind, code, same, queue if where else ""),
+        hits=whom(same) or tried_again, told=" ".join(filter(None, (f"{code}.", codes.advice(code), already))),
+        link=f"/errors/{quote(code, safe='')}", acts=_cures(kind, code, same, "" if already or not where else queue),
     )  # fmt: skip
 
 
@@ -121,7 +126,7 @@ def _cures(kind: str, code: str, same: list[Facts], queue: str) -> list[Act]:
     if kind == "poison":
         sets = sorted({row["jobset_id"] for row in same})
         return [(f"Cancel job set {jobset_id}…", f"/jobsets/{jobset_id}/cancel") for jobset_id in sets[:3]]
-    acts = [("Retry them…", bulk_link("retry", f'status:failed error:"{code}"'))] if same else []
-    if kind in ("storage", "stage_out") and queue:
+    acts = [("Retry them…", bulk_link("retry", f'status:failed error:"{code}" {SOMEBODYS}'))] if same else []
+    if queue and not code.startswith(OWN):
         acts.append(("Close the queue to new jobs…", f"/queues/{quote(queue)}/status?to=brokeroff"))
     return acts

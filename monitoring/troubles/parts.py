@@ -83,9 +83,11 @@ def workers_silent(seen: Seen) -> Iterator[Trouble]:
 
 
 def queues_closed(seen: Seen) -> Iterator[Trouble]:
-    """Jobs stand ready at a queue that is not online."""
+    """Jobs stand ready at a queue that is not online, or were called back from it and have nowhere else to go."""
+    called_back = {row["queue"]: row["n"] for row in seen.called_back}
     for queue in seen.queues:
-        waiting = queue["ready"] + queue["jobs"].get("assigned", 0)
+        back = called_back.get(queue["name"], 0)
+        waiting = queue["ready"] + queue["jobs"].get("assigned", 0) + back
         if queue["status"] == "online" or not waiting:
             continue
         name, until = queue["name"], queue["status_until"]
@@ -95,10 +97,12 @@ def queues_closed(seen: Seen) -> Iterator[Trouble]:
         yield Trouble(
             kind="closed", key=f"closed {name}", title=f"Queue {name} is {queue['status']}", is_bad=False,
             since=queue["status_at"], told=told + (f", until {until:%d %b %H:%M} UTC" if until else ""),
-            hits=f"{several(queue['ready'], 'ready job')} there, {count(waiting - queue['ready'])} waiting for data",
+            hits=f"{several(queue['ready'], 'ready job')} there, {count(queue['jobs'].get('assigned', 0))} waiting for "
+            "data" + (f", {count(back)} called back that fit no other queue" if back else ""),
             link=f"/queues/{quote(name)}",
             acts=[("Set the status…", f"/queues/{quote(name)}/status?to=online"),
-                  ("Broker its ready jobs anew…", bulk_link("rebroker", f"status:activated queue:{name}"))],
+                  *[("Broker its ready jobs anew…", bulk_link("rebroker", f"status:activated queue:{name}"))]
+                  * bool(queue["ready"])],
         )  # fmt: skip
 
 

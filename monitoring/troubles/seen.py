@@ -12,7 +12,8 @@ from monitoring.reads.queries import Facts, facts
 from panda.jobs import switches
 from panda.jobs.switches import Pause
 
-#: Failed jobs that rest, the newest of the day, by everything that they may have in common.
+#: Failed jobs that rest, the newest of the day, by everything that they may have in common. Jobs that try a queue are
+#: nobody's: they fail as long as its trouble lasts.
 RESTING = """
 SELECT coalesce(f.error_code, 'none') AS code, coalesce(f.failed_stage, '') AS stage,
     coalesce(f.computing_site, '') AS queue, coalesce(f.node, '') AS node, f.owner, count(*) AS n,
@@ -23,7 +24,16 @@ FROM (SELECT panda_id FROM job_due WHERE waits_for IS NOT NULL AND waits_for = '
         ORDER BY due_at DESC LIMIT 5000) AS resting
 CROSS JOIN LATERAL (SELECT status, error_code, failed_stage, computing_site, node, owner, ended_at, jobset_id, panda_id
     FROM jobs WHERE panda_id = resting.panda_id OFFSET 0) AS f
-WHERE f.status = 'failed' GROUP BY 1, 2, 3, 4, 5 ORDER BY n DESC LIMIT 1000
+WHERE f.status = 'failed' AND NOT EXISTS (SELECT FROM queue_tests WHERE jobset_id = f.jobset_id)
+GROUP BY 1, 2, 3, 4, 5 ORDER BY n DESC LIMIT 1000
+"""
+#: Jobs that came back from a closed queue and found no other, of those that brokerage looks at next.
+CALLED_BACK = """
+SELECT f.computing_site AS queue, count(*) AS n
+FROM (SELECT panda_id FROM job_due WHERE waits_for IS NOT NULL AND waits_for = 'queue'
+        ORDER BY due_at LIMIT 5000) AS due
+CROSS JOIN LATERAL (SELECT status, computing_site FROM jobs WHERE panda_id = due.panda_id OFFSET 0) AS f
+WHERE f.status = 'defined' AND f.computing_site = ANY(%(queues)s) GROUP BY 1
 """
 #: Nodes with failures of the last three hours.
 NODES = """
@@ -67,6 +77,7 @@ class Seen(NamedTuple):
     queues: Sequence[Facts] = ()  #: of `overview.queues`
     codes: Sequence[Facts] = ()  #: of `error_rates.listed`, 24 h
     resting: Sequence[Facts] = ()
+    called_back: Sequence[Facts] = ()
     nodes: Sequence[Facts] = ()
     ended: Sequence[Facts] = ()  #: of `site_queries.NODES`, of queues with failing nodes
     last_seen: Sequence[Facts] = ()
@@ -96,9 +107,11 @@ def look(reader: Reader, base: Seen, *, window_s: float, week: dict[tuple[str, s
     tokens = ask(TOKENS)
     over = {queue_of(token) for token in tokens if token["is_over"]}
     waiting = [q["name"] for q in base.queues if q["ready"] and (not q["pilots"] or q["name"] in over)]
+    closed = [q["name"] for q in base.queues if q["status"] != "online"]
     return base._replace(
         codes=reader.block(lambda c: error_rates.listed(c, 24, week)).value or [],
         resting=ask(RESTING, window_s=window_s),
+        called_back=ask(CALLED_BACK, queues=closed) if closed else [],
         nodes=nodes,
         ended=ask(site_queries.NODES, queues=suspects) if suspects else [],
         last_seen=ask(LAST_SEEN, queues=waiting) if waiting else [],

@@ -225,6 +225,34 @@ def test_a_pilot_that_is_busy_for_long_is_alive(world: World, operator: Browser)
     assert "pilots north" in [trouble["key"] for trouble in operator.json("/troubles")["data"]["troubles"]]
 
 
+def test_jobs_that_try_a_queue_hit_nobody_and_those_that_it_gave_back_wait_for_it(
+    world: World, operator: Browser
+) -> None:
+    for n in range(5):
+        world.job(1000 + n, "failed")
+        world.job(1010 + n, "failed", owner="panda")
+    world.job(1020, "defined")
+    for statement in (
+        "UPDATE jobs SET error_code = 'pilot:1333' WHERE status = 'failed' AND panda_id >= 1000",
+        "UPDATE jobs SET jobset_id = 99999 WHERE owner = 'panda'",
+        "INSERT INTO queue_tests (jobset_id, queue, rule, n_jobs, sent_at) VALUES (99999, 'north', '', 5, panda_now())",
+        "UPDATE jobs SET computing_site = 'north' WHERE panda_id = 1020",
+        "UPDATE job_due SET waits_for = 'queue' WHERE panda_id = 1020",
+        "UPDATE queues SET status = 'test' WHERE name = 'north'",
+    ):
+        world.sql(statement)
+
+    found = {trouble["key"]: trouble for trouble in operator.json("/troubles")["data"]["troubles"]}
+    full, closed = found["code pilot:1333"], found["closed north"]
+    [[words, link]] = full["acts"]
+
+    assert full["hits"] == "5 jobs of alice"
+    assert full["told"].endswith("north is test already.")
+    assert words == "Retry them…"
+    assert "<h1>Retry 5 jobs" in operator.get(link).text
+    assert closed["hits"].endswith("1 called back that fit no other queue")
+
+
 def test_after_a_retry_the_overview_still_counts_the_attempts_that_failed(world: World, operator: Browser) -> None:
     """The status of a job is that of its newest attempt: counters of failed jobs lose those that were retried."""
     world.sql(FAILED_ONCE, code="pilot:1137", n=6)

@@ -104,6 +104,26 @@ def test_ready_jobs_at_a_closed_queue_wait_for_somebody():
     assert [link.partition("?")[0] for _, link in trouble.acts] == ["/queues/NORTH-Q/status", "/jobs/bulk/rebroker"]
 
 
+def test_jobs_that_a_closed_queue_gave_back_wait_for_it_all_the_same():
+    [trouble] = found(queues=[queue(status="test")], called_back=[{"queue": "NORTH-Q", "n": 26}])
+
+    assert (trouble.title, trouble.since) == ("Queue NORTH-Q is test", AN_HOUR_AGO)
+    assert trouble.hits == "0 ready jobs there, 0 waiting for data, 26 called back that fit no other queue"
+    assert [words for words, _ in trouble.acts] == ["Set the status…"]
+
+
+@pytest.mark.parametrize(
+    ("status", "is_offered", "said"), [("online", True, ""), ("test", False, "NORTH-Q is test already."),
+                                      ("offline", False, "NORTH-Q is offline already.")],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["pilot:1333", "pilot:1099"])
+def test_a_queue_that_is_closed_is_not_opened_by_what_closes_one(name, status, is_offered, said):
+    [trouble] = found(resting=[resting(9, name)], codes=[code(9, name, "new")], queues=[queue(status=status)])
+
+    assert ("Close the queue to new jobs…" in dict(trouble.acts)) == is_offered
+    assert trouble.told.endswith(said)
+
+
 def test_a_closed_queue_that_nobody_waits_for_is_no_trouble():
     assert found(queues=[queue(status="offline")]) == []
 
