@@ -8,7 +8,7 @@ from monitoring.reads.queries import Facts
 from monitoring.show import codes
 from monitoring.show.looks import count, percent, several
 from monitoring.troubles.seen import Seen
-from monitoring.troubles.words import Act, Trouble, bulk_link, whom
+from monitoring.troubles.words import Act, Trouble, bulk_link, silent_s, whom
 from panda.sites.trying import OWNER
 
 STORAGE_FULL = "pilot:1333"
@@ -21,6 +21,8 @@ OWN = "payload:"
 SOMEBODYS = f"owner!={OWNER}"
 #: A code is worth a word from so many failures of the day on.
 MIN_FAILURES = 5
+#: Once no job rests with it, a code is over when its last hour began so long ago.
+OVER_S = 2 * 3600
 #: That much of a code's failures at one queue: the place is to blame.
 AT_ONE_PLACE = 0.8
 #: A node that failed so many times in three hours, and that much of what it ended, ...
@@ -85,6 +87,8 @@ def failures(seen: Seen) -> Iterator[Trouble]:
             continue  # a payload's end is its owner's business
         if not (is_poison and n) and max(n, sum(row["n"] for row in listed)) < MIN_FAILURES:
             continue
+        if not same and all(silent_s(seen, row["last_at"]) > OVER_S for row in listed):
+            continue  # what failed was retried, and it has not come again
         stage = next((row["stage"] for row in same), listed[0]["failed_stage"] if listed else "")
         yield from _failing(code, stage, same, listed, mark, closed, is_poison=is_poison)
 
@@ -108,7 +112,8 @@ def _failing(
     already = f"{queue} is {closed[queue]} already." if where and queue in closed else ""
     yield Trouble(
         kind=kind, key=f"code {code}", title=f"{words}{codes.meaning(code)}{where}",
-        since=marked if mark == "rising" else first or marked, is_bad=kind != "errors" or mark == "rising",
+        since=marked if mark == "rising" else first or marked,
+        is_bad=mark == "rising" or (bool(same) and kind != "errors"),
         hits=whom(same) or tried_again, told=" ".join(filter(None, (f"{code}.", codes.advice(code), already))),
         link=f"/errors/{quote(code, safe='')}", acts=_cures(kind, code, same, "" if already or not where else queue),
     )  # fmt: skip

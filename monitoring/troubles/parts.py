@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 from monitoring.reads.queries import Facts
 from monitoring.show.looks import count, duration, percent, several
 from monitoring.troubles.seen import Seen, queue_of
-from monitoring.troubles.words import Trouble, bulk_link, silent_s, under_way
+from monitoring.troubles.words import Trouble, bulk_link, silent_s, under_way, whom
 from panda.jobs.switches import What
 
 #: What stands still while a part is down, and what to do about it.
@@ -218,11 +218,12 @@ def stuck(seen: Seen) -> Iterator[Trouble]:
     for row in seen.stuck:
         by_status[row["status"]].append(row)
     for status, found in by_status.items():
-        n, owners = len(found), {row["owner"] for row in found}
+        n = len(found)
         are = f"{n} jobs are" if n > 1 else "A job is"
         yield Trouble(
             kind="stuck", key=f"stuck {status}", is_bad=False, since=min(row["changed_at"] for row in found),
             title=f"{are} {status} for far longer than others were",
-            hits=f"{several(n, 'job')} of {several(len(owners), 'user')}",
-            told=f"99 % leave this status within {duration(found[0]['p99_s'])}.", link="/admin",
+            hits=whom([{**row, "n": 1} for row in found]),
+            told=f"99 % leave this status within {duration(found[0]['p99_s'])}. The page of each tells why it waits.",
+            link="/jobs?" + urlencode({"q": f"status:{status}"}),
         )  # fmt: skip

@@ -25,8 +25,9 @@ def resting(n, code="pilot:1305", stage="dispatch", queue="NORTH-Q", node="wn-1"
             "last_at": NOW, "n_jobsets": 1, "jobset_id": jobset_id, "panda_id": 1}  # fmt: skip
 
 
-def code(n, name="pilot:1305", mark="", stage="dispatch", since=AN_HOUR_AGO):
-    return {"error_code": name, "failed_stage": stage, "n": n, "mark": mark, "since": since if mark else None}
+def code(n, name="pilot:1305", mark="", stage="dispatch", since=AN_HOUR_AGO, last_at=NOW):
+    return {"error_code": name, "failed_stage": stage, "n": n, "mark": mark, "since": since if mark else None,
+            "last_at": last_at}  # fmt: skip
 
 
 def token(ended_at, *roles, label="north pilots"):
@@ -237,6 +238,15 @@ def test_failures_that_tell_nothing_are_no_trouble(given):
     assert found(**given) == []
 
 
+@pytest.mark.parametrize("name", ["pilot:1333", "pilot:1099"])
+def test_what_was_retried_and_does_not_come_again_is_a_trouble_no_more(name):
+    [lately] = found(codes=[code(25, name, "new")])
+
+    assert (lately.hits, lately.is_bad, lately.acts) == ("25 attempts, all tried again", False, [])
+    assert found(codes=[code(25, name, "new", last_at=NOW - timedelta(hours=3))]) == []
+    assert found(codes=[code(25, name, "new", last_at=NOW - timedelta(hours=3))], resting=[resting(5, name)]) != []
+
+
 def test_a_storage_that_takes_nothing_is_told_with_its_queues():
     storage = {"name": "NORTH-DISK", "site": "NORTH", "full_because": "2.1 TB of 2.1 TB are used"}
     near = {**queue(assigned=3), "storage": "NORTH-DISK", "running": 4}
@@ -279,4 +289,5 @@ def test_jobs_that_stay_too_long_are_told_by_status():
 
     [trouble] = found(stuck=[row, {**row, "owner": "bert"}])
 
-    assert (trouble.key, trouble.hits) == ("stuck assigned", "2 jobs of 2 users")
+    assert (trouble.key, trouble.hits) == ("stuck assigned", "2 jobs of 2 users (anna, bert)")
+    assert trouble.link == "/jobs?q=status%3Aassigned"
