@@ -19,6 +19,9 @@ PAGES = (
     "/datasets?sort=name", "/errors?q=queue:none-such", "/transfers?q=", "/queues?q=name:N*&edit=1", "/users/anna", "/nodes/NORTH-Q/{node}", "/nodes/NORTH-Q/{nastier}",
     "/pilots/{nastier}", "/datasets/user.anna:axe", "/files/user.anna:axe/{nastier}",
     "/admin/switches/pause?what=dispatch", "/search?q=nothing-is-called-so", "/login",
+    "/jobs/{held}", "/jobs/{held}/release", "/jobs/{held}/priority", "/jobs/{held}/rebroker", "/jobs/{waiting}/hold",
+    "/usage?by=kind&as=lines&group={nasty}&owner={nasty}", "/usage?by=group&as=share", "/jobs?q=name:{nasty_word}",
+    "/jobsets?q=kind:{nasty_word}", "/nodes/NORTH-Q/{node}/pause",
 )  # fmt: skip
 #: Of these pages some say that there is nothing here, one that its filter cannot be meant.
 SAYS_NO = re.compile(r"\b40[04]\b")
@@ -47,15 +50,35 @@ SELECT dataset_id, %(n)s, 'g', 12, '00000001', panda_now() FROM dataset
 """
 
 
+#: Where else people write: a view's name, what a job set is of, what was said to an incident, why places were changed.
+WRITTEN = """
+WITH viewed AS (INSERT INTO saved_views (owner, name, filter, created_at)
+    VALUES ('ada', %(n)s, 'status:failed', panda_now())),
+used AS (INSERT INTO usage_days VALUES (panda_now()::date, %(n)s, %(n)s, 'NORTH-Q', %(n)s, %(n)s, 5, 1, 0, 36, 30, 72, 1, 2)),
+said AS (UPDATE incidents SET comment = %(n)s WHERE incident_id = %(incident)s),
+because AS (UPDATE site_versions SET why = %(n)s)
+UPDATE jobsets SET kind = %(n)s, working_group = %(n)s, cancel_reason = %(n)s WHERE jobset_id = %(jobset)s
+"""
+
+
 @pytest.fixture(scope="package")
-def paths(begin, failed_job, running_job, worked):
+def paths(begin, failed_job, running_job, worked, token_of):
     """The pages with numbers in them."""
-    panda_ids = worked.submit(["echo", NASTY], ["sh", "-c", f"echo '{NASTY}'; exit 1"], name="nasty")
+    panda_ids = worked.submit(
+        ["echo", NASTY], ["sh", "-c", f"echo '{NASTY}'; exit 1"], name="nasty", env={"SAID": NASTY}
+    )
+    held, waiting = worked.submit(["true"], ["true"], name="too-large", cores=64)
+    worked.reaches(held, "defined")
+    worked.client.hold(held, reason=NASTY)
     for panda_id in panda_ids:
         worked.reaches(panda_id, "finished", "failed")
+    token_of("ada", "admin")  # views are kept for who is known
     with begin() as connection:
         incident = connection.exec_driver_sql(INCIDENT, {"text": NASTY}).scalar_one()
-        jobset = connection.exec_driver_sql("SELECT max(jobset_id) FROM jobsets").scalar_one()
+        jobset = connection.exec_driver_sql(
+            "SELECT jobset_id FROM jobs WHERE panda_id = %(id)s", {"id": panda_ids[1]}
+        ).scalar_one()
+        run(connection, WRITTEN, {"n": NASTY, "incident": incident, "jobset": jobset})
         run(connection, "UPDATE jobs SET name = %(n)s, error_message = %(n)s WHERE panda_id = %(id)s",
             {"n": NASTY, "id": panda_ids[1]})  # fmt: skip
         run(connection, "UPDATE queues SET status_reason = %(n)s WHERE name = 'NORTH-Q'", {"n": NASTY})
@@ -64,6 +87,8 @@ def paths(begin, failed_job, running_job, worked):
             "SELECT node FROM jobs WHERE panda_id = %(id)s", {"id": running_job}
         ).scalar_one()
     words = {"failed": panda_ids[1], "running": running_job, "jobset": jobset, "incident": incident, "node": node,
+             "held": held, "waiting": waiting, "nasty": quote(NASTY, safe=""),
+             "nasty_word": quote('"' + NASTY.replace('"', '\\"') + '"', safe=""),
              "nastier": quote(NASTIER.replace("/", "%2F"), safe="%").replace("%252F", "%2F")}  # fmt: skip
     return [page.format(**words) for page in PAGES]
 
@@ -73,7 +98,9 @@ def paths(begin, failed_job, running_job, worked):
 def test_every_page_is_accessible_quiet_and_stays_here(person, paths, scheme):
     found: dict[str, object] = {}
     with person("ada", "admin", scheme=scheme) as ada:
-        for path in paths:
+        for path in (*paths, "/login?next=%2Fjobs"):
+            if path.startswith("/login?"):
+                ada.context.clear_cookies()  # who is not known yet sees the form
             ada.go(path)
             ada.page.evaluate(AXE.read_text(encoding="utf-8"))
             for each in ada.page.evaluate(ASKED[scheme])["violations"]:
@@ -121,7 +148,7 @@ def test_what_people_write_is_never_run(person, paths):
 
 #: What each role is offered on a job that failed, one that runs, a queue, many jobs, an incident, what is switched,
 #: tokens; and in the menu.
-OPERATES = {"retry", "cancel", "queue", "bulk", "incident", "switch"}
+OPERATES = {"retry", "cancel", "hold", "priority", "rebroker", "queue", "node", "bulk", "incident", "switch"}
 MATRIX = {
     "viewer": (set(), {"Incidents"}),
     "user": ({"bulk"}, {"Overview", "Errors"}),
@@ -135,12 +162,19 @@ MATRIX = {
 def test_each_role_is_offered_what_it_may_do_and_refused_the_rest(person, begin, running_job, worked, role):
     acts, menu = MATRIX[role]
     panda_id = worked.submit(["sh", "-c", "exit 7"], name="roles")[0]
+    waiting = worked.submit(["true"], name="roles-wait", cores=64)[0]
     worked.reaches(panda_id, "failed")
+    worked.reaches(waiting, "defined")
     with begin() as connection:
         incident = connection.exec_driver_sql(INCIDENT, {"text": f"for {role}"}).scalar_one()
+        [(queue, node)] = connection.exec_driver_sql(
+            "SELECT computing_site, node FROM jobs WHERE panda_id = %(id)s", {"id": running_job}
+        ).all()
     sheets = {
         "retry": (f"/jobs/{panda_id}", f"/jobs/{panda_id}/retry"),
         "cancel": (f"/jobs/{running_job}", f"/jobs/{running_job}/cancel"),
+        **{word: (f"/jobs/{waiting}", f"/jobs/{waiting}/{word}") for word in ("hold", "priority", "rebroker")},
+        "node": (f"/nodes/{queue}/{node}", f"/nodes/{queue}/{node}/pause"),
         "queue": ("/queues/WEST-Q", "/queues/WEST-Q/status?to=online"),
         "bulk": ("/jobs?q=status:failed", "/jobs/bulk/cancel?q=status:failed"),
         "incident": (f"/incidents/{incident}", f"/incidents/{incident}/answer"),
