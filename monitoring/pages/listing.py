@@ -153,7 +153,7 @@ class Asked:
     def cli(self) -> str:
         """The command that lists the same."""
         said = write(all_of(self.listing.within, self.expression))
-        is_told = said or (self.listing.is_mixed and self.is_said)
+        is_told = said or self.listing.default or (self.listing.is_mixed and self.is_said)
         text = f" {self.listing.option}{_shell(said)}" if is_told else ""
         return self.listing.verb + text + (f" --sort {self.sort}" if self.sort else "")
 

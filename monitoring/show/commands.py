@@ -22,7 +22,7 @@ PLACES = {
     "users": "/users", "token": "/tokens", "pilots": "/pilots", "storage": "/transfers", "shares": "/usage",
     "incidents": "/incidents", "quota": "/me", "views": "/me", "whoami": "/me", "storages": "/transfers",
     "nodes": "/pilots", "errors": "/errors", "switches": "/admin", "downtimes": "/sites", "audit-log": "/audit",
-    "health": "/", "sets": "/jobsets", "actions": "/jobs/actions", "files": "/files", "usage": "/usage",
+    "health": "/", "sets": "/jobsets", "actions": "/jobs/actions", "files": "/files",
 }  # fmt: skip
 #: Those pages that have one for each name.
 NAMED = frozenset({"/queues", "/sites", "/datasets", "/users", "/pilots", "/jobs/actions"})
@@ -41,11 +41,18 @@ OTHERS = frozenset({"sites", "storage", "storages", "nodes", "downtimes"})
 DEEDS = {
     ("users", "create"): "/tokens/new?owner={}", ("users", "ban"): "/users/{}", ("users", "unban"): "/users/{}",
     ("users", "limit"): "/users/{}", ("users", "unlimit"): "/users/{}", ("users", "revoke-tokens"): "/users/{}",
-    ("token", "create"): "/tokens/new?owner={}",
+    ("token", "create"): "/tokens/new?owner={}", ("queue", "show"): "/queues/{}",
     ("token", "revoke"): "/tokens/{}/revoke", ("incidents", "ack"): "/incidents/{}/answer",
     ("incidents", "close"): "/incidents/{}/answer", ("site", "set"): "/queues/{}/status?to={}",
     ("views", "save"): "/me/views/new?q={1}", ("views", "forget"): "/me/views/{}/forget",
 }  # fmt: skip
+#: What a plot of usage may be asked, as its page has it.
+USAGE = {
+    "by": frozenset({"user", "group", "share", "queue", "site", "kind"}),
+    "days": frozenset({"7", "30", "90", "365"}), "bin": frozenset({"day", "week", "month"}),
+}  # fmt: skip
+#: Options that restrict it.
+USED_BY = ("owner", "group", "share", "queue", "site", "kind")
 #: What an operator pauses, and the options that say where.
 PAUSES, PLACE = ("brokerage", "dispatch"), ("site", "queue", "node")
 #: Commands about jobs that only look.
@@ -84,14 +91,18 @@ def page_of(line: str) -> str | None:
         return _of_deed(deed, named[1:])
     if verb == "usage" and named:
         return _of_jobs("status", named)
+    if verb == "usage":
+        return _of_usage(words)
     if verb == "count":
         return _of_jobs("jobs", named)
+    if verb == "lineage" and len(named) == 2:
+        return f"/files/{quote(named[0], safe=':')}/{quote(named[1], safe='')}"
     if verb in PLACES:
         return _of_list(verb, named, words)
     if verb in ("pause", "resume") and named and named[0] in PAUSES:
         return _of_switch(verb, named[0], words)
-    if verb == "jobs" and not named:
-        return _filtered("/jobs", words)
+    if verb == "jobs" and len(named) < 2:
+        return _of_filter(named, words)
     if verb == "why" and len(named) == 1 and _PILOT.match(named[0]):
         return f"/pilots/{quote(named[0], safe='')}"
     return _of_jobs(verb, named) if verb in LOOKS or verb in ACTS else None
@@ -120,12 +131,30 @@ def _of_list(verb: str, named: list[str], words: list[str]) -> str:
     return place if verb in OTHERS else _filtered(place, words)
 
 
+def _of_filter(named: list[str], words: list[str]) -> str | None:
+    """The list of jobs: its filter is the word behind the verb; one job is its page."""
+    if not named or "--filter" in words:
+        return _filtered("/jobs", words)
+    page, sort = _of_jobs("jobs", named), _options(words).get("--sort")
+    return f"{page}&{urlencode({'sort': sort})}" if page and sort and "?" in page else page
+
+
+def _of_usage(words: list[str]) -> str:
+    """The plot of the same sums; what the command says that a plot cannot show is left out."""
+    said = _options(words)
+    days = said.get("--period", "").removesuffix("d")
+    asked = {"by": said.get("--by", ""), "days": days, "bin": said.get("--bin", "")}
+    known = {name: value for name, value in asked.items() if value in USAGE[name]}
+    known |= {name: said[f"--{name}"] for name in USED_BY if f"--{name}" in said}
+    return f"/usage?{urlencode(known)}" if known else "/usage"
+
+
 def _filtered(place: str, words: list[str]) -> str:
     """The page with the filter and the order of the command; without what it does not understand."""
     said = _options(words)
     text, fields = said.get("--filter"), LISTS.get(place)
     pairs = {}
-    if text and fields is not None:
+    if text is not None and fields is not None:
         try:
             read(text, fields)
             pairs["q"] = text
