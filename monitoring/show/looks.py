@@ -33,6 +33,22 @@ JOB: dict[str, Look] = {
     J.CANCELLED: Look("cancelled", "⊘"),
     J.CLOSED: Look("cancelled", "⊖"),
 }
+#: What each status means, for those who see it for the first time; as panda/states.py has it.
+MEANING: dict[str, str] = {
+    J.PENDING: "accepted; may wait for the job sets that it depends on",
+    J.DEFINED: "its inputs are bound; brokerage comes next",
+    J.ASSIGNED: "has a queue; its inputs are on their way",
+    J.ACTIVATED: "inputs are in place; a pilot may take it",
+    J.SENT: "a pilot has taken it",
+    J.STARTING: "the pilot prepares the payload",
+    J.RUNNING: "the payload runs",
+    J.HOLDING: "the payload ended; outputs are being verified",
+    J.TRANSFERRING: "outputs are on their way to their destination",
+    J.FINISHED: "done, outputs registered",
+    J.FAILED: "the newest attempt failed; may be retried while it rests",
+    J.CANCELLED: "killed by a person or a rule",
+    J.CLOSED: "given up by the system before it ran, e.g. its parent failed",
+}
 JOBSET: dict[str, Look] = {
     "pending": JOB[J.PENDING],
     "running": JOB[J.RUNNING],
@@ -134,8 +150,10 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return UNKNOWN
     seconds = max(0.0, float(seconds))
+    if seconds == 0:
+        return "0 s"
     if seconds < 1:
-        return "< 1 ms" if 0 < seconds < 0.0005 else f"{seconds * 1000:.0f} ms"
+        return "< 1 ms" if seconds < 0.0005 else f"{seconds * 1000:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -62,8 +62,14 @@ def plot(series: Series, dates: Sequence[date], measure: str, form: str, bin: st
     }  # fmt: skip
 
 
+#: What is smaller is told as "less than this".
+LEAST = 0.001
+
+
 def figure(value: float) -> str:
     """A number of a table, without an exponent."""
+    if 0 < abs(value) < LEAST:
+        return f"< {LEAST}" if value > 0 else f"> -{LEAST}"
     return f"{value:,.0f}" if value == int(value) or abs(value) >= 1_000 else f"{value:,.4g}"
 
 

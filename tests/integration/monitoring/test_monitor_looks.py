@@ -1,6 +1,7 @@
 """Numbers as people read them, and pictures that hold what they were given."""
 
 import hashlib
+import inspect
 import json
 from datetime import UTC, date, datetime, timedelta
 
@@ -9,6 +10,7 @@ import pytest
 from monitoring.celery_side import flower_url, shown_url
 from monitoring.show import looks, pictures, render
 from monitoring.show.usage_plot import arranged, bins, figure, plot
+from panda import states
 from panda.settings import client_url
 from panda.states import JobStatus, Stage
 
@@ -18,7 +20,7 @@ AT = datetime(2026, 11, 22, 16, 44, 12, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("seconds", "told"),
     [(None, "\N{EN DASH}"), (0.4, "400 ms"), (5.1, "5.1 s"), (59.7, "1 min"), (860, "14 min 20 s"), (10471, "2 h 54 min"),
-     (86_400 * 2.5, "2 d 12 h"), (-3, "0 ms")],
+     (86_400 * 2.5, "2 d 12 h"), (-3, "0 s"), (0, "0 s"), (0.0001, "< 1 ms")],
 )  # fmt: skip
 def test_a_duration_has_at_most_two_units(seconds: float | None, told: str) -> None:
     assert looks.duration(seconds) == told
@@ -138,7 +140,8 @@ def test_of_what_was_used_the_named_come_in_their_order_and_then_the_others() ->
         ("none", [0.0, 2.0]), ("others", [1.0, 0.0]), ("others", [7.0, 0.0])
     ]  # fmt: skip
     assert plot([("a", [2e12])], days[:1], "in_bytes", "stack")["unit"] == "TB"
-    assert [figure(value) for value in (0, 12_345_678.9, 0.1234567, 42.0)] == ["0", "12,345,679", "0.1235", "42"]
+    assert [figure(value) for value in (0, 12_345_678.9, 0.1234567, 42.0, 7.2e-8)] == [
+        "0", "12,345,679", "0.1235", "42", "< 0.001"]  # fmt: skip
 
 
 def test_a_year_of_days_is_drawn_as_areas() -> None:
@@ -149,3 +152,9 @@ def test_a_year_of_days_is_drawn_as_areas() -> None:
     assert "<rect" not in drawn
     assert "&lt;b&gt;" in drawn
     assert len(drawn) < 30_000
+
+
+def test_the_help_says_of_each_status_what_the_states_say() -> None:
+    told = inspect.getsource(states)
+    assert list(looks.MEANING) == list(JobStatus)
+    assert [means for means in looks.MEANING.values() if f"#: {means}\n" not in told] == []
