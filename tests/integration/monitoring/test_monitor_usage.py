@@ -87,6 +87,7 @@ def test_an_unknown_word_is_refused_with_the_known_ones(operator: Browser, query
 
     assert answer.status_code == 400
     assert suggested in answer.text
+    assert '<a class="l" href="/usage">the usual plot</a>' in answer.text
 
 
 def test_a_user_sees_their_own_use_alone(used: World, parts: Parts, token: Token) -> None:
