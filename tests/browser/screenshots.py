@@ -21,12 +21,17 @@ from browser.scene import Scene
 from panda.client import Client
 
 PAGES = (
-    "/", "/jobs", "/jobs?q=status:failed", "/jobs/{job}", "/jobs/{job}/retry", "/jobs/{waiting}", "/jobs/{running}",
+    "/", "/?hours=3", "/jobs", "/jobs?q=status:failed", "/jobs?q=kind:analysis cores:1 memory:100 attempt:1",
+    "/jobs?q=statos:failed", "/jobs/{job}", "/jobs/{job}/retry", "/jobs/{waiting}", "/jobs/{running}",
+    "/jobs/{waiting}/hold", "/jobs/{waiting}/priority", "/jobs/{waiting}/rebroker", "/jobs/{waiting}/cancel",
     "/jobsets", "/jobsets/{jobset}", "/jobs/bulk/retry?q=status:failed", "/jobs/actions", "/sites", "/sites/{site}",
     "/queues/{queue}", "/queues/{queue}/status?to=offline", "/nodes/{queue}/{node}", "/pilots", "/pilots/{pilot}",
-    "/transfers", "/datasets", "/datasets/{dataset}", "/files/{dataset}/run1.txt", "/me", "/me/notices/new", "/tokens",
-    "/users", "/users/anna", "/usage", "/errors", "/errors/pilot:1333", "/incidents", "/troubles", "/celery", "/admin",
-    "/audit", "/search?q=nothing-has-this-name", "/nowhere", "/help",
+    "/transfers", "/datasets", "/datasets/{dataset}", "/files", "/files/{dataset}/run1.txt", "/me", "/me/notices/new",
+    "/me/views/new", "/tokens", "/tokens/new", "/users", "/users/anna", "/usage",
+    "/usage?measure=n_failed&by=queue&days=7&as=lines", "/usage?measure=n_finished&by=kind&as=share",
+    "/usage?measure=in_bytes&by=site&days=7&as=table", "/errors", "/errors?q=error:pilot:*", "/errors/pilot:1333",
+    "/incidents", "/troubles", "/celery", "/admin", "/admin/switches/pause?what=dispatch", "/audit", "/search?q=SIM",
+    "/search?q=nothing-has-this-name", "/nowhere", "/help",
 )  # fmt: skip
 NAMES = ("job", "waiting", "running", "jobset", "queue", "site", "node", "pilot", "dataset")
 #: Of a system that has done nothing yet.
