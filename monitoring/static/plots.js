@@ -72,7 +72,7 @@
     box.className = "drawn";
     const size = () => ({ width: Math.max(200, host.clientWidth), height: plot.height || 240 });
     const u = new uPlot({
-      ...size(), tzDate: utc, series, hooks, padding: [8, 10, 0, 0],
+      ...size(), tzDate: utc, series, hooks, padding: [8, 26, 0, 0],
       cursor: plot.sync ? { sync: { key: plot.sync } } : {},
       scales: { x: { time: true, range: (_, low, high) => [low - beside, high + beside] }, y: { range: (_, __, top) => [0, Math.max(plot.limit || 0, top || 1) * 1.06] } },
       axes: [
