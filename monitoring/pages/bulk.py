@@ -266,7 +266,8 @@ def _table(
 
 
 def _told_of(job: dict[str, Any], again: list[str]) -> list[str]:
-    told = [job["name"], job["queue"], job["failed_stage"], job["error_code"]]
+    failed_in = looks.STAGE_TITLE.get(job["failed_stage"], job["failed_stage"])
+    told = [job["name"], job["queue"], failed_in, job["error_code"]]
     return [str(job["panda_id"]), *(word or looks.UNKNOWN for word in told), *again]
 
 
