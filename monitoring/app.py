@@ -56,7 +56,7 @@ STATUS = (
 #: What is wrong with a filter, rather than with a page.
 OF_LISTS = frozenset({"bad_filter", "unknown_filter", "unknown_sort", "unserved_sort", "bad_cursor"})
 #: Pages without a filter whose address says what they show -> what they show by themselves.
-ASKED_AT_WILL = {"/usage": "the usual plot", "/errors": "the errors of a day"}
+ASKED_AT_WILL = {"/usage": "the usual plot"}
 #: What Falcon refuses by itself -> our code for it.
 CODES = {falcon.HTTP_404: "not_found", falcon.HTTP_405: "method_not_allowed"}
 
@@ -216,10 +216,10 @@ class Failures:
         detail = said if said.endswith(("?", ".")) else f"{said}."
         is_list = error.code in OF_LISTS and req.method == "GET"
         hints = [("/", "the overview")]
-        if is_list:
-            hints.insert(0, (req.path, "the whole list"))
-        elif req.path in ASKED_AT_WILL:
+        if req.path in ASKED_AT_WILL:
             hints.insert(0, (req.path, ASKED_AT_WILL[req.path]))
+        elif is_list:
+            hints.insert(0, (req.path, "the whole list"))
         again = " ".join(req.get_param(name) or "" for name in ("q", "filter", "add")).strip() if is_list else ""
         problem(self._parts, req, resp, status, title, detail, hints, code=error.code, again=again)
 
