@@ -54,8 +54,10 @@ def _shape(connection: Connection, expression: Expression) -> dict[str, Any]:
 
 
 def _kinds(connection: Connection, expression: Expression) -> dict[str, Any]:
-    """Counted by job set: a set has one kind."""
+    """Counted by job set, as a set has one kind; by job, which costs more, where there are too many sets."""
     sets = {words[0]: n for words, n in lists.counts(connection, JOBS, expression, ["jobset"], window=LOOK_AT).groups}
+    if len(sets) >= lists.MAX_GROUPS:
+        return _words(["kind"], lists.counts(connection, JOBS, expression, ["kind"], window=LOOK_AT).groups)
     found = Counter[str]()
     for jobset_id, kind in kinds_of(connection, list(sets)).items():
         found[kind] += sets[jobset_id]

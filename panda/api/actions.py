@@ -111,4 +111,6 @@ def _previewed(found: Any) -> schemas.JobActionReply:
         expires_at=found.expires_at,
         first=[schemas.Job(**row._asdict()) for row in found.first],
         untouched=found.untouched,
+        refused=found.refused,
+        n_looked=found.n_looked,
     )

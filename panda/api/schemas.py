@@ -343,6 +343,10 @@ class JobActionReply(Reply, kw_only=True):
     """Some of the jobs, the newest ones."""
     untouched: dict[str, int] = {}
     """Live jobs that the filter finds and the action leaves alone: why, and how many. Archived ones are not counted."""
+    refused: dict[str, int] = {}
+    """Of a retry: why, and how many of the newest `n_looked` jobs that it reaches would get no new attempt as they
+    stand."""
+    n_looked: int = 0
 
 
 class JobAction(Reply, kw_only=True):

@@ -91,6 +91,8 @@ def carried_out(
         shown = [job for _, preview in previews for job in preview.raw.get("first") or []][:SHOWN]
         emit(look, shown, columns.JOBS, columns.job_name)
         _tell_refused({why: n for _, preview in previews for why, n in preview.untouched.items()})
+        for _, preview in previews:
+            _tell_foreseen(preview)
         return exits.OK
     confirm(wish.verb, n_jobs, names, yes=manner.yes)
     results = [_of_whole(client, whole, wish.reason, manner) for whole in wholes]
@@ -146,6 +148,13 @@ def told(results: Sequence[dict[str, Any]], look: Look) -> int:
     refused = {why: n for result in results for why, n in result["refused"].items()}
     _tell_refused(refused)
     return exits.CONFLICT if refused and not n_jobs else exits.OK
+
+
+def _tell_foreseen(preview: Preview) -> None:
+    """What a retry would be refused for."""
+    of = "" if preview.n_looked >= preview.n else f" of the newest {preview.n_looked}"
+    for why, n in preview.refused.items():
+        say(f"would be refused: {n} jobs{of}: {why}" if n != 1 else f"would be refused: 1 job{of}: {why}")
 
 
 def _tell_refused(refused: Mapping[str, Any]) -> None:

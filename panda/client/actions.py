@@ -26,6 +26,9 @@ class Preview(Reply, kw_only=True, frozen=True):
     first: list[Job] = []
     untouched: dict[str, int] = {}
     """Why, and how many: jobs that the filter finds and the action leaves alone."""
+    refused: dict[str, int] = {}
+    """Of a retry: why, and how many of the newest `n_looked` jobs would get no new attempt as they stand."""
+    n_looked: int = 0
     asked: dict[str, Any] = {}
     """The words that are said again when it is confirmed."""
 

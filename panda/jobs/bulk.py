@@ -32,6 +32,8 @@ CHUNK = 500
 WINDOW = 50_000
 #: Jobs that a preview shows.
 SHOWN = 20
+#: Of a retry: jobs that a preview looks at one by one, the newest ones.
+FORESEEN = 1_000
 
 
 class Reach(NamedTuple):
@@ -86,6 +88,8 @@ UPDATE bulk_actions SET after_panda_id = %(after)s, n_done = n_done + %(n_done)s
     ended_at = CASE WHEN %(status)s::text = 'running' THEN NULL ELSE panda_now() END
 WHERE action_id = %(action_id)s
 """
+#: Whoever began an action may be banned before it ends.
+BANNED = "SELECT 1 FROM users WHERE name = %(who)s AND banned_at IS NOT NULL"
 TIDY = "DELETE FROM bulk_actions WHERE status = 'previewed' AND expires_at < panda_now() - interval '1 day'"
 
 
@@ -112,6 +116,9 @@ class Preview(NamedTuple):
     n: int
     first: list[Row[Any]]
     untouched: dict[str, int]
+    refused: dict[str, int]
+    """Of a retry: why, and how many of the newest `n_looked` that it reaches would get no new attempt as they stand."""
+    n_looked: int
 
 
 class Chunk(NamedTuple):
@@ -139,9 +146,13 @@ def preview(begin: Begin, wish: Wish, limits: Api) -> Preview:
     n, untouched = _reached(_counted(begin, reached, wish.action, int(at.newest), limits.max_looked), wish.action)
     with begin() as connection:
         ids = lists.scan(
-            connection, JOBS, all_of(reached, reachable(wish.action)), after=(at.newest + 1,), limit=SHOWN
-        ).ids
-        first = rows(connection, JOBS.show, {"ids": [each[0] for each in ids]}) if ids else []
+            connection, JOBS, all_of(reached, reachable(wish.action)), after=(at.newest + 1,),
+            limit=FORESEEN if wish.action == "retry" else SHOWN,
+        ).ids  # fmt: skip
+        panda_ids = [each[0] for each in ids]
+        first = rows(connection, JOBS.show, {"ids": panda_ids[:SHOWN]}) if ids else []
+        looked_at = panda_ids if wish.action == "retry" else []
+        refused = Counter(retry.foresee(connection, looked_at, wish.stage)[1].values()) if looked_at else {}
         token = secrets.token_urlsafe(24)
         [made] = rows(
             connection,
@@ -151,7 +162,7 @@ def preview(begin: Begin, wish: Wish, limits: Api) -> Preview:
              "filter": write(found), "owner": wish.owner, "by": wish.by, "reason": wish.reason,
              "token_hash": _hash(token), "preview_s": float(limits.preview_s), "n": n, "newest": at.newest},
         )  # fmt: skip
-    return Preview(made.action_id, token, made.expires_at, n, first, untouched)
+    return Preview(made.action_id, token, made.expires_at, n, first, untouched, dict(refused), len(looked_at))
 
 
 def confirm(
@@ -179,7 +190,7 @@ def confirm(
         raise Conflict("the preview is too old; preview it again", code="preview_expired")
     if count != action.n_previewed and (count is not None or action.n_previewed > limits.confirm_above):
         raise Conflict(
-            f"it reaches {action.n_previewed} jobs; say that number as `count` to go on", code="count_not_confirmed"
+            f"it reaches {action.n_previewed} jobs; say that number, as `count`, to go on", code="count_not_confirmed"
         )
     audit_log.record(
         connection, wish.by, f"bulk_{wish.action}", f"action {action.action_id}", reason=action.reason,
@@ -225,6 +236,9 @@ def tidy(connection: Connection) -> None:
 
 
 def _step(connection: Connection, action: Row[Any], limit: int) -> Chunk:
+    if rows(connection, BANNED, {"who": action.asked_by}):
+        _note(connection, action, Chunk([], {}, True), action.after_panda_id, f"stopped: {action.asked_by} is banned")
+        return Chunk([], {}, True)
     try:
         wanted = all_of(_own(read(action.filter, JOB_FIELDS), action.owner), reachable(action.action))
     except BadFilter as problem:  # a field that an update of ours took away

@@ -6,6 +6,7 @@ import pytest
 from falcon.testing import TestClient
 
 from panda.api.app import create_app
+from panda.auth import users
 from panda.db.session import rows, run
 from panda.jobs import bulk
 
@@ -54,6 +55,30 @@ def test_a_preview_tells_what_would_be_done_and_does_nothing(anna, ten, engine, 
     assert seen["untouched"] == {"it is pending; only a failed job can be retried": 6}
     assert statuses(begin)[ten[1]] == "failed"
     assert carried_out(begin, anna, seen["action_id"])["status"] == "previewed"
+
+
+def test_a_preview_tells_what_a_retry_would_be_refused_for(anna, ten, engine):
+    engine.fail(*ten[:4])
+
+    seen = look(anna, {**RETRY, "stage": "stage_out"})
+
+    assert (seen["n"], seen["n_looked"]) == (4, 4)
+    assert sum(seen["refused"].values()) == 4
+    assert all("stage_out" in why or "outputs" in why for why in seen["refused"])
+    assert look(anna, RETRY)["refused"] == {}
+
+
+def test_an_action_ends_when_its_owner_is_banned(anna, ten, engine, begin):
+    engine.fail(*ten)
+    begun = begin_it(anna, RETRY, count=10).json
+    with begin() as connection:
+        bulk.advance(connection, 2)
+        users.ban(connection, "anna", by="olga", reason="a stolen token", request_id=None)
+        bulk.advance(connection, 2)
+        [action] = rows(connection, "SELECT status, n_done, note FROM bulk_actions")
+
+    assert begun["n"] == 10
+    assert (action.status, action.n_done, action.note) == ("stopped", 2, "stopped: anna is banned")
 
 
 def test_what_was_previewed_is_done_in_chunks_and_written_down(anna, ten, engine, begin):
