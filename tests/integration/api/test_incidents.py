@@ -242,8 +242,11 @@ def test_a_worse_report_of_the_same_kind_makes_all_of_them_worse(server, handler
     assert "error" in {each["level"] for each in server.got}
 
 
-def test_what_no_database_holds_loses_no_incident(server, handler, caller):
+def test_what_no_database_holds_loses_no_incident(server, handler, caller, monkeypatch):
     """The path of a page, or what a payload printed, may hold anything; the server would refuse all of it."""
+    tested = logging.getLogger("tested")  # past pytest's own handlers: what they keep is sent between processes
+    monkeypatch.setattr(tested, "propagate", False)
+    monkeypatch.setattr(tested, "handlers", [handler])
     Log("tested").warning("page not read", path="/queues/a\x00b", text="\udc80")
     logging.getLogger("tested").warning("odd \x00 kind \ud800")
     handler.flush()
