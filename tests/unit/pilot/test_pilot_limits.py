@@ -77,7 +77,7 @@ def test_a_daemon_of_one_job_leaves_the_other_job_alone(run, pid_file):
     finals = run(make_job(1, "sh", "-c", sleeper), make_job(2, "sh", "-c", other))
 
     assert [finals[n]["status"] for n in (1, 2)] == ["finished"] * 2
-    assert finals[2]["wall_s"] >= 1.3
+    assert finals[2]["wall_s"] > 1
     assert not is_alive(int(pid_file.read_text()))
 
 
