@@ -8,19 +8,20 @@ from sqlalchemy.engine import Connection
 
 from monitoring.reads.blocks import Block, Reader
 from panda.db import lists
-from panda.jobs.kinds import kinds_of
 from panda.jobs.nouns import JOBS
 from panda.query import EVERYTHING, Expression
 
 #: Facets and the histogram look at no more than this many of the newest rows.
 LOOK_AT = 10_000
+#: What jobs are like costs a look at another table for each row; it changes little from row to row.
+SHAPE_LOOK_AT = 2_000
 FACETS = (
     ("status", "Status"), ("failed_stage", "Failed stage"), ("queue", "Queue"), ("error", "Error"), ("owner", "User"),
     ("kind", "Kind"), ("cores", "Cores"), ("memory", "Memory"), ("attempt", "Attempt"),
 )  # fmt: skip
 #: Fields that are counted together: the groups of one count are limited.
 TOGETHER = ("status", "failed_stage", "queue", "error", "owner")
-SHAPE = ("cores", "memory", "attempt")
+SHAPE = ("kind", "cores", "memory", "attempt")
 MOST_WORDS = 8
 
 
@@ -33,8 +34,8 @@ def facets(reader: Reader, expression: Expression, others: Expression) -> Block[
     found = reader.block(lambda c: _main(c, expression, others))
     if found.value is None:
         return found
-    for part in (_shape, _kinds):  # each by itself: what takes too long is left out
-        found.value.update(reader.block(lambda c, part=part: part(c, expression)).value or {})  # type: ignore[misc]
+    shape = reader.block(lambda c: _shape(c, expression))  # by itself: what takes too long is left out
+    found.value.update(shape.value or {"shape_of": None})
     return found
 
 
@@ -50,18 +51,9 @@ def _main(connection: Connection, expression: Expression, others: Expression) ->
 
 
 def _shape(connection: Connection, expression: Expression) -> dict[str, Any]:
-    return _words(SHAPE, lists.counts(connection, JOBS, expression, SHAPE, window=LOOK_AT).groups)
-
-
-def _kinds(connection: Connection, expression: Expression) -> dict[str, Any]:
-    """Counted by job set, as a set has one kind; by job, which costs more, where there are too many sets."""
-    sets = {words[0]: n for words, n in lists.counts(connection, JOBS, expression, ["jobset"], window=LOOK_AT).groups}
-    if len(sets) >= lists.MAX_GROUPS:
-        return _words(["kind"], lists.counts(connection, JOBS, expression, ["kind"], window=LOOK_AT).groups)
-    found = Counter[str]()
-    for jobset_id, kind in kinds_of(connection, list(sets)).items():
-        found[kind] += sets[jobset_id]
-    return {"kind": _largest(found.items())}
+    """`shape_of`: how many of the newest rows were looked at; None: all that fit."""
+    counted = lists.counts(connection, JOBS, expression, SHAPE, window=SHAPE_LOOK_AT)
+    return {**_words(SHAPE, counted.groups), "shape_of": None if counted.down_to is None else SHAPE_LOOK_AT}
 
 
 def _words(by: Sequence[str], groups: Iterable[tuple[tuple[Any, ...], int]]) -> dict[str, list[tuple[str, int]]]:
