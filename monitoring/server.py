@@ -280,10 +280,7 @@ async def _ask_again(server: MonitorServer, sessions: Sessions) -> None:
     """Each minute: which sessions are still good, and which lanes the workers serve (for the broker page)."""
     while True:
         await asyncio.sleep(ASK_AGAIN_S)
-        try:
-            await asyncio.get_running_loop().run_in_executor(None, sessions.ask_again)
-        except Exception as problem:  # whatever it is, the next minute asks again
-            log.warning("sessions not asked about", problem=type(problem).__name__)
+        await asyncio.get_running_loop().run_in_executor(None, sessions.ask_again)
         server.update_workers()
 
 

@@ -5,6 +5,7 @@ deed itself runs through the service that the API calls.
 """
 
 import shlex
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import falcon
@@ -67,7 +68,7 @@ def offers(job: Facts, waits_for: str | None, settings: Settings) -> list[Offer]
     ]  # fmt: skip
 
 
-class JobMove(SheetPage):
+class JobMove(SheetPage, ABC):
     """/jobs/{panda_id}/VERB"""
 
     verb = ""
@@ -108,12 +109,13 @@ class JobMove(SheetPage):
         """Why this person cannot, though others could."""
         return None
 
+    @abstractmethod
     def _sheet(self, req: falcon.Request, job: Facts, title: str, back: str) -> Sheet:
-        raise NotImplementedError
+        """What is asked before the deed."""
 
+    @abstractmethod
     def _do(self, connection: Connection, panda_id: int, deed: Deed) -> tuple[str, dict[str, Any]]:
         """What it came to, and facts for the audit log. Raises Conflict, Invalid."""
-        raise NotImplementedError
 
     def _now_at(self, job: Facts) -> list[tuple[str, str]]:
         """Where it stands, and why."""
